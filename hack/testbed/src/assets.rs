@@ -1,0 +1,91 @@
+//! The programs of the control plane: from `KUBEBUILDER_ASSETS`, or built from their Go modules into the cache.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::golang::{ETCD, HELM, KUBERNETES, KWOK, Module};
+
+/// Where the programs of a control plane are.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    /// The store.
+    pub etcd: PathBuf,
+    /// The API server.
+    pub kube_apiserver: PathBuf,
+    /// The controllers of Deployments, `EndpointSlices` and the like.
+    pub kube_controller_manager: PathBuf,
+    /// Binds pods to nodes.
+    pub kube_scheduler: PathBuf,
+    /// The command-line client.
+    pub kubectl: PathBuf,
+}
+
+/// Finds or builds the control plane. With `KUBEBUILDER_ASSETS`, etcd, kube-apiserver and kubectl must be there;
+/// the two others are taken from there when they are, else built.
+///
+/// # Errors
+/// When a program is neither given nor can be built; the message names the remedy.
+pub fn control_plane() -> Result<ControlPlane> {
+    Ok(ControlPlane {
+        etcd: given_or(&ETCD, "etcd", true)?,
+        kube_apiserver: given_or(&KUBERNETES, "kube-apiserver", true)?,
+        kube_controller_manager: given_or(&KUBERNETES, "kube-controller-manager", false)?,
+        kube_scheduler: given_or(&KUBERNETES, "kube-scheduler", false)?,
+        kubectl: kubectl()?,
+    })
+}
+
+/// Finds or builds kubectl, of the control plane's version.
+///
+/// # Errors
+/// When it is neither given nor can be built.
+pub fn kubectl() -> Result<PathBuf> {
+    given_or(&KUBERNETES, "kubectl", true)
+}
+
+/// Finds or builds KWOK, which plays nodes and pods.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn kwok() -> Result<PathBuf> {
+    KWOK.program("kwok")
+}
+
+/// Finds or builds Helm.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn helm() -> Result<PathBuf> {
+    HELM.program("helm")
+}
+
+/// A kubectl without building one: from `KUBEBUILDER_ASSETS`, the cache, or else by name from `PATH`.
+pub fn kubectl_at_hand() -> PathBuf {
+    given("kubectl").or_else(|| KUBERNETES.built("kubectl")).unwrap_or_else(|| PathBuf::from("kubectl"))
+}
+
+/// The directory `hack` of the work tree this crate was compiled in.
+pub fn hack_dir() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+fn given(program: &str) -> Option<PathBuf> {
+    let path = assets_dir()?.join(program);
+    path.is_file().then_some(path)
+}
+
+fn given_or(module: &Module, program: &str, required: bool) -> Result<PathBuf> {
+    match (given(program), assets_dir()) {
+        (Some(path), _) => Ok(path),
+        (None, Some(dir)) if required => Err(Error::Unsupported(format!(
+            "KUBEBUILDER_ASSETS is {} but there is no {program} in it: run `setup-envtest use`, or unset it",
+            dir.display()
+        ))),
+        _ => module.program(program),
+    }
+}
+
+fn assets_dir() -> Option<PathBuf> {
+    std::env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from)
+}

@@ -1,0 +1,150 @@
+//! `cluster up`, `cluster down`, `cluster status`: a local control plane for people. `cluster path`: its programs.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use testbed::{Cluster, Error, Options, Result, assets, process};
+
+/// A local Kubernetes control plane on loopback.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start it and print how to use it; it runs until `down`.
+    Up {
+        /// The run directory: kubeconfig, logs, data.
+        #[arg(long, default_value = ".cluster")]
+        dir: PathBuf,
+        /// Who plays the node.
+        #[arg(long, value_enum, default_value_t = Node::Kwok)]
+        node: Node,
+    },
+    /// Stop it.
+    Down {
+        /// The run directory.
+        #[arg(long, default_value = ".cluster")]
+        dir: PathBuf,
+    },
+    /// Print the path of a program, built first when it is not there.
+    Path {
+        /// Which one.
+        #[arg(value_enum)]
+        tool: Tool,
+    },
+    /// Say what of it runs.
+    Status {
+        /// The run directory.
+        #[arg(long, default_value = ".cluster")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tool {
+    /// The command-line client.
+    Kubectl,
+    /// The installer of charts.
+    Helm,
+    /// The player of nodes and pods.
+    Kwok,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Node {
+    /// KWOK: pods are played, nothing is executed.
+    Kwok,
+    /// A kubelet that runs containers.
+    Real,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Up { dir, node } => up(&dir, node).await,
+        Command::Down { dir } => down(&dir),
+        Command::Status { dir } => Ok(status(&dir)),
+        Command::Path { tool } => path(tool),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn up(dir: &Path, node: Node) -> Result<ExitCode> {
+    if matches!(node, Node::Real) {
+        let sorry = "a real node is not there yet; `--node kwok` (the default) plays one";
+        return Err(Error::Unsupported(sorry.to_owned()));
+    }
+    if running(dir).len() == process::recorded(&dir.join("pids")).len() && !running(dir).is_empty() {
+        println!("The cluster in {} runs already.", dir.display());
+        let cluster = Cluster::existing(&dir.join("kubeconfig")).await?;
+        usage(&cluster, dir);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let start = Instant::now();
+    let options = Options { dir: Some(dir.to_path_buf()), detached: true, ..Options::default() };
+    let cluster = Cluster::start(options).await?;
+    println!("The cluster is up after {:.1} s.", start.elapsed().as_secs_f64());
+    usage(&cluster, dir);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn usage(cluster: &Cluster, dir: &Path) {
+    println!();
+    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("  {} get nodes,deployments,pods -A", cluster.kubectl().display());
+    println!();
+    println!("Pods are played, not run: the image's tag says how (see hack/cluster/stages.yaml).");
+    println!("Logs are in {}; stop it with: make cluster-down", dir.join("logs").display());
+}
+
+fn down(dir: &Path) -> Result<ExitCode> {
+    if Cluster::stop_recorded(dir)? {
+        println!("The cluster in {} is stopped.", dir.display());
+    } else {
+        println!("No cluster runs in {}.", dir.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(tool: Tool) -> Result<ExitCode> {
+    let path = match tool {
+        Tool::Kubectl => assets::kubectl()?,
+        Tool::Helm => assets::helm()?,
+        Tool::Kwok => assets::kwok()?,
+    };
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(dir: &Path) -> ExitCode {
+    let recorded = process::recorded(&dir.join("pids"));
+    let running = running(dir);
+    if recorded.is_empty() {
+        println!("No cluster runs in {}.", dir.display());
+        return ExitCode::from(3);
+    }
+    for (name, pid) in &recorded {
+        let state = if running.contains(pid) { "runs" } else { "has ended" };
+        println!("{name:<24} {pid:>8}  {state}");
+    }
+    if running.len() == recorded.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The recorded processes that live.
+fn running(dir: &Path) -> Vec<u32> {
+    let Ok(dir) = dir.canonicalize() else { return Vec::new() };
+    let mark = format!("{}/", dir.display());
+    let recorded = process::recorded(&dir.join("pids"));
+    recorded.into_iter().map(|(_, pid)| pid).filter(|pid| process::is_ours(*pid, &mark)).collect()
+}

@@ -1,0 +1,62 @@
+//! The node that is not there: a Node object, and the stages by which KWOK plays it and its pods.
+//!
+//! What becomes of a pod is said by the tag of its first image; `hack/cluster/stages.yaml` lists the tags.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+
+use crate::assets::hack_dir;
+use crate::error::{Error, IoContext, Result};
+
+/// The name of the one node.
+pub const NODE: &str = "kwok";
+
+/// The stages, for a person to read.
+pub fn stages() -> PathBuf {
+    hack_dir().join("cluster").join("stages.yaml")
+}
+
+/// Copies the stages into the run directory, so that a running cluster keeps the ones it started with.
+pub(crate) fn write_stages(dir: &Path) -> Result<PathBuf> {
+    let from = stages();
+    let path = dir.join("stages.yaml");
+    std::fs::copy(&from, &path).at("copy", &from)?;
+    Ok(path)
+}
+
+/// Creates the node: one that has room for everything.
+pub(crate) async fn create_node(client: &Client) -> Result<()> {
+    let room = json!({"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "4Ti", "pods": "10000"});
+    let node: Node = serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": NODE,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {
+                "kubernetes.io/hostname": NODE,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "topology.kubernetes.io/zone": "local",
+            },
+        },
+        "status": {"allocatable": room, "capacity": room},
+    }))
+    .map_err(|source| Error::Json { what: "the node".into(), source })?;
+    match Api::<Node>::all(client.clone()).create(&PostParams::default(), &node).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => Ok(other.map(|_| ())?),
+    }
+}
+
+/// True when the node is Ready and takes pods.
+pub(crate) async fn node_ready(client: &Client) -> bool {
+    let Ok(node) = Api::<Node>::all(client.clone()).get(NODE).await else { return false };
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let tainted = node.spec.and_then(|spec| spec.taints).is_some_and(|taints| !taints.is_empty());
+    !tainted && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

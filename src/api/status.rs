@@ -1,0 +1,324 @@
+//! The status of a `MetadataServices`: what users read, and the state machine's durable memory (design D6).
+//!
+//! Enumerations that users see are plain strings in the schema and tolerate unknown values, so that operators of
+//! different versions can read each other's status.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::names::Colour;
+
+/// Observed state of a `MetadataServices`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetadataServicesStatus {
+    /// The `metadata.generation` on which the last decision was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Summary: `Pending`, `Deploying`, `Switching`, `Cleanup`, `Stable`, `Degraded` or `Failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The state machine's public phase: `Stable`, `Deploying`, `Switching` or `Cleanup`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_phase: Option<String>,
+    /// When `deploymentPhase` last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase_started_at: Option<Time>,
+    /// The colour that serves: `blue` or `green`; absent before the first release serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_strategy: Option<Colour>,
+    /// The colour that is being deployed; absent when settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_strategy: Option<Colour>,
+    /// The version of the release that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_release_version: Option<String>,
+    /// The version of the release that is being deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_release_version: Option<String>,
+    /// The recorded releases, oldest first: `[-1]` is the newest attempt while one runs and the serving release
+    /// after success; `[-2]` is what a manual rollback would go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub release_history: Vec<ReleaseRecord>,
+    /// The state machine's memory. Not for scripts: it may gain fields in any version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// The last rollback, manual or automatic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<Rollback>,
+    /// `Ready`, `SpecApplied`, `Progressing`, `Reconciling`, `Stalled`, `Drifted`, `ImageCompatible`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The serving colour's storage service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<ComponentStatus>,
+    /// The serving colour's schema service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<ComponentStatus>,
+    /// The addresses that clients use; they never change in the life of the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+}
+
+/// One release that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRecord {
+    /// Its name: `v<UTC date>-<time>-<hash>`, or `spec.releaseVersion` as it was.
+    pub version: String,
+    /// SHA-256 of the release template, 64 hexadecimal digits.
+    pub hash: String,
+    /// The colour it was last deployed to.
+    pub strategy: Colour,
+    /// The storage image's tag.
+    pub storage_tag: String,
+    /// The schema image's tag.
+    pub schema_tag: String,
+    /// The storage image, whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub storage_image: String,
+    /// The schema image, whole.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schema_image: String,
+    /// When it was last started.
+    pub timestamp: Time,
+    /// `Active`, `Superseded`, `Failed` or `Pending`.
+    pub status: RecordStatus,
+    /// What started it last.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// When it last began to serve; absent if it never did, and then it is no rollback target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Time>,
+    /// When all its pods were first ready in the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Time>,
+    /// When the last attempt ended, whichever way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Why it failed or was abandoned, one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for people: component, pod, what was said, and a remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// State of a record in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(with = "String")]
+pub enum RecordStatus {
+    /// An attempt is under way.
+    Pending,
+    /// It serves.
+    Active,
+    /// It served, or was abandoned before it could.
+    Superseded,
+    /// It failed; it is not tried again unless asked for. Also what an unknown value of a newer version reads
+    /// as, since a release of unknown state must not be started unasked.
+    #[serde(other)]
+    Failed,
+}
+
+/// What started a release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(with = "String")]
+pub enum Trigger {
+    /// A manual rollback.
+    Rollback,
+    /// The operator went back to it by itself.
+    AutoRollback,
+    /// The retry annotation.
+    Retry,
+    /// The restart annotation.
+    Restart,
+    /// A change of the spec.
+    #[default]
+    #[serde(other)]
+    Spec,
+}
+
+/// The state machine's memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// The step of design D7.
+    pub step: Step,
+    /// Number of the last decision; never decreases; stamped on the front Services.
+    pub epoch: i64,
+    /// When the step was entered.
+    pub since: Time,
+    /// Deploying and Switching: the release on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Side>,
+    /// Grace: the release that served before, still warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Side>,
+    /// Clocks of the step, persisted so that a restart neither loses nor shortens a wait.
+    #[serde(default)]
+    pub clocks: Clocks,
+    /// When the switch to the target (in Grace: to the active release) was decided; pods older than this were
+    /// ready at the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched_at: Option<Time>,
+    /// Pods of the target that had restarted before the switch (a later restart is news, these are not).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarted_before: Vec<PodRestarts>,
+    /// The request by annotation that is being, or was last, acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Request>,
+}
+
+/// A release on a colour.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Side {
+    /// The colour.
+    pub strategy: Colour,
+    /// The release's version.
+    pub version: String,
+}
+
+/// Step of the state machine (design D7); finer than `deploymentPhase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(with = "String")]
+pub enum Step {
+    /// One colour, serving.
+    Stable,
+    /// The pending colour is created and watched until it is ready for the grace period.
+    Deploying,
+    /// The front Services go to the new colour.
+    Switching,
+    /// Both colours live, traffic on the new one.
+    Grace,
+    /// The front Services go back to the old colour.
+    RollingBack,
+    /// The colour that does not serve is deleted.
+    Prune,
+    /// A step of a newer version: nothing is touched until an operator that knows it runs again.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Step {
+    /// The public phase.
+    pub const fn phase(self) -> Option<&'static str> {
+        match self {
+            Self::Stable => Some("Stable"),
+            Self::Deploying => Some("Deploying"),
+            Self::Switching | Self::RollingBack => Some("Switching"),
+            Self::Grace | Self::Prune => Some("Cleanup"),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Clocks within a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Clocks {
+    /// Deploying: since when every pod of the target is ready without a break.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Time>,
+    /// Deploying: since when the target's storage shows a hard failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_failing_since: Option<Time>,
+    /// Deploying: since when the target's schema shows a hard failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_failing_since: Option<Time>,
+    /// Switching and Grace: since when a pod that was ready at the switch is unready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unready_since: Option<Time>,
+    /// Since when neither colour is healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub both_down_since: Option<Time>,
+}
+
+/// Restarts of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRestarts {
+    /// The pod's name.
+    pub pod: String,
+    /// Restarts of its main container.
+    pub count: i32,
+}
+
+/// A request that a user made by annotation, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// `Rollback`, `Retry` or `Restart`.
+    pub kind: Trigger,
+    /// The annotation's value.
+    pub value: String,
+    /// Why it was refused; absent if it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// A rollback that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// The version that was left.
+    pub from: String,
+    /// The version that serves instead.
+    pub to: String,
+    /// `Manual` or `Automatic`.
+    pub trigger: String,
+    /// Why.
+    pub reason: String,
+    /// When it was decided.
+    pub time: Time,
+}
+
+/// Counts of the serving colour of one component.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ComponentStatus {
+    /// Pods wanted.
+    pub replicas: i32,
+    /// Pods ready.
+    pub ready_replicas: i32,
+    /// The image that runs.
+    pub image: String,
+    /// The colour's own Service.
+    pub service: String,
+}
+
+/// Addresses for clients, `host:port`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoints {
+    /// The storage service.
+    pub storage: String,
+    /// The schema service.
+    pub schema: String,
+}
+
+impl MetadataServicesStatus {
+    /// The serving release, if any.
+    pub fn active(&self) -> Option<Side> {
+        Some(Side { strategy: self.active_strategy?, version: self.active_release_version.clone()? })
+    }
+
+    /// The record of a version.
+    pub fn record(&self, version: &str) -> Option<&ReleaseRecord> {
+        self.release_history.iter().find(|record| record.version == version)
+    }
+
+    /// The record of a template.
+    pub fn record_of_hash(&self, hash: &str) -> Option<&ReleaseRecord> {
+        self.release_history.iter().find(|record| record.hash == hash)
+    }
+}
+
+/// Seconds from `since` to `now`; 0 if `since` is in the future.
+pub fn elapsed(since: &Time, now: Timestamp) -> i64 {
+    now.as_second().saturating_sub(since.0.as_second()).max(0)
+}

@@ -1,0 +1,59 @@
+//! How long to wait after a failed pass, for each resource by itself (design D18).
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::observe::index::Key;
+
+/// The first wait.
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The wait after a lost compare-and-swap: somebody else wrote, look again.
+pub const CONFLICT: Duration = Duration::from_millis(200);
+
+/// Failures in a row, by resource.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<Key, u32>>);
+
+impl Backoff {
+    /// Counts a failure and answers how long to wait.
+    pub fn failed(&self, key: &Key) -> Duration {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.clone()).or_insert(0);
+        let wait = FIRST.saturating_mul(1 << (*count).min(16)).min(LONGEST);
+        *count = count.saturating_add(1);
+        wait + jitter(key, wait / 10)
+    }
+
+    /// Forgets the failures of a resource.
+    pub fn succeeded(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Up to `most` by the resource's name, so that many resources do not come back at once.
+pub fn jitter(key: &Key, most: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let share = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
+    most.saturating_mul(share) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute_and_start_anew_after_success() {
+        let (backoff, key) = (Backoff::default(), ("n".to_owned(), "a".to_owned()));
+        let waits: Vec<_> = (0..12).map(|_| backoff.failed(&key)).collect();
+        assert!(waits[0] >= FIRST && waits[0] <= FIRST + FIRST / 10);
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert!(waits[11] >= LONGEST && waits[11] <= LONGEST + LONGEST / 10);
+        backoff.succeeded(&key);
+        assert_eq!(backoff.failed(&key), waits[0]);
+    }
+}

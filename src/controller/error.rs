@@ -1,0 +1,89 @@
+//! What can go wrong in a pass, sorted by what it means for the next one.
+
+use crate::client::DeadlineExceeded;
+
+/// A failed pass. Nothing is half done that the next pass would not find and finish.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something could not be read; that never counts as absent.
+    #[error("reading {what} {name}: {source}")]
+    Read {
+        /// The kind.
+        what: String,
+        /// Its name or selector.
+        name: String,
+        /// What the API said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Something could not be written.
+    #[error("{action}: {source}")]
+    Write {
+        /// What was tried, on which object.
+        action: String,
+        /// What the API said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// This instance may not write any more.
+    #[error("not leading: {0} was not done")]
+    NotLeading(String),
+    /// The API server has not told its time yet.
+    #[error("the API server's time is not known yet")]
+    NoClock,
+    /// An object that ought to be in the snapshot is not: it changed meanwhile.
+    #[error("{0} changed meanwhile")]
+    Moved(String),
+    /// A bug: the pass panicked. Other resources go on.
+    #[error("a bug in the operator: {0}; please report it with the resource and the log")]
+    Panic(String),
+    /// A template cannot be rendered.
+    #[error("rendering {object}: {reason}")]
+    Render {
+        /// The object.
+        object: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// A failed read.
+    pub fn read(what: &str, name: &str, source: kube::Error) -> Self {
+        Self::Read { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }
+    }
+
+    /// A failed write.
+    pub fn write(action: impl Into<String>, source: kube::Error) -> Self {
+        Self::Write { action: action.into(), source: Box::new(source) }
+    }
+
+    /// The HTTP status, if the server answered with one.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::NotLeading(_) | Self::NoClock | Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => None,
+        }
+    }
+
+    /// Whether it only means that the world moved on: look again soon, and count nothing.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Moved(_)) || (self.code() == Some(409) && matches!(self, Self::Write { .. }))
+    }
+
+    /// Whether it passes by itself: the server is busy, away or slow.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoClock | Self::NotLeading(_) => true,
+            Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => false,
+            Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
+                kube::Error::Service(inner) => inner.is::<DeadlineExceeded>() || inner.is::<std::io::Error>(),
+                _ => true,
+            },
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Kubernetes Events, sent off the path of decisions: a slow or refused Event delays and fails nothing.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::core::v1::ObjectReference;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::names::MANAGER;
+use crate::rollout::Notice;
+
+/// Events that may wait to be sent; more are dropped with a warning.
+const QUEUE: usize = 256;
+/// Longest note of an Event.
+const NOTE: usize = 1000;
+/// How long sending one may take.
+const DEADLINE: Duration = Duration::from_secs(4);
+
+/// Hands Events to the task that sends them.
+#[derive(Clone, Debug)]
+pub struct Events(mpsc::Sender<(ObjectReference, Notice)>);
+
+impl Events {
+    /// Starts the sending task. `identity` names this instance.
+    pub fn start(client: Client, identity: String) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(send(client, identity, receiver));
+        Self(sender)
+    }
+
+    /// Queues an Event about a resource.
+    pub fn tell(&self, about: ObjectReference, notice: Notice) {
+        if self.0.try_send((about, notice)).is_err() {
+            warn!("too many Events are waiting, one is dropped");
+        }
+    }
+}
+
+async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, Notice)>) {
+    let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity) };
+    let recorder = Recorder::new(client, reporter);
+    while let Some((about, notice)) = queue.recv().await {
+        let event = Event {
+            type_: if notice.what.is_warning() { EventType::Warning } else { EventType::Normal },
+            reason: notice.what.reason().into(),
+            note: Some(notice.message.chars().take(NOTE).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        match tokio::time::timeout(DEADLINE, recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => warn!(error = %failure, reason = event.reason, "Event not sent"),
+            Err(_) => debug!(reason = event.reason, "sending an Event took too long"),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The shell: watches, passes, writes (design D15, D18, D22).
+
+mod backoff;
+pub mod crd;
+mod error;
+mod events;
+pub mod intent;
+mod live;
+mod parts;
+mod pass;
+mod watch;
+mod write;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::channel::mpsc;
+use futures::{FutureExt, StreamExt};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{Predicate, WatchStreamExt, predicates, reflector};
+use kube::{Client, ResourceExt};
+use tracing::{error, info, warn};
+
+use crate::api::MetadataServices;
+use crate::api::validate::Validator;
+use crate::clock::ServerClock;
+use crate::leader::Leadership;
+use crate::metrics::{Metrics, ObjectRefKey, Outcome, QueueDepth};
+use crate::observe::index::Key;
+
+pub use error::Error;
+pub use events::Events;
+pub use intent::Settings;
+
+/// A resource that may not parse: then it is reported and the others go on.
+pub type Guarded = DeserializeGuard<MetadataServices>;
+
+/// What every scope shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The client for everything but the lease.
+    pub client: Client,
+    /// The API server's time.
+    pub clock: ServerClock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Whether this instance may write.
+    pub leadership: Leadership,
+    /// Where Events go.
+    pub events: Events,
+    /// The installed CRD.
+    pub installed: crd::Installed,
+    /// The operator's own flags.
+    pub settings: Settings,
+    /// Passes at the same time.
+    pub concurrency: u16,
+    /// How often a settled resource is looked at again.
+    pub resync: Duration,
+}
+
+/// A controller for a namespace, or for the whole cluster.
+struct Scope {
+    client: Client,
+    clock: ServerClock,
+    metrics: Metrics,
+    leadership: Leadership,
+    events: Events,
+    installed: crd::Installed,
+    settings: Settings,
+    resync: Duration,
+    validator: &'static Validator,
+    /// What was found wrong with a resource's spec, by UID and generation.
+    judged: Mutex<HashMap<Key, Judgement>>,
+    caches: Arc<watch::Caches>,
+    backoff: backoff::Backoff,
+    queue: QueueDepth,
+    /// When a resource was last written here: until its cache has surely caught up, it is looked at again soon.
+    written: Mutex<HashMap<Key, Instant>>,
+}
+
+/// How long a cache may lag behind an own write.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+struct Judgement {
+    uid: String,
+    generation: i64,
+    violations: Vec<String>,
+}
+
+impl Scope {
+    /// The resource as the core sees it; its spec is judged once for each generation.
+    fn intent(&self, resource: &MetadataServices) -> crate::rollout::Intent {
+        let violations = self.violations(resource);
+        intent::intent(resource, violations, self.installed.outdated(), &self.settings)
+    }
+
+    fn violations(&self, resource: &MetadataServices) -> Vec<String> {
+        let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+        let uid = resource.uid().unwrap_or_default();
+        let generation = resource.metadata.generation.unwrap_or(0);
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = judged.get(&key).filter(|known| known.uid == uid && known.generation == generation) {
+            return known.violations.clone();
+        }
+        let found = self.validator.validate(resource).err().unwrap_or_default();
+        let violations: Vec<String> = found.iter().map(ToString::to_string).collect();
+        judged.insert(key, Judgement { uid, generation, violations: violations.clone() });
+        violations
+    }
+
+    fn wrote(&self, key: &Key) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), Instant::now());
+    }
+
+    /// Whether the cache may not show this resource's own last write yet.
+    fn may_lag(&self, key: &Key) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(key).is_some_and(|at| at.elapsed() < CATCH_UP)
+    }
+
+    /// Drops what is kept of a resource that is gone.
+    fn forget(&self, key: &Key) {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.backoff.succeeded(key);
+        self.metrics.forget(&key.0, &key.1);
+    }
+}
+
+/// Runs the controller of one scope until `stop`, then finishes the passes under way. `synced` hears which caches
+/// are still filling.
+pub async fn run(
+    shared: Shared,
+    namespace: Option<String>,
+    synced: impl Fn(&[&'static str]) + Send + Sync + 'static,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let (triggers, touched) = mpsc::unbounded();
+    let caches = Arc::new(watch::Caches::default());
+    let scope = Arc::new(scope(&shared, caches.clone()));
+    let watches = watch::run(shared.client.clone(), namespace.clone(), caches.clone(), triggers);
+    let filled = wait_until_filled(&caches, synced);
+    let main = watch::scoped::<Guarded>(&shared.client, namespace.as_deref());
+    let (reader, writer) = reflector::store();
+    let observed = scope.clone();
+    let resources = watcher(main, watcher::Config::default())
+        .modify(|object: &mut Guarded| object.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .inspect(move |event| observed.note(event))
+        .touched_objects()
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations).combine(predicates::labels),
+            Default::default(),
+        );
+    let (queued, waiting) = (scope.clone(), scope.clone());
+    let controller = async {
+        filled.await;
+        info!(namespace = namespace.as_deref().unwrap_or("*"), "caches are filled, reconciling");
+        Controller::for_stream(resources.inspect(move |object| queued.queued(object.as_ref().ok())), reader)
+            .with_config(Config::default().debounce(Duration::ZERO).concurrency(shared.concurrency))
+            .reconcile_on(touched.inspect(move |object| waiting.queued_ref(object)))
+            .reconcile_all_on(scope.installed.changes())
+            .graceful_shutdown_on(stop)
+            .run(reconcile, error_policy, scope.clone())
+            .for_each(|_| std::future::ready(()))
+            .await;
+    };
+    futures::pin_mut!(watches, controller);
+    futures::future::select(watches, controller).await;
+}
+
+fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {
+    Scope {
+        client: shared.client.clone(),
+        clock: shared.clock.clone(),
+        metrics: shared.metrics.clone(),
+        leadership: shared.leadership.clone(),
+        events: shared.events.clone(),
+        installed: shared.installed.clone(),
+        settings: shared.settings.clone(),
+        resync: shared.resync,
+        validator: Validator::shared(),
+        judged: Mutex::default(),
+        caches,
+        backoff: backoff::Backoff::default(),
+        queue: shared.metrics.queue(),
+        written: Mutex::default(),
+    }
+}
+
+/// Reconciling on half a cache would read "not there" where "not seen yet" is true.
+async fn wait_until_filled(caches: &watch::Caches, synced: impl Fn(&[&'static str])) {
+    loop {
+        let missing = caches.incomplete();
+        synced(&missing);
+        if missing.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Scope {
+    fn note(&self, event: &Result<Event<Guarded>, watcher::Error>) {
+        match event {
+            Ok(Event::Delete(object)) => {
+                self.forget(&(object.namespace().unwrap_or_default(), object.name_any()));
+            }
+            Ok(_) => {}
+            Err(failure) if watch::status_code(failure) == Some(404) => {
+                error!("MetadataServices are unknown to the API server; install the CRD: {}", crd::REMEDY);
+            }
+            Err(failure) => watch::report("metadataservices", failure),
+        }
+    }
+
+    fn queued(&self, object: Option<&Guarded>) {
+        if let Some(object) = object {
+            let key = ObjectRefKey::new(object.namespace().unwrap_or_default(), object.name_any());
+            self.queue.added(&key);
+        }
+    }
+
+    fn queued_ref(&self, object: &ObjectRef<Guarded>) {
+        self.queue.added(&ObjectRefKey::new(object.namespace.clone().unwrap_or_default(), object.name.clone()));
+    }
+}
+
+async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action, Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    scope.queue.started(&ObjectRefKey::new(namespace.clone(), name.clone()));
+    let resource = match &object.0 {
+        Ok(resource) => resource,
+        Err(invalid) => {
+            error!(namespace, name, error = %invalid, "this MetadataServices cannot be read and is left alone; correct it");
+            return Ok(Action::await_change());
+        }
+    };
+    let timer = scope.metrics.pass();
+    let answer = AssertUnwindSafe(pass::run(&scope, resource)).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|panic| Err(Error::Panic(words(panic.as_ref()))));
+    timer.finish(match &answer {
+        Ok(_) => Outcome::RequeueAfter,
+        Err(failure) if failure.is_conflict() => Outcome::Requeue,
+        Err(_) => Outcome::Error,
+    });
+    answer
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+}
+
+fn error_policy(object: Arc<Guarded>, failure: &Error, scope: Arc<Scope>) -> Action {
+    let key = (object.namespace().unwrap_or_default(), object.name_any());
+    if failure.is_conflict() {
+        info!(namespace = key.0, name = key.1, reason = %failure, "looking again");
+        return Action::requeue(backoff::CONFLICT);
+    }
+    let wait = scope.backoff.failed(&key);
+    scope.metrics.retried();
+    if failure.is_transient() {
+        warn!(namespace = key.0, name = key.1, error = %failure, again_in = ?wait, "pass failed");
+    } else {
+        error!(namespace = key.0, name = key.1, error = %failure, again_in = ?wait, "pass failed");
+    }
+    Action::requeue(wait)
+}

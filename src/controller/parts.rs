@@ -1,0 +1,202 @@
+//! Which object each action means: rendering, and patches of what was read.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::error::Error;
+use super::write::{Written, Writer};
+use crate::names::{self, APPLIED_SETTINGS, Colour, Component};
+use crate::observe::views::{Meta, ServiceView};
+use crate::resources::service::{self, Stamp};
+use crate::resources::workload::InPlace;
+use crate::resources::{Release, RenderError, config, revision, support, workload};
+use crate::rollout::Tagged;
+use crate::rollout::facts::{Extra, ObjectId, Setting, Triple};
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+impl Writer<'_> {
+    /// A front Service that selects nothing yet.
+    pub(super) fn new_front(&self, component: Component) -> Service {
+        service::front(&self.owner, component, &self.part(component).service, &Stamp::default())
+    }
+
+    /// The patch that makes a front Service, as it was read, carry a decision: selector and stamp in one request.
+    pub(super) fn point(&self, seen: &ServiceView, component: Component, triple: &Triple) -> Value {
+        let serves = !triple.version.is_empty();
+        let stamp = Stamp {
+            colour: triple.colour,
+            version: serves.then(|| triple.version.clone()),
+            epoch: triple.epoch,
+            switched_at: self.scope.clock.now_for_record().map(|time| time.to_string()),
+        };
+        let version = seen.object_meta().resource_version.clone().unwrap_or_default();
+        let mut patch = stamp.patch(&self.owner.name, component, &version);
+        // A merge patch leaves what it does not name: foreign selector keys and an old version are named.
+        let wanted = stamp.selector(&self.owner.name, component);
+        if let Some(selector) = patch.pointer_mut("/spec/selector").and_then(Value::as_object_mut) {
+            let foreign = seen.spec.selector.keys().filter(|key| !wanted.contains_key(*key));
+            selector.extend(foreign.map(|key| (key.clone(), Value::Null)));
+        }
+        if let Some(annotations) =
+            patch.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut).filter(|_| !serves)
+        {
+            annotations.insert(names::RELEASE_VERSION.into(), Value::Null);
+        }
+        patch
+    }
+
+    /// Creates an object of a colour.
+    pub(super) async fn create_part(&self, id: &ObjectId, tagged: &Tagged) -> Result<Written, Error> {
+        let (template, hash) = self.template(&tagged.hash)?;
+        let release = |colour: Colour| Release {
+            owner: &self.owner,
+            template: &template,
+            colour,
+            version: &tagged.version,
+            hash: &hash,
+            epoch: tagged.epoch,
+            defaults: &self.scope.settings.defaults,
+        };
+        match id {
+            ObjectId::ConfigMap(component, colour) => {
+                self.create(config::config_map(&release(*colour), *component)).await
+            }
+            ObjectId::Service(component, colour) => {
+                self.create(service::colour(&release(*colour), *component)).await
+            }
+            ObjectId::Deployment(component, colour) => {
+                let settings = self.initial(*component, *colour);
+                let deployment = workload::deployment(&release(*colour), *component, &settings)
+                    .map_err(|error: RenderError| Error::Render { object: self.name_of(id), reason: error.to_string() })?;
+                self.create(deployment).await
+            }
+            ObjectId::Front(component) => self.create(self.new_front(*component)).await,
+            ObjectId::Revision(_) | ObjectId::Extra(_) => Ok(Written::Done),
+        }
+    }
+
+    /// Settings of a new Deployment: at least as large as the serving colour is now (design D8).
+    fn initial(&self, component: Component, colour: Colour) -> InPlace {
+        let settings = InPlace::of(self.part(component));
+        let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
+        let serving = active.filter(|active| *active != colour).and_then(|active| {
+            let name = names::workload(&self.owner.name, component, active);
+            self.seen(&self.world.deployments, &name).ok()
+        });
+        serving.map_or(settings, |serving| settings.at_least(serving.replicas))
+    }
+
+    /// Records a release as good or failed. One that is recorded keeps its template; a good one goes to the end of
+    /// the history.
+    pub(super) async fn record(&self, tagged: &Tagged, failed: Option<&str>) -> Result<Written, Error> {
+        let last = self.world.revisions.iter().map(|revision| revision.number).max().unwrap_or(0);
+        let name = names::revision(&self.owner.name, &tagged.version);
+        let Ok(seen) = self.seen(&self.world.revisions, &name) else {
+            let (template, _) = self.template(&tagged.hash)?;
+            let object = revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
+            return self.create(object).await;
+        };
+        let outcome = failed.map(|_| revision::FAILED);
+        let mut patch = json!({"metadata": {
+            "resourceVersion": seen.object_meta().resource_version,
+            "annotations": {names::OUTCOME: outcome, names::OUTCOME_REASON: failed},
+        }});
+        if failed.is_none() && seen.number < last.max(1) {
+            patch.as_object_mut().map(|patch| patch.insert("revision".into(), json!(last + 1)));
+        }
+        self.patch::<ControllerRevision>(&name, &patch).await
+    }
+
+    /// Applies a setting that follows the spec in place.
+    pub(super) async fn settle(&self, setting: Setting) -> Result<Written, Error> {
+        match setting {
+            Setting::Scale(component, colour) => {
+                let name = names::workload(&self.owner.name, component, colour);
+                let seen = self.seen(&self.world.deployments, &name)?;
+                let settings = InPlace::of(self.part(component));
+                let asked = settings.spec_replicas.to_string();
+                let scale = seen.annotation(names::APPLIED_REPLICAS) != Some(&asked);
+                let version = seen.object_meta().resource_version.clone().unwrap_or_default();
+                self.patch::<Deployment>(&name, &settings.patch(&version, scale)).await
+            }
+            Setting::Front(component) => {
+                let name = names::front(&self.owner.name, component);
+                let seen = self.seen(&self.world.services, &name)?;
+                let wanted = self.new_front(component);
+                let patch = self.front_settings(seen, &wanted);
+                self.patch::<Service>(&name, &patch).await
+            }
+            Setting::Extra(Extra::ServiceAccount) => {
+                match support::service_account(&self.owner, &self.resource.spec.service_account) {
+                    Some(wanted) => self.settle_account(wanted).await,
+                    None => Ok(Written::Done),
+                }
+            }
+            Setting::Extra(Extra::DisruptionBudget(component)) => {
+                let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
+                let policy = &self.part(component).pod_disruption_budget;
+                let wanted =
+                    active.and_then(|colour| support::disruption_budget(&self.owner, component, colour, policy));
+                match wanted {
+                    Some(wanted) => self.settle_budget(wanted).await,
+                    None => Ok(Written::Done),
+                }
+            }
+        }
+    }
+
+    /// Type, ports, labels and annotations of a front Service; its selector and stamp stay.
+    fn front_settings(&self, seen: &ServiceView, wanted: &Service) -> Value {
+        let stamp = [names::RELEASE_VERSION, names::EPOCH, names::SWITCHED_AT];
+        let annotations: serde_json::Map<String, Value> = wanted
+            .annotations()
+            .iter()
+            .filter(|(key, _)| !stamp.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), Value::String(value.clone())))
+            .collect();
+        let spec = wanted.spec.as_ref();
+        json!({
+            "metadata": {
+                "resourceVersion": seen.object_meta().resource_version,
+                "annotations": annotations,
+                "labels": wanted.labels(),
+            },
+            "spec": {
+                "type": spec.and_then(|spec| spec.type_.clone()),
+                "ports": spec.and_then(|spec| spec.ports.clone()),
+            },
+        })
+    }
+
+    async fn settle_account(&self, wanted: ServiceAccount) -> Result<Written, Error> {
+        let Ok(seen) = self.seen(&self.world.accounts, wanted.object_name()) else {
+            return self.create(wanted).await;
+        };
+        let patch = json!({"metadata": {
+            "resourceVersion": seen.object_meta().resource_version, "annotations": wanted.metadata.annotations,
+        }});
+        self.patch::<ServiceAccount>(wanted.object_name(), &patch).await
+    }
+
+    async fn settle_budget(&self, wanted: PodDisruptionBudget) -> Result<Written, Error> {
+        let Ok(seen) = self.seen(&self.world.budgets, wanted.object_name()) else {
+            return self.create(wanted).await;
+        };
+        let spec = wanted.spec.as_ref();
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": seen.object_meta().resource_version,
+                "annotations": {APPLIED_SETTINGS: wanted.annotation(APPLIED_SETTINGS)},
+            },
+            "spec": {
+                "minAvailable": spec.and_then(|spec| spec.min_available.clone()),
+                "maxUnavailable": spec.and_then(|spec| spec.max_unavailable.clone()),
+                "selector": spec.and_then(|spec| spec.selector.clone()),
+            },
+        });
+        self.patch::<PodDisruptionBudget>(wanted.object_name(), &patch).await
+    }
+}

@@ -1,0 +1,257 @@
+//! One pass over one resource: look, decide, do one thing, look again (design D14, D15).
+//!
+//! The first look is at the cache and only asks whether there is anything to do: a resource at rest costs no request.
+//! Everything that is done is decided on live reads.
+
+use std::time::Duration;
+
+use kube::runtime::controller::Action as Requeue;
+use kube::{Resource, ResourceExt};
+use tracing::{debug, info};
+
+use super::backoff::{CONFLICT, jitter};
+use super::error::Error;
+use super::write::{Writer, Written};
+use super::{CATCH_UP, Scope, live};
+use crate::api::MetadataServices;
+use crate::api::status::Step;
+use crate::metrics::{Phase, RollbackTrigger, Rollout};
+use crate::names::{Owner, ROLLBACK_TO};
+use crate::observe::derive::{World, facts};
+use crate::observe::index::Key;
+use crate::observe::settings;
+use crate::rollout::{self, Facts, Intent, Move, Notice, Plan, What};
+
+/// Moves in a pass before other resources get their turn.
+const ROUNDS: usize = 12;
+
+/// Runs a pass; answers when to look again.
+pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Error> {
+    let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
+    let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
+    show(scope, &key, seen);
+    if cached.1.next == Move::Wait {
+        return Ok(requeue(scope, &key, &cached.1));
+    }
+    let mut obstacles = Obstacles::default();
+    for _ in 0..ROUNDS {
+        let Some(resource) = live::resource(&scope.client, &key).await? else {
+            return Ok(Requeue::await_change());
+        };
+        let world = live::world(&scope.client, &key, is_pruning(&resource)).await?;
+        let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
+        if plan.next == Move::Wait {
+            return Ok(requeue(scope, &key, &plan));
+        }
+        let again = carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await?;
+        if let Some(again) = again {
+            return Ok(again);
+        }
+    }
+    Ok(Requeue::requeue(CONFLICT))
+}
+
+/// What the API server objected to in this pass.
+#[derive(Clone, Debug, Default)]
+struct Obstacles {
+    taken: Vec<String>,
+    refused: Option<String>,
+    restore_refused: Option<String>,
+}
+
+fn is_pruning(resource: &MetadataServices) -> bool {
+    let rollout = resource.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.is_none_or(|rollout| rollout.step == Step::Prune)
+}
+
+/// The resource as the owner of its objects.
+pub fn owner(resource: &MetadataServices) -> Owner {
+    Owner {
+        name: resource.name_any(),
+        namespace: resource.namespace().unwrap_or_default(),
+        uid: resource.uid().unwrap_or_default(),
+    }
+}
+
+fn observe(scope: &Scope, resource: &MetadataServices, world: &World, obstacles: &Obstacles) -> (Intent, Facts) {
+    let owner = owner(resource);
+    let intent = scope.intent(resource);
+    let mut facts = facts(world, &owner, resource.status.as_ref(), &scope.settings.defaults);
+    let active = resource.status.as_ref().and_then(|status| status.active_strategy);
+    settings::compare(world, &owner, &resource.spec, active, &mut facts);
+    facts.taken.clone_from(&obstacles.taken);
+    facts.refused.clone_from(&obstacles.refused);
+    facts.restore_refused =
+        obstacles.restore_refused.clone().or_else(|| restore_objection(scope, resource, world));
+    (intent, facts)
+}
+
+fn decide(
+    scope: &Scope,
+    resource: &MetadataServices,
+    world: &World,
+    obstacles: &Obstacles,
+) -> Result<(Intent, Plan), Error> {
+    let now = scope.clock.now().ok_or(Error::NoClock)?;
+    let (intent, facts) = observe(scope, resource, world, obstacles);
+    let plan = rollout::plan(&intent, resource.status.as_ref(), &facts, now);
+    Ok((intent, plan))
+}
+
+/// What today's rules say about the recorded template that a rollback would restore.
+fn restore_objection(scope: &Scope, resource: &MetadataServices, world: &World) -> Option<String> {
+    let version = resource.annotations().get(ROLLBACK_TO)?;
+    let template = super::write::template_of(world, version)?;
+    let restored = template.restore_into(&resource.spec);
+    let violations = scope.validator.validate_spec(&resource.name_any(), &restored).err()?;
+    let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    Some(texts.join("; "))
+}
+
+/// Does the one thing that was decided. `Some` ends the pass.
+async fn carry_out(
+    scope: &Scope,
+    key: &Key,
+    resource: &MetadataServices,
+    world: &World,
+    intent: &Intent,
+    plan: Plan,
+    obstacles: &mut Obstacles,
+) -> Result<Option<Requeue>, Error> {
+    let writer = Writer { scope, resource, world, owner: owner(resource) };
+    scope.wrote(key);
+    let outcome = match &plan.next {
+        Move::Wait => return Ok(None),
+        Move::Commit(status) => {
+            writer.status(status).await?;
+            committed(scope, key, resource, status);
+            Ok(Written::Done)
+        }
+        Move::Act(groups) => {
+            if !live::unchanged(&scope.client, key, resource).await? {
+                debug!(namespace = key.0, name = key.1, "the resource changed while it was looked at");
+                return Ok(None);
+            }
+            writer.act(groups).await
+        }
+        Move::Amend(amend) => writer.amend(amend).await,
+    };
+    match outcome {
+        Ok(Written::Done) => {
+            tell(scope, resource, plan.notices);
+            Ok(None)
+        }
+        Ok(Written::Taken(names)) => {
+            obstacles.taken = names;
+            explain(scope, key, resource, world, intent, obstacles).await?;
+            Ok(Some(Requeue::requeue(scope.backoff.failed(key))))
+        }
+        Ok(Written::Unrestorable(objection)) => {
+            obstacles.restore_refused = Some(objection);
+            Ok(None)
+        }
+        Err(error) => {
+            if matches!(error.code(), Some(400 | 403 | 404 | 422)) && !matches!(plan.next, Move::Commit(_)) {
+                obstacles.refused = Some(error.to_string());
+                explain(scope, key, resource, world, intent, obstacles).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Puts an obstacle into the conditions, if it is not there yet.
+async fn explain(
+    scope: &Scope,
+    key: &Key,
+    resource: &MetadataServices,
+    world: &World,
+    intent: &Intent,
+    obstacles: &Obstacles,
+) -> Result<(), Error> {
+    let now = scope.clock.now().ok_or(Error::NoClock)?;
+    let (_, facts) = observe(scope, resource, world, obstacles);
+    let Some(plan) = rollout::explain(intent, resource.status.as_ref(), &facts, now) else { return Ok(()) };
+    if let Move::Commit(status) = &plan.next {
+        let writer = Writer { scope, resource, world, owner: owner(resource) };
+        writer.status(status).await?;
+        committed(scope, key, resource, status);
+        tell(scope, resource, plan.notices);
+    }
+    Ok(())
+}
+
+fn committed(
+    scope: &Scope,
+    key: &Key,
+    resource: &MetadataServices,
+    status: &crate::api::MetadataServicesStatus,
+) {
+    let before = resource.status.as_ref();
+    let step = status.rollout.as_ref().map(|rollout| rollout.step);
+    let was = before.and_then(|status| status.rollout.as_ref()).map(|rollout| rollout.step);
+    if step != was {
+        info!(
+            namespace = key.0,
+            name = key.1,
+            step = ?step,
+            active = status.active_release_version.as_deref().unwrap_or("none"),
+            pending = status.pending_release_version.as_deref().unwrap_or("none"),
+            "step"
+        );
+    }
+    if status.last_rollback != before.and_then(|status| status.last_rollback.clone())
+        && let Some(rollback) = &status.last_rollback
+    {
+        let manual = rollback.trigger == "Manual";
+        scope.metrics.rollback(if manual { RollbackTrigger::Manual } else { RollbackTrigger::Automatic });
+    }
+}
+
+fn tell(scope: &Scope, resource: &MetadataServices, notices: Vec<Notice>) {
+    for notice in notices {
+        match notice.what {
+            What::ReleaseServing => scope.metrics.rollout(Rollout::Succeeded),
+            What::RolloutFailed => scope.metrics.rollout(Rollout::Failed),
+            What::Aborted => scope.metrics.rollout(Rollout::Aborted),
+            What::Superseded => scope.metrics.rollout(Rollout::Superseded),
+            What::Undone => {
+                scope.metrics.rollout(Rollout::RolledBack);
+                scope.metrics.rollback(RollbackTrigger::Undo);
+            }
+            What::RolledBack
+            | What::ReleaseStarted
+            | What::ReleaseReady
+            | What::TrafficSwitched
+            | What::CleanupDone
+            | What::RequestAccepted
+            | What::RequestRefused
+            | What::SpecInvalid
+            | What::ImageBelowMinimum
+            | What::ReleaseVersionIgnored
+            | What::Drifted
+            | What::NameTaken
+            | What::WriteRefused
+            | What::StatusRebuilt => {}
+        }
+        scope.events.tell(resource.object_ref(&()), notice);
+    }
+}
+
+/// Shows the phase as metrics.
+fn show(scope: &Scope, key: &Key, resource: &MetadataServices) {
+    let Some(status) = &resource.status else { return };
+    let since = status.phase_started_at.as_ref().map_or(0, |time| time.0.as_second());
+    if let Some(phase) = status.deployment_phase.as_deref().and_then(|text| Phase::ALL.iter().copied().find(|phase| phase.as_str() == text)) {
+        scope.metrics.observe_phase(&key.0, &key.1, phase, since);
+    }
+}
+
+fn requeue(scope: &Scope, key: &Key, plan: &Plan) -> Requeue {
+    scope.backoff.succeeded(key);
+    let wait = match plan.again {
+        Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(1)).min(scope.resync),
+        None => scope.resync + jitter(key, scope.resync / 10),
+    };
+    Requeue::requeue(if scope.may_lag(key) { wait.min(CATCH_UP) } else { wait })
+}

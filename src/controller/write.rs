@@ -1,0 +1,360 @@
+//! Writes, each with its precondition (design D15, D22): objects are created by POST, changed by patches that carry
+//! the resourceVersion they were decided on, deleted by UID and resourceVersion. A write that fails ends there; it is
+//! never sent again with newer preconditions.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Scope;
+use super::error::Error;
+use crate::api::template::{ReleaseHash, ReleaseTemplate};
+use crate::api::{MetadataServices, MetadataServicesStatus};
+use crate::names::{self, Component, MANAGER, Owner};
+use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
+use crate::observe::views::Meta;
+use crate::rollout::facts::ObjectId;
+use crate::rollout::{Action, Amend};
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is done.
+    Done,
+    /// The names are held by objects of others.
+    Taken(Vec<String>),
+    /// The API server does not accept the template that was to be restored.
+    Unrestorable(String),
+}
+
+/// Writes for one resource, on what was read of it.
+pub struct Writer<'a> {
+    pub(super) scope: &'a Scope,
+    /// The resource as it was read.
+    pub resource: &'a MetadataServices,
+    /// Its objects as they were read.
+    pub world: &'a World,
+    /// The resource as an owner.
+    pub owner: Owner,
+}
+
+impl Writer<'_> {
+    /// Replaces the status, if the resource is still as it was read.
+    pub async fn status(&self, status: &MetadataServicesStatus) -> Result<(), Error> {
+        let what = format!("writing the status of MetadataServices {}", self.owner.name);
+        self.guard(&what)?;
+        let mut object = self.resource.clone();
+        object.metadata.managed_fields = None;
+        object.status = Some(status.clone());
+        let api: Api<MetadataServices> = self.api();
+        api.replace_status(&self.owner.name, &post(), &object)
+            .await
+            .map(|_| ())
+            .map_err(|source| Error::write(what, source))
+    }
+
+    /// Changes the resource's spec and annotations in one patch.
+    pub async fn amend(&self, amend: &Amend) -> Result<Written, Error> {
+        let what = format!("changing MetadataServices {}", self.owner.name);
+        self.guard(&what)?;
+        let annotations: serde_json::Map<String, Value> =
+            amend.remove.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
+        let mut patch = json!({"metadata": {
+            "resourceVersion": self.resource.resource_version(), "annotations": annotations,
+        }});
+        if let Some(version) = &amend.restore
+            && let Some(spec) = self.restored(version)?
+        {
+            patch.as_object_mut().map(|patch| patch.insert("spec".into(), spec));
+        }
+        let api: Api<MetadataServices> = self.api();
+        let answer = api.patch(&self.owner.name, &patching(), &Patch::Merge(&patch)).await;
+        match answer {
+            Ok(_) => Ok(Written::Done),
+            Err(kube::Error::Api(status)) if status.code == 422 && amend.restore.is_some() => {
+                Ok(Written::Unrestorable(status.message.clone()))
+            }
+            Err(source) => Err(Error::write(what, source)),
+        }
+    }
+
+    /// The change of the spec that restores a recorded template; `None` if the spec is that already.
+    fn restored(&self, version: &str) -> Result<Option<Value>, Error> {
+        let template = template_of(self.world, version)
+            .ok_or_else(|| Error::Moved(format!("the ControllerRevision of {version}")))?;
+        let render = |error: serde_json::Error| Error::Render {
+            object: format!("the spec of {version}"),
+            reason: error.to_string(),
+        };
+        let before = serde_json::to_value(&self.resource.spec).map_err(render)?;
+        let after = serde_json::to_value(template.restore_into(&self.resource.spec)).map_err(render)?;
+        Ok(merge_patch(&before, &after))
+    }
+
+    /// Carries out actions, group after group; those of a group side by side. All of a group are awaited: one that
+    /// fails does not cut off its siblings.
+    pub async fn act(&self, groups: &[Vec<Action>]) -> Result<Written, Error> {
+        for group in groups {
+            let answers = futures::future::join_all(group.iter().map(|action| self.one(action))).await;
+            let mut taken = vec![];
+            for answer in answers {
+                match answer? {
+                    Written::Done => {}
+                    Written::Taken(names) => taken.extend(names),
+                    other @ Written::Unrestorable(_) => return Ok(other),
+                }
+            }
+            if !taken.is_empty() {
+                taken.sort();
+                return Ok(Written::Taken(taken));
+            }
+        }
+        Ok(Written::Done)
+    }
+
+    async fn one(&self, action: &Action) -> Result<Written, Error> {
+        match action {
+            Action::CreateFront(component) => self.create(self.new_front(*component)).await,
+            Action::Point(component, triple) => {
+                let seen = self.seen(&self.world.services, &names::front(&self.owner.name, *component))?;
+                let patch = self.point(seen, *component, triple);
+                self.patch::<Service>(seen.object_name(), &patch).await
+            }
+            Action::Create(id, tagged) => self.create_part(id, tagged).await,
+            Action::Adopt(id) => self.adopt(id).await,
+            Action::Record { tagged, failed } => self.record(tagged, failed.as_deref()).await,
+            Action::Delete(id) => self.delete(id).await,
+            Action::Settle(setting) => self.settle(*setting).await,
+        }
+    }
+
+    /// A write starts only while this instance leads for sure.
+    pub(super) fn guard(&self, what: &str) -> Result<(), Error> {
+        if self.scope.leadership.may_write() { Ok(()) } else { Err(Error::NotLeading(what.to_owned())) }
+    }
+
+    pub(super) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.scope.client.clone(), &self.owner.namespace)
+    }
+
+    /// The object that was read under a name.
+    pub(super) fn seen<'w, T: Meta>(&self, objects: &'w [Arc<T>], name: &str) -> Result<&'w T, Error> {
+        let found = objects.iter().find(|object| object.object_name() == name);
+        found.map(AsRef::as_ref).ok_or_else(|| Error::Moved(format!("object {name}")))
+    }
+
+    /// Creates an object; one that is there already is looked at to learn whose it is.
+    pub(super) async fn create<K>(&self, object: K) -> Result<Written, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let kind = K::kind(&());
+        let name = object.name_any();
+        let what = format!("creating {kind} {name}");
+        self.guard(&what)?;
+        match self.api::<K>().create(&post(), &object).await {
+            Ok(_) => Ok(Written::Done),
+            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+                let api: Api<PartialObjectMeta<K>> = self.api();
+                let there = api.get_opt(&name).await.map_err(|source| Error::read(&kind, &name, source))?;
+                match there {
+                    Some(there) if ownership(&there, &self.owner) == Ownership::Foreign => {
+                        Ok(Written::Taken(vec![describe_foreign(&kind, &there)]))
+                    }
+                    _ => Err(Error::Moved(format!("{kind} {name}"))),
+                }
+            }
+            Err(source) => Err(Error::write(what, source)),
+        }
+    }
+
+    /// Applies a merge patch that carries its own resourceVersion.
+    pub(super) async fn patch<K>(&self, name: &str, patch: &Value) -> Result<Written, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("patching {} {name}", K::kind(&()));
+        self.guard(&what)?;
+        // The answer is not looked at: metadata is the least of it.
+        let api: Api<PartialObjectMeta<K>> = self.api();
+        api.patch(name, &patching(), &Patch::Merge(patch))
+            .await
+            .map(|_| Written::Done)
+            .map_err(|source| Error::write(what, source))
+    }
+
+    async fn delete_seen<K, T: Meta>(&self, seen: &T) -> Result<Written, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let name = seen.object_name();
+        let what = format!("deleting {} {name}", K::kind(&()));
+        self.guard(&what)?;
+        let meta = seen.object_meta();
+        let preconditions =
+            Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match self.api::<K>().delete(name, &params).await {
+            Ok(_) => Ok(Written::Done),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Done),
+            Err(source) => Err(Error::write(what, source)),
+        }
+    }
+
+    async fn delete(&self, id: &ObjectId) -> Result<Written, Error> {
+        let name = self.name_of(id);
+        match id {
+            ObjectId::Deployment(..) => {
+                self.delete_seen::<Deployment, _>(self.seen(&self.world.deployments, &name)?).await
+            }
+            ObjectId::Service(..) | ObjectId::Front(_) => {
+                self.delete_seen::<Service, _>(self.seen(&self.world.services, &name)?).await
+            }
+            ObjectId::ConfigMap(..) => {
+                self.delete_seen::<ConfigMap, _>(self.seen(&self.world.config_maps, &name)?).await
+            }
+            ObjectId::Revision(_) => {
+                self.delete_seen::<ControllerRevision, _>(self.seen(&self.world.revisions, &name)?).await
+            }
+            ObjectId::Extra(crate::rollout::facts::Extra::ServiceAccount) => {
+                self.delete_seen::<ServiceAccount, _>(self.seen(&self.world.accounts, &name)?).await
+            }
+            ObjectId::Extra(crate::rollout::facts::Extra::DisruptionBudget(_)) => {
+                self.delete_seen::<PodDisruptionBudget, _>(self.seen(&self.world.budgets, &name)?).await
+            }
+        }
+    }
+
+    async fn adopt(&self, id: &ObjectId) -> Result<Written, Error> {
+        let name = self.name_of(id);
+        match id {
+            ObjectId::Deployment(..) => {
+                self.take::<Deployment, _>(self.seen(&self.world.deployments, &name)?).await
+            }
+            ObjectId::Service(..) | ObjectId::Front(_) => {
+                self.take::<Service, _>(self.seen(&self.world.services, &name)?).await
+            }
+            ObjectId::ConfigMap(..) => {
+                self.take::<ConfigMap, _>(self.seen(&self.world.config_maps, &name)?).await
+            }
+            ObjectId::Revision(_) => {
+                self.take::<ControllerRevision, _>(self.seen(&self.world.revisions, &name)?).await
+            }
+            ObjectId::Extra(_) => Ok(Written::Done),
+        }
+    }
+
+    async fn take<K, T: Meta>(&self, seen: &T) -> Result<Written, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let mut owners = seen.object_meta().owner_references.clone().unwrap_or_default();
+        owners.push(self.owner.reference());
+        let patch = json!({"metadata": {
+            "resourceVersion": seen.object_meta().resource_version, "ownerReferences": owners,
+        }});
+        self.patch::<K>(seen.object_name(), &patch).await
+    }
+
+    /// The name of an object.
+    pub(super) fn name_of(&self, id: &ObjectId) -> String {
+        use crate::rollout::facts::Extra;
+        let name = &self.owner.name;
+        match id {
+            ObjectId::Front(component) | ObjectId::Extra(Extra::DisruptionBudget(component)) => {
+                names::front(name, *component)
+            }
+            ObjectId::Deployment(component, colour) | ObjectId::Service(component, colour) => {
+                names::workload(name, *component, *colour)
+            }
+            ObjectId::ConfigMap(component, colour) => names::config(name, *component, *colour),
+            ObjectId::Revision(version) => names::revision(name, version),
+            ObjectId::Extra(Extra::ServiceAccount) => {
+                crate::observe::settings::surplus_account(self.world, &self.owner, &self.resource.spec)
+                    .unwrap_or_default()
+            }
+        }
+    }
+
+    /// The template of a release: from the spec if it describes it, else from its ControllerRevision.
+    pub(super) fn template(&self, hash: &str) -> Result<(ReleaseTemplate, ReleaseHash), Error> {
+        let of_spec = ReleaseTemplate::of(&self.resource.spec);
+        let known = if of_spec.hash().as_str() == hash {
+            Some(of_spec)
+        } else {
+            let recorded = self.world.revisions.iter().find(|revision| revision.hash == hash);
+            recorded.and_then(|revision| revision.template.as_deref().cloned())
+        };
+        let template = known.ok_or_else(|| Error::Moved(format!("the template {hash}")))?;
+        let hash = template.hash();
+        Ok((template, hash))
+    }
+
+    /// Settings of a component's spec.
+    pub(super) fn part(&self, component: Component) -> &crate::api::ComponentSpec {
+        self.resource.spec.component(component)
+    }
+}
+
+/// The recorded template of a version, if it can be restored faithfully.
+pub fn template_of<'w>(world: &'w World, version: &str) -> Option<&'w ReleaseTemplate> {
+    let found = world.revisions.iter().find(|revision| {
+        revision.annotation(names::RELEASE_VERSION) == Some(version) && !revision.is_terminating()
+    })?;
+    found.template.as_deref()
+}
+
+fn post() -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(MANAGER.into()) }
+}
+
+fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
+}
+
+/// The JSON merge patch (RFC 7386) that turns `before` into `after`; `None` if they are equal. Fields of the live
+/// object that this version does not know are in neither, and stay.
+fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
+    match (before, after) {
+        _ if before == after => None,
+        (Value::Object(before), Value::Object(after)) => {
+            let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let changed = after.iter().filter_map(|(key, value)| {
+                let patch = merge_patch(before.get(key).unwrap_or(&Value::Null), value)?;
+                Some((key.clone(), patch))
+            });
+            Some(Value::Object(removed.chain(changed).collect()))
+        }
+        _ => Some(after.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_removes_changes_and_adds() {
+        let before = json!({"a": 1, "b": {"x": 1, "y": [1]}, "c": 3});
+        let after = json!({"a": 1, "b": {"x": 2, "y": [1]}, "d": {"n": 1}});
+        assert_eq!(merge_patch(&before, &after), Some(json!({"b": {"x": 2}, "c": null, "d": {"n": 1}})));
+        assert_eq!(merge_patch(&before, &before), None);
+    }
+}

@@ -1,0 +1,304 @@
+//! Names that the operator puts on the cluster: colours, components, labels, annotations, objects.
+//!
+//! Everything here is part of the product's interface (design D1): a name that changed would orphan what an
+//! earlier version created.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// API group of the custom resource.
+pub const GROUP: &str = "e6data.io";
+/// Field manager of every write, and value of `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "e6-operator";
+/// Longest name of a resource: the longest child name, `<name>-storage-config-green`, must stay a DNS label.
+pub const NAME_MAX: usize = 39;
+
+/// Label (and selector key): the name of the resource.
+pub const LABEL_APP: &str = "app";
+/// Label (and selector key): `storage` or `schema`.
+pub const LABEL_COMPONENT: &str = "component";
+/// Label (and selector key): `blue` or `green`; on a front Service that serves nothing yet, `none`.
+pub const LABEL_STRATEGY: &str = "strategy";
+/// Label by which the operator's watches find its objects.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Annotation on objects: the version of the release they belong to (on a front Service: that it serves).
+pub const RELEASE_VERSION: &str = "e6data.io/release-version";
+/// Annotation on objects: the full hash of that release's template.
+pub const RELEASE_HASH: &str = "e6data.io/release-hash";
+/// Annotation on objects: the epoch of the decision that created (on a front Service: switched) them.
+pub const EPOCH: &str = "e6data.io/epoch";
+/// Annotation on a front Service: when it was last switched, RFC 3339.
+pub const SWITCHED_AT: &str = "e6data.io/switched-at";
+/// Annotation on a Deployment: the `replicas` of the spec that was last applied to it, so that another hand's
+/// scaling (an autoscaler's, say) is not reverted.
+pub const APPLIED_REPLICAS: &str = "e6data.io/replicas";
+/// Annotation on an object with settings that follow the spec in place: a digest of what was last applied.
+pub const APPLIED_SETTINGS: &str = "e6data.io/settings";
+/// Annotation on a ControllerRevision: `Failed` while its release is blocked.
+pub const OUTCOME: &str = "e6data.io/outcome";
+/// Annotation on a ControllerRevision: why its release failed.
+pub const OUTCOME_REASON: &str = "e6data.io/outcome-reason";
+
+/// A user asks for the recorded release of this version.
+pub const ROLLBACK_TO: &str = "e6data.io/rollback-to";
+/// A user asks for another try of the release that failed (any value).
+pub const RETRY: &str = "e6data.io/retry";
+/// A user asks for the serving release to be deployed anew (any value).
+pub const RESTART: &str = "e6data.io/restart";
+
+/// One of the two sides of a blue-green deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    /// The side of the first release.
+    Blue,
+    /// The other one.
+    Green,
+}
+
+impl Colour {
+    /// Both, in a fixed order.
+    pub const ALL: [Self; 2] = [Self::Blue, Self::Green];
+
+    /// The opposite side.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Blue => Self::Green,
+            Self::Green => Self::Blue,
+        }
+    }
+
+    /// The value of the `strategy` label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blue => "blue",
+            Self::Green => "green",
+        }
+    }
+
+    /// Reads a `strategy` label; anything but the two colours is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|colour| colour.as_str() == text)
+    }
+}
+
+impl fmt::Display for Colour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One of the two services that make a release together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Component {
+    /// Table metadata, port 9005.
+    Storage,
+    /// Schema inference, port 9006.
+    Schema,
+}
+
+impl Component {
+    /// Both, in a fixed order.
+    pub const ALL: [Self; 2] = [Self::Storage, Self::Schema];
+
+    /// The value of the `component` label, and the name of container and port.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Schema => "schema",
+        }
+    }
+
+    /// The port its pods listen on, and the default port of its Services.
+    pub const fn port(self) -> i32 {
+        match self {
+            Self::Storage => 9005,
+            Self::Schema => 9006,
+        }
+    }
+
+    /// Reads a `component` label.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|component| component.as_str() == text)
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A value for each component, so that a match on a component cannot forget one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PerComponent<T> {
+    /// The storage service's.
+    pub storage: T,
+    /// The schema service's.
+    pub schema: T,
+}
+
+impl<T> PerComponent<T> {
+    /// Builds one from a function of the component.
+    pub fn from_fn(mut f: impl FnMut(Component) -> T) -> Self {
+        Self { storage: f(Component::Storage), schema: f(Component::Schema) }
+    }
+
+    /// The value of one component.
+    pub const fn get(&self, component: Component) -> &T {
+        match component {
+            Component::Storage => &self.storage,
+            Component::Schema => &self.schema,
+        }
+    }
+
+    /// The value of one component, to be changed.
+    pub const fn get_mut(&mut self, component: Component) -> &mut T {
+        match component {
+            Component::Storage => &mut self.storage,
+            Component::Schema => &mut self.schema,
+        }
+    }
+
+    /// Both values, with their components, storage first.
+    pub fn iter(&self) -> impl Iterator<Item = (Component, &T)> {
+        Component::ALL.into_iter().map(|component| (component, self.get(component)))
+    }
+
+    /// Whether `f` holds for both.
+    pub fn all(&self, f: impl Fn(&T) -> bool) -> bool {
+        f(&self.storage) && f(&self.schema)
+    }
+
+    /// Whether `f` holds for at least one.
+    pub fn any(&self, f: impl Fn(&T) -> bool) -> bool {
+        f(&self.storage) || f(&self.schema)
+    }
+}
+
+/// A value for each colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PerColour<T> {
+    /// The blue side's.
+    pub blue: T,
+    /// The green side's.
+    pub green: T,
+}
+
+impl<T> PerColour<T> {
+    /// Builds one from a function of the colour.
+    pub fn from_fn(mut f: impl FnMut(Colour) -> T) -> Self {
+        Self { blue: f(Colour::Blue), green: f(Colour::Green) }
+    }
+
+    /// The value of one colour.
+    pub const fn get(&self, colour: Colour) -> &T {
+        match colour {
+            Colour::Blue => &self.blue,
+            Colour::Green => &self.green,
+        }
+    }
+
+    /// The value of one colour, to be changed.
+    pub const fn get_mut(&mut self, colour: Colour) -> &mut T {
+        match colour {
+            Colour::Blue => &mut self.blue,
+            Colour::Green => &mut self.green,
+        }
+    }
+}
+
+/// Name of a component's front Service, which clients use; also of its `PodDisruptionBudget`.
+pub fn front(name: &str, component: Component) -> String {
+    format!("{name}-{component}")
+}
+
+/// Name of a colour's Deployment and of its Service.
+pub fn workload(name: &str, component: Component, colour: Colour) -> String {
+    format!("{name}-{component}-{colour}")
+}
+
+/// Name of a colour's `ConfigMap`.
+pub fn config(name: &str, component: Component, colour: Colour) -> String {
+    format!("{name}-{component}-config-{colour}")
+}
+
+/// Name of the `ControllerRevision` that records a release: injective in the version.
+pub fn revision(name: &str, version: &str) -> String {
+    let digest = hex(&Sha256::digest(version.as_bytes()));
+    let short = digest.get(..10).unwrap_or(&digest);
+    format!("{name}-{short}")
+}
+
+/// Lower-case hexadecimal of bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The resource that owns the objects rendered for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID: a resource of the same name created later is another owner.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The controller reference that every owned object carries (design D5).
+    pub fn reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{GROUP}/v1alpha1"),
+            kind: "MetadataServices".into(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_child_names_are_dns_labels() {
+        let name = "x".repeat(NAME_MAX);
+        for component in Component::ALL {
+            for colour in Colour::ALL {
+                assert!(workload(&name, component, colour).len() <= 63);
+                assert!(config(&name, component, colour).len() <= 63);
+            }
+        }
+        assert!(revision(&name, "v20260101-000000-abcdef0").len() <= 63);
+    }
+
+    #[test]
+    fn revision_names_differ_by_version() {
+        assert_ne!(revision("a", "v1"), revision("a", "v2"));
+        assert_eq!(revision("a", "v1").len(), "a-".len() + 10);
+    }
+
+    #[test]
+    fn labels_are_read_back() {
+        for colour in Colour::ALL {
+            assert_eq!(Colour::parse(colour.as_str()), Some(colour));
+            assert_ne!(colour.other(), colour);
+        }
+        assert_eq!(Colour::parse("none"), None);
+        assert_eq!(Component::parse("schema"), Some(Component::Schema));
+    }
+}

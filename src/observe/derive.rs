@@ -1,0 +1,308 @@
+//! Objects to facts. Pure: the same objects, cached or read live, give the same facts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::pods;
+use super::views::{
+    ConfigMapView, DeploymentView, DisruptionBudgetView, EndpointSliceView, Meta, PodView, ReplicaSetView,
+    RevisionView, ServiceAccountView, ServiceView,
+};
+use crate::api::status::{MetadataServicesStatus, PodRestarts};
+use crate::api::template::ReleaseTemplate;
+use crate::names::{
+    self, Colour, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, PerColour,
+    PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
+};
+use crate::rollout::facts::{
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, Piece, Revision, Tag, Trouble,
+    Workload,
+};
+use crate::resources::{Defaults, pod};
+
+/// The objects that carry a resource's labels, as seen at one time.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Deployments.
+    pub deployments: Vec<Arc<DeploymentView>>,
+    /// Services, front and colour.
+    pub services: Vec<Arc<ServiceView>>,
+    /// ConfigMaps.
+    pub config_maps: Vec<Arc<ConfigMapView>>,
+    /// ReplicaSets; only read live.
+    pub replica_sets: Vec<Arc<ReplicaSetView>>,
+    /// Pods.
+    pub pods: Vec<Arc<PodView>>,
+    /// EndpointSlices.
+    pub slices: Vec<Arc<EndpointSliceView>>,
+    /// ControllerRevisions.
+    pub revisions: Vec<Arc<RevisionView>>,
+    /// ServiceAccounts.
+    pub accounts: Vec<Arc<ServiceAccountView>>,
+    /// PodDisruptionBudgets.
+    pub budgets: Vec<Arc<DisruptionBudgetView>>,
+}
+
+/// Whose an object is (design D5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Its controller is this resource.
+    Ours,
+    /// It has our labels and a release, and no controller.
+    Adoptable,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Decides whose an object is.
+pub fn ownership<T: Meta>(object: &T, owner: &Owner) -> Ownership {
+    match object.controller() {
+        Some(reference) if reference.uid == owner.uid => Ownership::Ours,
+        Some(_) => Ownership::Foreign,
+        None => {
+            let labelled = object.label(names::LABEL_MANAGED_BY) == Some(names::MANAGER)
+                && object.label(LABEL_APP) == Some(owner.name.as_str());
+            let marked = object.annotation(RELEASE_VERSION).is_some() || object.annotation(EPOCH).is_some();
+            if labelled && marked { Ownership::Adoptable } else { Ownership::Foreign }
+        }
+    }
+}
+
+/// What a foreign object under a name that is needed looks like to a person.
+pub fn describe_foreign<T: Meta>(kind: &str, object: &T) -> String {
+    let holder = object.controller().map_or_else(
+        || "it has no controller".to_owned(),
+        |reference| format!("controlled by {} {} (uid {})", reference.kind, reference.name, reference.uid),
+    );
+    format!("{kind} {} ({holder})", object.object_name())
+}
+
+/// Makes facts of objects. `status` tells which pods were there at the switch, and how often they had restarted.
+pub fn facts(
+    world: &World,
+    owner: &Owner,
+    status: Option<&MetadataServicesStatus>,
+    defaults: &Defaults,
+) -> Facts {
+    let mut adoptable = vec![];
+    let rollout = status.and_then(|status| status.rollout.as_ref());
+    let switched_at = rollout.and_then(|rollout| rollout.switched_at.as_ref()).map(|time| time.0);
+    let baseline: &[PodRestarts] = rollout.map_or(&[], |rollout| rollout.restarted_before.as_slice());
+    let pods = pods::Sorted::new(&world.pods, owner);
+    let mut facts = Facts {
+        front: PerComponent::from_fn(|component| front(world, owner, &pods, component, &mut adoptable)),
+        colours: PerColour::from_fn(|colour| {
+            PerComponent::from_fn(|component| {
+                let mut workload = workload(world, owner, component, colour, &mut adoptable);
+                workload.pods = pods.summarize(component, colour, &workload.deployment, switched_at, baseline);
+                workload
+            })
+        }),
+        revisions: revisions(world, owner, defaults, &mut adoptable),
+        ..Facts::default()
+    };
+    adoptable.sort();
+    facts.adoptable = adoptable;
+    facts
+}
+
+/// Looks an object up by name; what is not ours is as good as absent here and is met again when its name is needed.
+fn find<'a, T: Meta>(
+    objects: &'a [Arc<T>],
+    name: &str,
+    owner: &Owner,
+    id: ObjectId,
+    adoptable: &mut Vec<ObjectId>,
+) -> Option<&'a T> {
+    let object = objects.iter().find(|object| object.object_name() == name)?;
+    match ownership(object.as_ref(), owner) {
+        Ownership::Ours => Some(object),
+        Ownership::Adoptable => {
+            adoptable.push(id);
+            Some(object)
+        }
+        Ownership::Foreign => None,
+    }
+}
+
+fn tag<T: Meta>(object: &T) -> Tag {
+    Tag {
+        version: object.annotation(RELEASE_VERSION).unwrap_or_default().to_owned(),
+        hash: object.annotation(RELEASE_HASH).unwrap_or_default().to_owned(),
+        epoch: epoch(object),
+    }
+}
+
+fn epoch<T: Meta>(object: &T) -> i64 {
+    object.annotation(EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn piece<T: Meta>(object: Option<&T>) -> Piece {
+    match object {
+        None => Piece::Absent,
+        Some(object) if object.is_terminating() => Piece::Terminating,
+        Some(object) => Piece::Present(tag(object)),
+    }
+}
+
+fn front(
+    world: &World,
+    owner: &Owner,
+    pods: &pods::Sorted,
+    component: Component,
+    adoptable: &mut Vec<ObjectId>,
+) -> Front {
+    let name = names::front(&owner.name, component);
+    let Some(service) = find(&world.services, &name, owner, ObjectId::Front(component), adoptable) else {
+        return Front::Absent;
+    };
+    if service.is_terminating() {
+        return Front::Terminating;
+    }
+    let selects = service.spec.selector.get(LABEL_STRATEGY).and_then(|text| Colour::parse(text));
+    let strategy = selects.map_or("none", Colour::as_str);
+    let expected: BTreeMap<String, String> = [
+        (LABEL_APP, owner.name.as_str()),
+        (LABEL_COMPONENT, component.as_str()),
+        (LABEL_STRATEGY, strategy),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    let mut state = FrontState {
+        selects,
+        exact: service.spec.selector == expected,
+        version: service.annotation(RELEASE_VERSION).map(str::to_owned),
+        epoch: epoch(service),
+        switched_at: service
+            .annotation(SWITCHED_AT)
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(jiff::Timestamp::as_second),
+        ready: PerColour::default(),
+        listed: PerColour::default(),
+        unknown: 0,
+    };
+    count_endpoints(world, pods, &name, component, &mut state);
+    Front::Present(state)
+}
+
+/// Counts the endpoints that all EndpointSlices of a Service list. A pod with two addresses counts once a family.
+fn count_endpoints(world: &World, pods: &pods::Sorted, service: &str, component: Component, state: &mut FrontState) {
+    let slices =
+        world.slices.iter().filter(|slice| slice.label("kubernetes.io/service-name") == Some(service));
+    for endpoint in slices.flat_map(|slice| &slice.endpoints) {
+        let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
+        match name.and_then(|name| pods.colour_of(name, component)) {
+            Some(colour) => {
+                *state.listed.get_mut(colour) += 1;
+                if endpoint.conditions.ready.unwrap_or(true) {
+                    *state.ready.get_mut(colour) += 1;
+                }
+            }
+            None => state.unknown += 1,
+        }
+    }
+}
+
+fn workload(
+    world: &World,
+    owner: &Owner,
+    component: Component,
+    colour: Colour,
+    adoptable: &mut Vec<ObjectId>,
+) -> Workload {
+    let name = names::workload(&owner.name, component, colour);
+    let config = names::config(&owner.name, component, colour);
+    let id = ObjectId::Deployment(component, colour);
+    let deployment = find(&world.deployments, &name, owner, id, adoptable);
+    let id = ObjectId::Service(component, colour);
+    let service = find(&world.services, &name, owner, id, adoptable);
+    let id = ObjectId::ConfigMap(component, colour);
+    let config_map = find(&world.config_maps, &config, owner, id, adoptable);
+    let replica_sets = world.replica_sets.iter().any(|set| {
+        set.label(LABEL_COMPONENT) == Some(component.as_str())
+            && set.label(LABEL_STRATEGY) == Some(colour.as_str())
+    });
+    Workload {
+        deployment: deployment.map_or(Deployment::Absent, deployment_facts),
+        config_map: piece(config_map),
+        service: piece(service),
+        replica_sets,
+        pods: crate::rollout::facts::Pods::default(),
+    }
+}
+
+fn deployment_facts(view: &DeploymentView) -> Deployment {
+    if view.is_terminating() {
+        return Deployment::Terminating;
+    }
+    Deployment::Present(DeploymentState {
+        tag: tag(view),
+        observed: view.status.observed_generation >= view.metadata.generation.unwrap_or(0),
+        desired: view.replicas,
+        updated: view.status.updated_replicas,
+        ready: view.status.ready_replicas,
+        available: view.status.available_replicas,
+        replicas: view.status.replicas,
+        drifted_by: view.template_managers.clone(),
+        trouble: deployment_trouble(view),
+    })
+}
+
+fn deployment_trouble(view: &DeploymentView) -> Option<Trouble> {
+    let condition = |kind: &str, status: &str| {
+        view.status.conditions.iter().find(|found| found.type_ == kind && found.status == status)
+    };
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    if let Some(failure) = condition("ReplicaFailure", "True") {
+        let said = said(&failure.message);
+        let cause = if said.contains("exceeded quota") { Cause::Quota } else { Cause::PodsRefused };
+        return Some(Trouble { cause, pod: None, said: stable_quota(&said) });
+    }
+    condition("Progressing", "False")
+        .filter(|found| found.reason.as_deref() == Some("ProgressDeadlineExceeded"))
+        .map(|found| Trouble { cause: Cause::ProgressDeadline, pod: None, said: said(&found.message) })
+}
+
+/// The name of the pod that could not be created changes with every try; the rest is what matters.
+fn stable_quota(said: &str) -> String {
+    match said.split_once(" is forbidden: ") {
+        Some((_, rest)) => format!("pods are forbidden: {rest}"),
+        None => said.to_owned(),
+    }
+}
+
+fn revisions(world: &World, owner: &Owner, defaults: &Defaults, adoptable: &mut Vec<ObjectId>) -> Vec<Revision> {
+    let mut revisions: Vec<_> = world
+        .revisions
+        .iter()
+        .filter(|view| !view.is_terminating())
+        .filter_map(|view| {
+            let version = view.annotation(RELEASE_VERSION)?.to_owned();
+            match ownership(view.as_ref(), owner) {
+                Ownership::Ours => {}
+                Ownership::Adoptable => adoptable.push(ObjectId::Revision(version.clone())),
+                Ownership::Foreign => return None,
+            }
+            let images = view.template.as_deref().map(|template| images(template, defaults));
+            Some(Revision {
+                version,
+                hash: view.hash.clone(),
+                number: view.number,
+                failed: view.failed.clone(),
+                images: images.unwrap_or_default(),
+                created: view.created().map_or(0, jiff::Timestamp::as_second),
+            })
+        })
+        .collect();
+    revisions.sort_by(|a, b| (a.number, &a.version).cmp(&(b.number, &b.version)));
+    revisions
+}
+
+/// The images of a release.
+pub fn images(template: &ReleaseTemplate, defaults: &Defaults) -> PerComponent<Image> {
+    PerComponent::from_fn(|component| Image {
+        tag: template.component(component).image_tag.clone(),
+        reference: pod::image(template, component, &defaults.image_repository),
+    })
+}

@@ -1,0 +1,7 @@
+//! From Kubernetes objects to [`crate::rollout::Facts`]: projections, the cache, and the pure derivation.
+
+pub mod derive;
+pub mod index;
+mod pods;
+pub mod views;
+pub mod settings;

@@ -1,0 +1,186 @@
+//! What pods say, summed up for each component and colour.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::views::{ConditionView, ContainerView, Meta, PodView, WordsView};
+use crate::api::status::PodRestarts;
+use crate::names::{
+    self, Colour, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
+};
+use crate::rollout::facts::{Cause, Deployment, Pods, Trouble};
+
+/// Restarts from which on a container counts as crashing, even while it runs (design D9).
+const MANY_RESTARTS: i32 = 3;
+
+/// The pods of a resource, by the selector that matches them.
+pub struct Sorted<'a> {
+    places: HashMap<&'a str, (Component, Colour)>,
+    pods: Vec<(Component, Colour, &'a PodView)>,
+    owner: &'a Owner,
+}
+
+impl<'a> Sorted<'a> {
+    /// Sorts pods by their labels; a pod that no selector of the resource matches is left out.
+    pub fn new(pods: &'a [Arc<PodView>], owner: &'a Owner) -> Self {
+        let mut sorted: Vec<_> = pods
+            .iter()
+            .filter(|pod| pod.label(LABEL_APP) == Some(owner.name.as_str()))
+            .filter_map(|pod| {
+                let component = Component::parse(pod.label(LABEL_COMPONENT)?)?;
+                let colour = Colour::parse(pod.label(LABEL_STRATEGY)?)?;
+                Some((component, colour, pod.as_ref()))
+            })
+            .collect();
+        sorted.sort_by_key(|(_, _, pod)| pod.object_name());
+        let places = sorted.iter().map(|(component, colour, pod)| (pod.object_name(), (*component, *colour)));
+        Self { places: places.collect(), pods: sorted, owner }
+    }
+
+    /// The colour of a pod of this component.
+    pub fn colour_of(&self, pod: &str, component: Component) -> Option<Colour> {
+        self.places.get(pod).filter(|place| place.0 == component).map(|place| place.1)
+    }
+
+    /// Sums up the pods of one selector.
+    pub fn summarize(
+        &self,
+        component: Component,
+        colour: Colour,
+        deployment: &Deployment,
+        switched_at: Option<Timestamp>,
+        baseline: &[PodRestarts],
+    ) -> Pods {
+        let mut sum = Pods::default();
+        let release = deployment.state().map(|deployment| deployment.tag.version.as_str());
+        let prefix = format!("{}-", names::workload(&self.owner.name, component, colour));
+        let matching = self.pods.iter().filter(|(of, on, _)| *of == component && *on == colour);
+        for pod in matching.map(|(_, _, pod)| *pod).filter(|pod| is_alive(pod)) {
+            sum.alive += 1;
+            if !belongs(pod, &prefix, release) {
+                sum.strays.push(pod.object_name().to_owned());
+            }
+            add(&mut sum, pod, switched_at, baseline);
+        }
+        sum
+    }
+}
+
+/// Whether a pod may still run: not being deleted, and not at its end.
+fn is_alive(pod: &PodView) -> bool {
+    !pod.is_terminating() && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
+}
+
+fn belongs(pod: &PodView, prefix: &str, release: Option<&str>) -> bool {
+    let by_controller = pod
+        .controller()
+        .is_some_and(|reference| reference.kind == "ReplicaSet" && reference.name.starts_with(prefix));
+    by_controller && release.is_some() && pod.annotation(RELEASE_VERSION) == release
+}
+
+fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: &[PodRestarts]) {
+    let name = pod.object_name().to_owned();
+    let ready = condition(pod, "Ready");
+    let is_ready = ready.is_some_and(|ready| ready.status == "True");
+    if is_ready {
+        sum.ready += 1;
+    }
+    let changed = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0.as_second());
+    sum.last_transition = sum.last_transition.max(changed);
+    let restarts = pod.status.container_statuses.iter().map(|container| container.restart_count).sum::<i32>();
+    if restarts > 0 {
+        sum.restarts.push((name.clone(), restarts));
+    }
+    if !is_ready {
+        let trouble = trouble(pod);
+        let worse = match (&sum.trouble, &trouble) {
+            (Some(known), Some(new)) => new.cause < known.cause,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if worse {
+            sum.trouble = trouble;
+        }
+    }
+    let was_there = switched_at.is_some_and(|at| pod.created().is_some_and(|created| created <= at));
+    let disrupted = condition(pod, "DisruptionTarget").is_some_and(|found| found.status == "True");
+    if was_there && !disrupted {
+        if !is_ready {
+            sum.unready_since_switch.push(name.clone());
+        }
+        let before = baseline.iter().find(|known| known.pod == name).map_or(0, |known| known.count);
+        if restarts > before && sum.restarted_since_switch.is_none() {
+            let said = pod.status.container_statuses.iter().find_map(ended);
+            let said = said.unwrap_or_else(|| "a container ended".to_owned());
+            sum.restarted_since_switch = Some(Trouble {
+                cause: Cause::Crash,
+                pod: Some(name),
+                said: format!("restarted after the switch: {said}"),
+            });
+        }
+    }
+}
+
+fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
+    pod.status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// The worst problem of one pod that is not ready.
+fn trouble(pod: &PodView) -> Option<Trouble> {
+    let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+    let (cause, said) = containers
+        .filter_map(container_trouble)
+        .min_by_key(|(cause, _)| *cause)
+        .or_else(|| unschedulable(pod))
+        .unwrap_or_else(|| (Cause::NotReady, not_ready(pod)));
+    Some(Trouble { cause, pod: Some(pod.object_name().to_owned()), said })
+}
+
+fn unschedulable(pod: &PodView) -> Option<(Cause, String)> {
+    condition(pod, "PodScheduled")
+        .filter(|found| found.status == "False" && found.reason.as_deref() == Some("Unschedulable"))
+        .map(|found| (Cause::Unschedulable, found.message.clone().unwrap_or_default()))
+}
+
+fn not_ready(pod: &PodView) -> String {
+    let message = condition(pod, "Ready").and_then(|found| found.message.clone());
+    message.filter(|text| !text.is_empty()).unwrap_or_else(|| "not ready".to_owned())
+}
+
+fn container_trouble(container: &ContainerView) -> Option<(Cause, String)> {
+    let waiting = container.state.waiting.as_ref();
+    let reason = waiting.and_then(|words| words.reason.as_deref()).unwrap_or_default();
+    let said = waiting.and_then(|words| words.message.clone()).unwrap_or_default();
+    let name = &container.name;
+    let cause = match reason {
+        "InvalidImageName" => Cause::InvalidImage,
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "RegistryUnavailable" => Cause::ImagePull,
+        "CreateContainerConfigError" => Cause::ContainerConfig,
+        "CreateContainerError" | "RunContainerError" => Cause::ContainerStart,
+        "CrashLoopBackOff" => Cause::Crash,
+        _ if container.restart_count >= MANY_RESTARTS => Cause::Crash,
+        _ => return None,
+    };
+    let said = match cause {
+        // Kubelet's own words count the seconds of its back-off; what the container did is what matters.
+        Cause::Crash => {
+            let ended = ended(container).unwrap_or_else(|| "exits".to_owned());
+            format!("container {name} does not stay up: {ended}")
+        }
+        _ if said.is_empty() => format!("container {name}: {reason}"),
+        _ => format!("container {name}: {said}"),
+    };
+    Some((cause, said))
+}
+
+/// How a container last ended.
+fn ended(container: &ContainerView) -> Option<String> {
+    let words = |state: &Option<WordsView>| state.clone();
+    let last = words(&container.state.terminated).or_else(|| words(&container.last_state.terminated))?;
+    let code = last.exit_code.map(|code| format!("exit code {code}"));
+    let reason = last.reason.filter(|reason| reason != "Error");
+    let said: Vec<String> = [reason, code, last.message].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}

@@ -1,0 +1,141 @@
+//! Renderers: from a release to Kubernetes objects, as pure functions.
+//!
+//! What is rendered for a release never changes after it was created (design D3), except for the settings that
+//! the spec says are applied in place. The defaults that are filled in here belong to
+//! [`HASH_VERSION`](crate::api::template::HASH_VERSION): changing one changes what an old template means, so the
+//! goldens in `tests/golden/` hold them.
+
+pub mod config;
+pub mod pod;
+pub mod revision;
+pub mod scheduling;
+pub mod service;
+pub mod support;
+pub mod workload;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::template::{ReleaseHash, ReleaseTemplate, canonical},
+    names::{self, Colour, Component, Owner},
+};
+
+/// String to string, sorted: labels, annotations, selectors.
+pub type Strings = BTreeMap<String, String>;
+
+/// What the operator's configuration and the server contribute to a rendering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// Registry, or registry and path, of images whose spec names none; empty means the node's default registry.
+    pub image_repository: String,
+    /// Whether the server knows the sleep action of a preStop hook (Kubernetes 1.30 and later).
+    pub sleep_action: bool,
+}
+
+/// A release on a colour: what all its objects are rendered from.
+#[derive(Clone, Copy, Debug)]
+pub struct Release<'a> {
+    /// The resource.
+    pub owner: &'a Owner,
+    /// What shapes the pods.
+    pub template: &'a ReleaseTemplate,
+    /// The side it is deployed to.
+    pub colour: Colour,
+    /// Its name.
+    pub version: &'a str,
+    /// Its identity.
+    pub hash: &'a ReleaseHash,
+    /// Epoch of the decision that creates its objects.
+    pub epoch: i64,
+    /// The rest.
+    pub defaults: &'a Defaults,
+}
+
+/// A part of a spec that no object can be rendered from; [`crate::api::validate`] finds it first.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct RenderError {
+    /// Path of the field, such as `spec.storage.extraVolumes[0]`.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Release<'_> {
+    /// Metadata of an object of the colour.
+    fn meta(&self, name: String, component: Component) -> ObjectMeta {
+        let labels = labels(&self.owner.name, component, Some(self.colour));
+        meta(self.owner, name, labels, self.annotations())
+    }
+
+    /// Annotations by which an object says which release it belongs to.
+    fn annotations(&self) -> Strings {
+        strings([
+            (names::RELEASE_VERSION, self.version),
+            (names::RELEASE_HASH, self.hash.as_str()),
+            (names::EPOCH, &self.epoch.to_string()),
+        ])
+    }
+}
+
+/// The three labels by which Services, Deployments and budgets select pods; never others.
+pub fn selector(name: &str, component: Component, colour: Colour) -> Strings {
+    strings([
+        (names::LABEL_APP, name),
+        (names::LABEL_COMPONENT, component.as_str()),
+        (names::LABEL_STRATEGY, colour.as_str()),
+    ])
+}
+
+/// Labels of an object of a component, and of one colour if it belongs to one.
+pub fn labels(name: &str, component: Component, colour: Option<Colour>) -> Strings {
+    let mut labels = common_labels(name);
+    labels.insert(names::LABEL_COMPONENT.into(), component.as_str().into());
+    labels.insert("app.kubernetes.io/component".into(), component.as_str().into());
+    if let Some(colour) = colour {
+        labels.insert(names::LABEL_STRATEGY.into(), colour.as_str().into());
+    }
+    labels
+}
+
+/// Labels of every object of a resource.
+pub fn common_labels(name: &str) -> Strings {
+    strings([
+        (names::LABEL_APP, name),
+        ("app.kubernetes.io/name", "metadata-services"),
+        ("app.kubernetes.io/instance", name),
+        ("app.kubernetes.io/part-of", "e6data"),
+        (names::LABEL_MANAGED_BY, names::MANAGER),
+    ])
+}
+
+/// Metadata of an owned object.
+fn meta(owner: &Owner, name: String, labels: Strings, annotations: Strings) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(labels),
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        owner_references: Some(vec![owner.reference()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Digest of settings that follow the spec in place: equal digests mean that there is nothing to apply.
+pub fn settings_digest(settings: &Value) -> String {
+    let digest = names::hex(&Sha256::digest(canonical(settings).as_bytes()));
+    digest.get(..16).unwrap_or(&digest).to_owned()
+}
+
+fn strings<const N: usize>(pairs: [(&str, &str); N]) -> Strings {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Kubernetes' way to say "none" of a list or map is to leave it out.
+fn some<T: IntoIterator + Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}

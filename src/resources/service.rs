@@ -1,0 +1,122 @@
+//! Services: one per colour, and the front ones that clients use.
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec as KubeServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::{Value, json};
+
+use super::{Release, Strings, labels, meta, selector, settings_digest};
+use crate::{
+    api::component::ServiceSpec,
+    names::{self, Colour, Component, Owner},
+};
+
+/// Value of the `strategy` selector that no pod carries.
+const NO_COLOUR: &str = "none";
+
+/// What a front Service says about the decision that it carries out (design D2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The colour that serves; none before the first switch.
+    pub colour: Option<Colour>,
+    /// The release that serves; none before the first switch.
+    pub version: Option<String>,
+    /// Number of the decision; 0 before the first switch.
+    pub epoch: i64,
+    /// When it was switched, RFC 3339; none before the first switch.
+    pub switched_at: Option<String>,
+}
+
+impl Stamp {
+    /// The selector of a front Service.
+    pub fn selector(&self, name: &str, component: Component) -> Strings {
+        let mut selector = selector(name, component, self.colour.unwrap_or(Colour::Blue));
+        if self.colour.is_none() {
+            selector.insert(names::LABEL_STRATEGY.into(), NO_COLOUR.into());
+        }
+        selector
+    }
+
+    /// The annotations of a front Service.
+    pub fn annotations(&self) -> Strings {
+        let entries = [
+            (names::RELEASE_VERSION, self.version.clone()),
+            (names::EPOCH, Some(self.epoch.to_string())),
+            (names::SWITCHED_AT, self.switched_at.clone()),
+        ];
+        entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+
+    /// The merge patch that switches a front Service as it was seen: selector and stamp in one request.
+    pub fn patch(&self, name: &str, component: Component, resource_version: &str) -> Value {
+        json!({
+            "metadata": {"resourceVersion": resource_version, "annotations": self.annotations()},
+            "spec": {"selector": self.selector(name, component)},
+        })
+    }
+}
+
+/// The Service of a colour, for tests before the switch.
+pub fn colour(release: &Release<'_>, component: Component) -> Service {
+    Service {
+        metadata: release.meta(names::workload(&release.owner.name, component, release.colour), component),
+        spec: Some(KubeServiceSpec {
+            type_: Some("ClusterIP".into()),
+            selector: Some(selector(&release.owner.name, component, release.colour)),
+            ports: Some(vec![port(component, component.port())]),
+            ..KubeServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The Service that clients use.
+pub fn front(owner: &Owner, component: Component, spec: &ServiceSpec, stamp: &Stamp) -> Service {
+    let mut labels = spec.labels.clone();
+    labels.extend(self::labels(&owner.name, component, None));
+    let mut annotations = spec.annotations.clone();
+    annotations.extend(stamp.annotations());
+    annotations.insert(names::APPLIED_SETTINGS.into(), front_digest(component, spec));
+    Service {
+        metadata: meta(owner, names::front(&owner.name, component), labels, annotations),
+        spec: Some(KubeServiceSpec {
+            type_: Some(spec.type_.as_deref().unwrap_or("ClusterIP").to_owned()),
+            selector: Some(stamp.selector(&owner.name, component)),
+            ports: Some(vec![port(component, front_port(component, spec))]),
+            ..KubeServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Digest of the settings of a front Service that follow the spec in place.
+pub fn front_digest(component: Component, spec: &ServiceSpec) -> String {
+    settings_digest(&json!({
+        "type": spec.type_.as_deref().unwrap_or("ClusterIP"),
+        "port": front_port(component, spec),
+        "annotations": spec.annotations,
+        "labels": spec.labels,
+    }))
+}
+
+/// The port that clients use, within the legal range.
+pub fn front_port(component: Component, spec: &ServiceSpec) -> i32 {
+    spec.port.unwrap_or_else(|| component.port()).clamp(1, 65_535)
+}
+
+/// The address that clients use, `host:port`.
+pub fn front_address(owner: &Owner, component: Component, spec: &ServiceSpec) -> String {
+    let (name, namespace) = (names::front(&owner.name, component), &owner.namespace);
+    format!("{name}.{namespace}.svc:{}", front_port(component, spec))
+}
+
+fn port(component: Component, number: i32) -> ServicePort {
+    ServicePort {
+        name: Some(component.as_str().into()),
+        port: number,
+        protocol: Some("TCP".into()),
+        target_port: Some(IntOrString::String(component.as_str().into())),
+        ..ServicePort::default()
+    }
+}

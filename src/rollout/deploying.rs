@@ -1,0 +1,226 @@
+//! Deploying: the pending colour is created, becomes ready, and stays ready for the grace period (design D7, D9, D13).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::acts::{create_fronts, mend_routes, missing_parts, settle, tag};
+use super::facts::{Front, Tag};
+use super::health::{self, Verdict};
+use super::shift::{Ending, Shift};
+use super::{Action, Answer, Ctx, Plan, Want, What};
+use crate::api::status::{Clocks, Side, elapsed};
+use crate::names::Component;
+
+/// What the step has to do.
+pub(super) fn step(ctx: &Ctx) -> Answer {
+    let target = ctx.rollout.target.clone()?;
+    if let Some(ending) = given_up(ctx, &target) {
+        let mut shift = Shift::of(ctx);
+        shift.give_up(&target, &ending);
+        return shift.commit();
+    }
+    if dirty(ctx, &target) {
+        // Objects of another release on the pending colour: prune, then start again under a new epoch.
+        let mut shift = Shift::of(ctx);
+        shift.prune();
+        return shift.commit();
+    }
+    if ctx.facts.front.any(|front| *front == Front::Absent) {
+        return create_fronts(ctx);
+    }
+    mend_routes(ctx)
+        .or_else(|| missing_parts(ctx, &target, false))
+        .or_else(|| settle(ctx))
+        .or_else(|| become_ready(ctx, &target))
+}
+
+/// Why the release on its way is not wanted any more (design D13).
+fn given_up(ctx: &Ctx, target: &Side) -> Option<Ending> {
+    let hash = ctx.hash_of(&target.version);
+    let restart = ctx.status.active_release_version.as_ref() == Some(&target.version);
+    match ctx.want() {
+        Want::Active if !restart => {
+            let why = Verdict::plain("Aborted", "the spec went back to the serving release".into());
+            Some(Ending::Dropped(What::Aborted, why))
+        }
+        Want::Spec if hash != Some(&ctx.intent.wanted.hash) => {
+            let why = Verdict::plain("Superseded", "a newer release was asked for before the switch".into());
+            Some(Ending::Dropped(What::Superseded, why))
+        }
+        Want::Nothing if hash.is_some_and(|hash| !ctx.has_template(hash)) => {
+            let why = Verdict::plain("Superseded", "the spec that described it is gone".into());
+            Some(Ending::Dropped(What::Superseded, why))
+        }
+        Want::Active | Want::Spec | Want::Nothing => None,
+    }
+}
+
+/// Whether the pending colour holds anything that was not created for this very decision.
+fn dirty(ctx: &Ctx, target: &Side) -> bool {
+    let ours = |tag: &Tag| tag.version == target.version && tag.epoch == ctx.rollout.epoch;
+    ctx.facts.colours.get(target.strategy).any(|workload| {
+        workload.deployment.state().is_some_and(|deployment| !ours(&deployment.tag))
+            || [&workload.config_map, &workload.service]
+                .into_iter()
+                .any(|piece| piece.tag().is_some_and(|tag| !ours(tag)))
+    })
+}
+
+fn become_ready(ctx: &Ctx, target: &Side) -> Answer {
+    let colour = ctx.facts.colours.get(target.strategy);
+    if !health::full(colour, &target.version) {
+        return not_ready(ctx, target);
+    }
+    let grace = if ctx.active().is_some() { ctx.policy().grace } else { 0 };
+    let Some(since) = &ctx.rollout.clocks.ready_since else {
+        return if grace == 0 { pass_grace(ctx, target) } else { start_grace(ctx, target) };
+    };
+    if flapped(ctx, target, since) {
+        return start_grace(ctx, target);
+    }
+    let left = grace - elapsed(since, ctx.now);
+    if left > 0 { Some(Plan::wait(left)) } else { pass_grace(ctx, target) }
+}
+
+fn start_grace(ctx: &Ctx, target: &Side) -> Answer {
+    let mut shift = Shift::of(ctx);
+    *shift.clocks() = Clocks { ready_since: Some(Time(ctx.stamp)), ..Default::default() };
+    shift.ready(&target.version);
+    shift.remark(&target.version, None);
+    if ctx.rollout.clocks.ready_since.is_none() {
+        let text = format!("all pods of {} are ready; watching for {} s", target.version, ctx.policy().grace);
+        shift.tell(What::ReleaseReady, text);
+    }
+    shift.commit()
+}
+
+/// Whether a pod changed its readiness since the grace period began, unseen. A node's clock may be ahead: a time
+/// in the future counts when it has come.
+fn flapped(ctx: &Ctx, target: &Side, since: &Time) -> bool {
+    let (since, now) = (since.0.as_second(), ctx.now.as_second());
+    ctx.facts
+        .colours
+        .get(target.strategy)
+        .any(|workload| workload.pods.last_transition.is_some_and(|at| at > since && at <= now))
+}
+
+/// The release is good enough to be switched to: first its ControllerRevision says so, then the switch is decided.
+fn pass_grace(ctx: &Ctx, target: &Side) -> Answer {
+    let recorded = ctx
+        .facts
+        .revisions
+        .iter()
+        .any(|revision| revision.version == target.version && revision.failed.is_none() && is_newest(ctx, revision.number));
+    if !recorded {
+        let tagged = tag(ctx, target, ctx.rollout.epoch);
+        return Plan::act(vec![vec![Action::Record { tagged, failed: None }]]);
+    }
+    let mut shift = Shift::of(ctx);
+    if ctx.status.record(&target.version).is_some_and(|record| record.ready_at.is_none()) {
+        shift.ready(&target.version);
+    }
+    shift.remark(&target.version, None);
+    shift.switch(target);
+    shift.commit()
+}
+
+fn is_newest(ctx: &Ctx, number: i64) -> bool {
+    ctx.facts.revisions.iter().all(|revision| revision.number <= number)
+}
+
+fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
+    if ctx.rollout.clocks.ready_since.is_some() {
+        let mut shift = Shift::of(ctx);
+        shift.clocks().ready_since = None;
+        return shift.commit();
+    }
+    if let answer @ Some(_) = failing_clocks(ctx, target) {
+        return answer;
+    }
+    let (failure, due) = failure(ctx, target);
+    if let Some(why) = failure.filter(|_| ctx.active().is_some() && ctx.policy().auto_rollback) {
+        let mut shift = Shift::of(ctx);
+        shift.give_up(target, &Ending::Failed(why));
+        return shift.commit();
+    }
+    // Past the deadline of a release that is not rolled back, its pods' events announce any change.
+    (due > 0).then(|| Plan::wait(due))
+}
+
+/// Starts or stops the failing clocks: a hard signal starts a component's, its full readiness stops it.
+fn failing_clocks(ctx: &Ctx, target: &Side) -> Answer {
+    let colour = ctx.facts.colours.get(target.strategy);
+    let mut shift = Shift::of(ctx);
+    let mut changed = false;
+    for (component, workload) in colour.iter() {
+        let running = failing_since(ctx, component).is_some();
+        let trouble = health::hard_trouble(workload);
+        if let (false, Some(trouble)) = (running, trouble) {
+            *clock_mut(shift.clocks(), component) = Some(Time(ctx.stamp));
+            let other_fails = ctx.status.record(&target.version).is_some_and(|record| record.reason.is_some());
+            if !other_fails {
+                shift.remark(&target.version, Some(Verdict::of(component, trouble)));
+            }
+            changed = true;
+        } else if running && trouble.is_none() && health::component_full(workload, &target.version) {
+            *clock_mut(shift.clocks(), component) = None;
+            changed = true;
+        }
+    }
+    let clocks = shift.clocks();
+    if changed && clocks.storage_failing_since.is_none() && clocks.schema_failing_since.is_none() {
+        shift.remark(&target.version, None);
+    }
+    changed.then(|| shift.commit())?
+}
+
+fn clock_mut(clocks: &mut Clocks, component: Component) -> &mut Option<Time> {
+    match component {
+        Component::Storage => &mut clocks.storage_failing_since,
+        Component::Schema => &mut clocks.schema_failing_since,
+    }
+}
+
+fn failing_since<'a>(ctx: &'a Ctx, component: Component) -> Option<&'a Time> {
+    match component {
+        Component::Storage => ctx.rollout.clocks.storage_failing_since.as_ref(),
+        Component::Schema => ctx.rollout.clocks.schema_failing_since.as_ref(),
+    }
+}
+
+/// Whether the release on its way has failed, and the seconds until it will have, if nothing changes.
+pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
+    let noted = ctx.status.record(&target.version);
+    let noted = noted.and_then(|record| Some(Verdict::plain(record.reason.as_ref()?, record.message.clone()?)));
+    let hard = Component::ALL
+        .into_iter()
+        .filter_map(|component| failing_since(ctx, component))
+        .map(|since| ctx.policy().failure_threshold - elapsed(since, ctx.now))
+        .min();
+    let timeout = ctx.policy().deploy_timeout - ctx.in_step();
+    if hard.is_some_and(|left| left <= 0) {
+        let unknown = || Verdict::plain("Failing", "a component keeps failing".into());
+        return (Some(noted.unwrap_or_else(unknown)), 0);
+    }
+    if timeout <= 0 {
+        return (Some(noted.unwrap_or_else(|| late(ctx, target))), 0);
+    }
+    (None, hard.map_or(timeout, |left| left.min(timeout)))
+}
+
+/// Words a deploy timeout: what the slowest component waits for.
+fn late(ctx: &Ctx, target: &Side) -> Verdict {
+    let seconds = ctx.policy().deploy_timeout;
+    let colour = ctx.facts.colours.get(target.strategy);
+    let slow = colour.iter().find(|(_, workload)| !health::component_full(workload, &target.version));
+    let worst = slow.and_then(|(component, workload)| Some(Verdict::of(component, health::worst(workload)?)));
+    match (worst, slow) {
+        (Some(worst), _) => {
+            Verdict { message: format!("not ready within {seconds} s: {}", worst.message), ..worst }
+        }
+        (None, slow) => {
+            let which = slow.map_or("a component", |(component, _)| component.as_str());
+            Verdict::plain("DeployTimeout", format!("{which}: not ready within {seconds} s"))
+        }
+    }
+}
+

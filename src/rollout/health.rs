@@ -1,0 +1,147 @@
+//! Judgements on a colour: is it complete, is it failing, is it worse than the other (design D8, D9).
+
+use super::facts::{Cause, Deployment, Trouble, Workload};
+use crate::names::{Component, PerComponent};
+
+/// How well a colour could serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// At least one component has no ready pod.
+    Down,
+    /// Both have a ready pod, but not all that is wanted.
+    Impaired,
+    /// Everything that is wanted is ready.
+    Full,
+}
+
+/// Full(c, r) of design D8, for one component.
+pub fn component_full(workload: &Workload, version: &str) -> bool {
+    workload.deployment.state().is_some_and(|deployment| {
+        deployment.tag.version == version
+            && deployment.observed
+            && deployment.desired >= 1
+            && [deployment.updated, deployment.ready, deployment.available, deployment.replicas]
+                .iter()
+                .all(|count| *count == deployment.desired)
+            && workload.pods.strays.is_empty()
+    })
+}
+
+/// Full(c, r) of design D8: both components complete, nothing else behind their selectors.
+pub fn full(colour: &PerComponent<Workload>, version: &str) -> bool {
+    colour.all(|workload| component_full(workload, version))
+}
+
+/// How well a colour could serve this release now.
+pub fn health(colour: &PerComponent<Workload>, version: &str) -> Health {
+    if full(colour, version) {
+        Health::Full
+    } else if colour.all(|workload| {
+        workload.pods.ready > 0
+            && workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
+    }) {
+        Health::Impaired
+    } else {
+        Health::Down
+    }
+}
+
+/// Whether traffic may go back from a bad colour to the other (design D9: healthier, and able to serve).
+pub fn may_go_back(old: Health, bad: Health) -> bool {
+    old == Health::Full || (old == Health::Impaired && bad == Health::Down)
+}
+
+/// The hard failure of a component, if there is one: its pods speak before its Deployment does.
+pub fn hard_trouble(workload: &Workload) -> Option<&Trouble> {
+    worst(workload).filter(|trouble| trouble.cause.is_hard())
+}
+
+/// The worst problem of a component, hard or soft.
+pub fn worst(workload: &Workload) -> Option<&Trouble> {
+    let of_deployment = workload.deployment.state().and_then(|deployment| deployment.trouble.as_ref());
+    match (&workload.pods.trouble, of_deployment) {
+        (Some(pod), Some(deployment)) => Some(if deployment.cause < pod.cause { deployment } else { pod }),
+        (pod, deployment) => pod.as_ref().or(deployment),
+    }
+}
+
+/// A problem, with the component that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// One word.
+    pub reason: String,
+    /// For people: the component, the pod, what was said, and a remedy.
+    pub message: String,
+}
+
+impl Verdict {
+    /// Words a component's problem.
+    pub fn of(component: Component, trouble: &Trouble) -> Self {
+        let pod = trouble.pod.as_deref().map(|pod| format!("pod {pod}: ")).unwrap_or_default();
+        let said = shorten(&trouble.said);
+        Self {
+            reason: trouble.cause.reason().to_owned(),
+            message: format!("{component}: {pod}{said}. Remedy: {}", trouble.cause.remedy()),
+        }
+    }
+
+    /// Words a problem that no pod reports.
+    pub fn plain(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message }
+    }
+}
+
+/// Why a release that was switched to is bad now, beyond doubt (design D9). A pod that is merely unready is not
+/// in here: see [`suspect`].
+pub fn bad(colour: &PerComponent<Workload>) -> Option<Verdict> {
+    colour.iter().find_map(|(component, workload)| component_bad(component, workload))
+}
+
+fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
+    let pods = &workload.pods;
+    if !matches!(workload.deployment, Deployment::Present(_)) {
+        return Some(Verdict::plain(
+            "DeploymentLost",
+            format!("{component}: its Deployment was deleted by another hand"),
+        ));
+    }
+    if let Some(trouble) = &pods.restarted_since_switch {
+        return Some(Verdict::of(component, trouble));
+    }
+    let down = pods.ready == 0;
+    if let (true, Some(pod)) = (down, pods.unready_since_switch.first()) {
+        let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
+        let trouble =
+            Trouble { cause: Cause::NotReady, pod: Some(pod.clone()), said: format!("no ready pod is left: {said}") };
+        return Some(Verdict::of(component, &trouble));
+    }
+    // A drained or deleted pod's replacement gets the time it needs, unless it cannot start at all.
+    hard_trouble(workload).filter(|_| down).map(|trouble| Verdict::of(component, trouble))
+}
+
+/// A pod that was ready at the switch and is unready: bad once it lasts (design D9: 5 s).
+pub fn suspect(colour: &PerComponent<Workload>) -> Option<Verdict> {
+    colour.iter().find_map(|(component, workload)| {
+        let pod = workload.pods.unready_since_switch.first()?;
+        let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
+        let trouble = Trouble { cause: Cause::NotReady, pod: Some(pod.clone()), said: said.to_owned() };
+        Some(Verdict::of(component, &trouble))
+    })
+}
+
+/// A component without a ready pod, whatever the cause. The replacement of a drained or deleted pod is given time
+/// (the failure threshold), but not for ever while the other side could serve.
+pub fn empty(colour: &PerComponent<Workload>) -> Option<Verdict> {
+    let (component, workload) = colour.iter().find(|(_, workload)| workload.pods.ready == 0)?;
+    let text = || Verdict::plain("NoReadyPod", format!("{component}: no pod is ready"));
+    Some(worst(workload).map_or_else(text, |trouble| Verdict::of(component, trouble)))
+}
+
+/// At most 300 characters: conditions and events are for reading.
+fn shorten(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    match text.char_indices().nth(300) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,274 @@
+//! The release history: which records there are, and in which order (design D12).
+//!
+//! The order is what makes the guide's `releaseHistory[-2]` right: the release before this one after success, and
+//! the serving one while an attempt runs or after it failed.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::health::Verdict;
+use super::intent::Wanted;
+use crate::api::status::{RecordStatus, ReleaseRecord, Trigger};
+use crate::names::Colour;
+
+/// Names a release that is not recorded: the user's name if it is free, else time and hash. The second value is
+/// the user's name where it had to be ignored.
+pub fn name_release(history: &[ReleaseRecord], wanted: &Wanted, now: Timestamp) -> (String, Option<String>) {
+    let taken = |version: &str| history.iter().any(|record| record.version == version);
+    let asked = wanted.release_version.as_ref();
+    if let Some(version) = asked.filter(|version| !taken(version)) {
+        return (version.clone(), None);
+    }
+    let short = wanted.hash.get(..7).unwrap_or(&wanted.hash);
+    let generated = (0..=i64::try_from(history.len()).unwrap_or(i64::MAX)).find_map(|bump| {
+        let second = now.as_second().saturating_add(bump);
+        let time = Timestamp::from_second(second).ok()?;
+        let version = format!("v{}-{short}", time.strftime("%Y%m%d-%H%M%S"));
+        (!taken(&version)).then_some(version)
+    });
+    (generated.unwrap_or_else(|| format!("v{}-{short}", now.as_second())), asked.cloned())
+}
+
+/// Opens an attempt: its record goes last, the Active one directly before it. Returns the record's version.
+///
+/// A record of the same template is used again, under its old name; the Active one stays Active (a restart).
+pub fn open(
+    history: &mut Vec<ReleaseRecord>,
+    wanted: &Wanted,
+    version: String,
+    colour: Colour,
+    trigger: Trigger,
+    now: Timestamp,
+) -> String {
+    let known = history.iter().position(|record| record.hash == wanted.hash).map(|at| history.remove(at));
+    let mut record = known.unwrap_or_else(|| ReleaseRecord {
+        version,
+        hash: wanted.hash.clone(),
+        strategy: colour,
+        storage_tag: String::new(),
+        schema_tag: String::new(),
+        storage_image: String::new(),
+        schema_image: String::new(),
+        timestamp: Time(now),
+        status: RecordStatus::Pending,
+        trigger,
+        activated_at: None,
+        ready_at: None,
+        finished_at: None,
+        reason: None,
+        message: None,
+    });
+    record.storage_tag.clone_from(&wanted.images.storage.tag);
+    record.schema_tag.clone_from(&wanted.images.schema.tag);
+    record.storage_image.clone_from(&wanted.images.storage.reference);
+    record.schema_image.clone_from(&wanted.images.schema.reference);
+    record.timestamp = Time(now);
+    record.trigger = trigger;
+    record.ready_at = None;
+    record.finished_at = None;
+    record.reason = None;
+    record.message = None;
+    if record.status != RecordStatus::Active {
+        record.status = RecordStatus::Pending;
+        record.strategy = colour;
+    }
+    let version = record.version.clone();
+    if let Some(at) = history.iter().position(|record| record.status == RecordStatus::Active) {
+        let active = history.remove(at);
+        history.push(active);
+    }
+    history.push(record);
+    version
+}
+
+/// Ends an attempt that was given up before or after it could serve; nothing is held against its template.
+pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
+    close(history, version, RecordStatus::Superseded, why, now);
+}
+
+/// Ends an attempt that failed: its template is blocked until it is asked for again.
+pub fn fail(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
+    close(history, version, RecordStatus::Failed, why, now);
+}
+
+fn close(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, why: Verdict, now: Timestamp) {
+    if let Some(record) = find(history, version) {
+        // A restart of the serving release that comes to nothing leaves the record as it is: it serves.
+        if record.status != RecordStatus::Active {
+            record.status = status;
+        }
+        record.finished_at = Some(Time(now));
+        record.reason = Some(why.reason);
+        record.message = Some(why.message);
+    }
+}
+
+/// Takes the Active mark from whatever record has it; used before another gets it.
+pub fn depose(history: &mut [ReleaseRecord]) {
+    for record in history.iter_mut().filter(|record| record.status == RecordStatus::Active) {
+        record.status = RecordStatus::Superseded;
+    }
+}
+
+/// Marks the release that serves from now on, and puts the history in its settled order.
+pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, colour: Colour, now: Timestamp) {
+    depose(history);
+    if let Some(record) = find(history, version) {
+        record.status = RecordStatus::Active;
+        record.strategy = colour;
+        record.activated_at = Some(Time(now));
+        record.finished_at = Some(Time(now));
+        record.reason = None;
+        record.message = None;
+    }
+    settle(history);
+}
+
+/// Gives the Active mark back to a release that served before; its times stay.
+pub fn reinstate(history: &mut [ReleaseRecord], version: &str, colour: Colour) {
+    depose(history);
+    if let Some(record) = find(history, version) {
+        record.status = RecordStatus::Active;
+        record.strategy = colour;
+    }
+}
+
+/// The settled order: Active last, the other release that served most recently directly before it.
+pub fn settle(history: &mut Vec<ReleaseRecord>) {
+    let good = history
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| record.status == RecordStatus::Superseded && record.activated_at.is_some())
+        .max_by_key(|(_, record)| record.activated_at.as_ref().map(|time| time.0))
+        .map(|(at, _)| at);
+    let good = good.map(|at| history.remove(at));
+    let active = history.iter().position(|record| record.status == RecordStatus::Active);
+    let active = active.map(|at| history.remove(at));
+    history.extend(good);
+    history.extend(active);
+}
+
+/// Drops the oldest records beyond `limit`, but never the Active, a Pending, or the last two.
+pub fn trim(history: &mut Vec<ReleaseRecord>, limit: usize) {
+    while history.len() > limit.max(2) {
+        let droppable = history.len().saturating_sub(2);
+        let Some(at) = history
+            .iter()
+            .take(droppable)
+            .position(|record| matches!(record.status, RecordStatus::Superseded | RecordStatus::Failed))
+        else {
+            return;
+        };
+        history.remove(at);
+    }
+}
+
+/// The record of a version, to be changed.
+pub fn find<'a>(history: &'a mut [ReleaseRecord], version: &str) -> Option<&'a mut ReleaseRecord> {
+    history.iter_mut().find(|record| record.version == version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::PerComponent;
+    use crate::rollout::facts::Image;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
+    fn wanted(hash: &str) -> Wanted {
+        let image = Image { tag: hash.into(), reference: format!("r/x:{hash}") };
+        Wanted {
+            hash: hash.into(),
+            images: PerComponent { storage: image.clone(), schema: image },
+            release_version: None,
+        }
+    }
+
+    fn why() -> Verdict {
+        Verdict::plain("X", "x".into())
+    }
+
+    fn start(history: &mut Vec<ReleaseRecord>, hash: &str, second: i64) {
+        open(history, &wanted(hash), hash.into(), Colour::Blue, Trigger::Spec, at(second));
+    }
+
+    fn release(history: &mut Vec<ReleaseRecord>, hash: &str, second: i64) {
+        start(history, hash, second);
+        activate(history, hash, Colour::Blue, at(second + 1));
+    }
+
+    fn versions(history: &[ReleaseRecord]) -> String {
+        history.iter().map(|record| record.version.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn minus_two_is_the_previous_release_after_success_and_the_serving_one_otherwise() {
+        let mut history = vec![];
+        release(&mut history, "a", 0);
+        release(&mut history, "b", 10);
+        assert_eq!(versions(&history), "a b");
+        start(&mut history, "c", 20);
+        assert_eq!(versions(&history), "a b c", "while deploying, [-2] serves");
+        fail(&mut history, "c", why(), at(30));
+        assert_eq!(versions(&history), "a b c", "after an automatic rollback, [-2] serves");
+        start(&mut history, "d", 40);
+        assert_eq!(versions(&history), "a c b d");
+        fail(&mut history, "d", why(), at(50));
+        assert_eq!(versions(&history), "a c b d", "two failures in a row: [-2] still serves");
+        settle(&mut history);
+        assert_eq!(versions(&history), "c d a b", "once the block is cleared, [-2] is the one before");
+    }
+
+    #[test]
+    fn a_rollback_reuses_the_record_and_can_be_toggled() {
+        let mut history = vec![];
+        release(&mut history, "a", 0);
+        release(&mut history, "b", 10);
+        release(&mut history, "a", 20);
+        assert_eq!(versions(&history), "b a");
+        assert_eq!(history.iter().filter(|record| record.status == RecordStatus::Active).count(), 1);
+        release(&mut history, "b", 30);
+        assert_eq!(versions(&history), "a b");
+    }
+
+    #[test]
+    fn a_failed_restart_leaves_the_serving_record_active() {
+        let mut history = vec![];
+        release(&mut history, "a", 0);
+        start(&mut history, "a", 10);
+        fail(&mut history, "a", why(), at(20));
+        assert_eq!(history[0].status, RecordStatus::Active);
+    }
+
+    #[test]
+    fn names_are_unique_and_the_users_name_is_taken_once() {
+        let mut history = vec![];
+        let (first, _) = name_release(&history, &wanted("0123456789"), at(0));
+        assert!(first.ends_with("-0123456"), "{first}");
+        open(&mut history, &wanted("x"), first.clone(), Colour::Blue, Trigger::Spec, at(0));
+        let (second, _) = name_release(&history, &wanted("0123456789"), at(0));
+        assert_ne!(first, second);
+        let named = Wanted { release_version: Some("summer".into()), ..wanted("y") };
+        assert_eq!(name_release(&history, &named, at(0)), ("summer".into(), None));
+        open(&mut history, &named, "summer".into(), Colour::Blue, Trigger::Spec, at(1));
+        let again = Wanted { release_version: Some("summer".into()), ..wanted("z") };
+        assert_eq!(name_release(&history, &again, at(0)).1, Some("summer".into()));
+    }
+
+    #[test]
+    fn trimming_spares_active_pending_and_the_rollback_target() {
+        let mut history = vec![];
+        for (n, hash) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+            release(&mut history, hash, 10 * i64::try_from(n).unwrap());
+        }
+        trim(&mut history, 2);
+        assert_eq!(versions(&history), "d e");
+        start(&mut history, "f", 100);
+        trim(&mut history, 2);
+        assert_eq!(versions(&history), "e f");
+        assert_eq!(history[0].status, RecordStatus::Active);
+    }
+}

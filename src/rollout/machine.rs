@@ -1,0 +1,170 @@
+//! The state machine: one function per step (design D7, D9, D13).
+//!
+//! ```text
+//! Stable -> Deploying -> Switching -> Grace -> Prune -> Stable | Deploying
+//!               |            |          |        ^
+//!               |            +----------+-> RollingBack
+//!               +------------------------------->+       (failed, aborted, superseded)
+//! Stable -> Prune (sweep of orphans)     Switching -> Stable (first release)
+//! ```
+//!
+//! A step answers with the one thing to do now, a time to wait for, or nothing.
+
+use super::acts::{missing_parts, point_fronts, record_failures, settle, tag};
+use super::facts::{Deployment, ObjectId, Piece};
+use super::shift::Shift;
+use super::{Action, Answer, Ctx, Plan, Want, What, deploying, switched};
+use crate::api::status::{Side, Step, Trigger};
+use crate::names::Colour;
+
+/// Seconds between two looks at something that no watch announces.
+pub(super) const LOOK_AGAIN: i64 = 2;
+
+/// What the present step has to do.
+pub(super) fn step(ctx: &Ctx) -> Answer {
+    match ctx.rollout.step {
+        Step::Stable => stable(ctx),
+        Step::Deploying => deploying::step(ctx),
+        Step::Switching => switched::switching(ctx),
+        Step::Grace => switched::grace(ctx),
+        Step::RollingBack => switched::rolling_back(ctx),
+        Step::Prune => prune(ctx),
+        Step::Unknown => None,
+    }
+}
+
+// === Stable ===
+
+fn stable(ctx: &Ctx) -> Answer {
+    if let answer @ Some(_) = next_release(ctx) {
+        return answer;
+    }
+    let active = ctx.active()?;
+    point_fronts(ctx)
+        .or_else(|| missing_parts(ctx, &active, true))
+        .or_else(|| record_active(ctx, &active))
+        .or_else(|| sweep(ctx, active.strategy))
+        .or_else(|| settle(ctx))
+        .or_else(|| revert_spec(ctx, &active))
+}
+
+/// Starts the release that the spec describes, if it is to be started. Its place is here that a fleet budget
+/// would hold it back (step Queued).
+fn next_release(ctx: &Ctx) -> Answer {
+    if ctx.want() != Want::Spec || ctx.policy().paused {
+        return None;
+    }
+    let mut shift = Shift::of(ctx);
+    shift.start(asked_by(ctx));
+    shift.commit()
+}
+
+/// What made the spec what it is: a rollback that was noted, or the user.
+fn asked_by(ctx: &Ctx) -> Trigger {
+    let record = ctx.status.record_of_hash(&ctx.intent.wanted.hash);
+    match (&ctx.rollout.request, record) {
+        (Some(request), Some(record))
+            if request.kind == Trigger::Rollback
+                && request.refused.is_none()
+                && request.value == record.version =>
+        {
+            Trigger::Rollback
+        }
+        _ => Trigger::Spec,
+    }
+}
+
+/// The serving release stays recorded, whatever becomes of the status.
+fn record_active(ctx: &Ctx, active: &Side) -> Answer {
+    let hash = ctx.hash_of(&active.version)?;
+    let recorded = ctx.facts.revisions.iter().find(|revision| revision.version == active.version);
+    if recorded.is_some_and(|revision| revision.failed.is_none()) || !ctx.has_template(hash) {
+        return None;
+    }
+    Plan::act(vec![vec![Action::Record { tagged: tag(ctx, active, ctx.rollout.epoch), failed: None }]])
+}
+
+/// Anything of ours that the settled state does not hold goes through Prune: nothing is deleted elsewhere.
+fn sweep(ctx: &Ctx, active: Colour) -> Answer {
+    let leftovers = !doomed(ctx, Some(active)).is_empty();
+    leftovers.then(|| {
+        let mut shift = Shift::of(ctx);
+        shift.prune();
+        shift.commit()
+    })?
+}
+
+fn revert_spec(ctx: &Ctx, active: &Side) -> Answer {
+    let hash = ctx.hash_of(&active.version)?;
+    if !ctx.policy().revert_spec || !ctx.blocked() || !ctx.has_template(hash) {
+        return None;
+    }
+    let amend = super::Amend { restore: Some(active.version.clone()), remove: vec![] };
+    Some(Plan { next: super::Move::Amend(amend), notices: vec![], again: None })
+}
+
+// === Prune ===
+
+fn prune(ctx: &Ctx) -> Answer {
+    if let answer @ Some(_) = record_failures(ctx) {
+        return answer;
+    }
+    if let answer @ Some(_) = point_fronts(ctx) {
+        return answer;
+    }
+    let active = ctx.status.active_strategy;
+    let doomed = doomed(ctx, active);
+    if !doomed.is_empty() {
+        return Plan::act(doomed);
+    }
+    if !Colour::ALL.into_iter().filter(|colour| Some(*colour) != active).all(|colour| gone(ctx, colour)) {
+        return settle(ctx).or_else(|| Some(Plan::wait(LOOK_AGAIN)));
+    }
+    if let answer @ Some(_) = next_release(ctx) {
+        return answer;
+    }
+    let Some(active) = active else {
+        // Nothing serves and nothing may start: wait for a spec that can be deployed.
+        return None;
+    };
+    let mut shift = Shift::of(ctx);
+    shift.rest();
+    shift.tell(What::CleanupDone, format!("only {active} is left"));
+    shift.commit()
+}
+
+/// What is to be deleted: everything on the colours that do not serve, and records that left the history.
+fn doomed(ctx: &Ctx, active: Option<Colour>) -> Vec<Vec<Action>> {
+    let mut groups = [vec![], vec![], vec![]];
+    let [deployments, services, rest] = &mut groups;
+    for colour in Colour::ALL.into_iter().filter(|colour| Some(*colour) != active) {
+        for (component, workload) in ctx.facts.colours.get(colour).iter() {
+            if matches!(workload.deployment, Deployment::Present(_)) {
+                deployments.push(Action::Delete(ObjectId::Deployment(component, colour)));
+            }
+            if matches!(workload.service, Piece::Present(_)) {
+                services.push(Action::Delete(ObjectId::Service(component, colour)));
+            }
+            if matches!(workload.config_map, Piece::Present(_)) {
+                rest.push(Action::Delete(ObjectId::ConfigMap(component, colour)));
+            }
+        }
+    }
+    let forgotten = ctx.facts.revisions.iter().filter(|revision| ctx.status.record(&revision.version).is_none());
+    rest.extend(forgotten.map(|revision| Action::Delete(ObjectId::Revision(revision.version.clone()))));
+    rest.extend(ctx.facts.surplus.iter().map(|extra| Action::Delete(ObjectId::Extra(*extra))));
+    groups.into_iter().filter(|group| !group.is_empty()).collect()
+}
+
+/// Design D7: no Deployment, ReplicaSet, Service, ConfigMap of the colour, and no pod that is not terminating
+/// carries its selector.
+fn gone(ctx: &Ctx, colour: Colour) -> bool {
+    ctx.facts.colours.get(colour).all(|workload| {
+        workload.deployment == Deployment::Absent
+            && workload.service == Piece::Absent
+            && workload.config_map == Piece::Absent
+            && !workload.replica_sets
+            && workload.pods.alive == 0
+    })
+}
+

@@ -1,0 +1,400 @@
+//! The core: what to do next with one resource (design D3-D14, D19).
+//!
+//! [`plan`] is a pure function. It knows no client, no clock and no Kubernetes object: the shell observes
+//! (`crate::observe` turns objects into [`Facts`]), calls `plan`, carries out its [`Move`], and asks again. A move either
+//! persists a decision (one status write) or makes the cluster match the persisted one, never both (design D14), so
+//! that a crash between any two writes leaves a state from which the next pass goes on.
+
+mod acts;
+mod deploying;
+pub mod facts;
+pub mod health;
+pub mod history;
+pub mod intent;
+mod machine;
+mod project;
+mod rebuild;
+mod request;
+mod shift;
+mod switched;
+
+use jiff::Timestamp;
+
+pub use facts::Facts;
+pub use intent::Intent;
+
+use crate::api::status::{MetadataServicesStatus, Rollout, Side, Step, elapsed};
+use crate::names::{Colour, Component};
+use facts::{ObjectId, Setting, Triple};
+use intent::Policy;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The one thing to do now.
+    pub next: Move,
+    /// What to tell people once it is done.
+    pub notices: Vec<Notice>,
+    /// Seconds until the resource must be looked at again even if nothing happens; `None`: the usual resync.
+    pub again: Option<i64>,
+}
+
+/// One kind of thing at a time (design D14).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// Nothing to do now.
+    Wait,
+    /// Persist this status, by compare-and-swap on the resource.
+    Commit(Box<MetadataServicesStatus>),
+    /// Make the cluster match: group after group, the actions of a group side by side.
+    Act(Vec<Vec<Action>>),
+    /// Change the resource itself.
+    Amend(Amend),
+}
+
+/// One write to an object of the resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Create a front Service that selects nothing yet.
+    CreateFront(Component),
+    /// Point a front Service at a side and stamp the decision on it.
+    Point(Component, Triple),
+    /// Create an object of a colour for a release.
+    Create(ObjectId, Tagged),
+    /// Write our owner reference on an object that has none.
+    Adopt(ObjectId),
+    /// Record a release in its ControllerRevision: `failed` says why it is blocked, `None` that it is good.
+    Record {
+        /// The release.
+        tagged: Tagged,
+        /// Why it failed.
+        failed: Option<String>,
+    },
+    /// Delete an object, by UID and resourceVersion.
+    Delete(ObjectId),
+    /// Apply settings that follow the spec in place.
+    Settle(Setting),
+}
+
+/// The release for which an object is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagged {
+    /// Its version.
+    pub version: String,
+    /// The hash of its template: the shell finds the template in the spec or in a ControllerRevision.
+    pub hash: String,
+    /// The epoch of the decision.
+    pub epoch: i64,
+}
+
+/// A change of the resource's own spec and annotations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amend {
+    /// The release whose recorded template is written back into the spec.
+    pub restore: Option<String>,
+    /// The annotations to remove.
+    pub remove: Vec<&'static str>,
+}
+
+/// Something to tell people: an Event, and a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened.
+    pub what: What,
+    /// For people.
+    pub message: String,
+}
+
+/// Reasons of Events (contract 4d), and what metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A release was started.
+    ReleaseStarted,
+    /// All its pods are ready.
+    ReleaseReady,
+    /// Traffic is decided to go to another side.
+    TrafficSwitched,
+    /// The colour that does not serve is gone.
+    CleanupDone,
+    /// A release failed.
+    RolloutFailed,
+    /// Back on the release before, by itself.
+    RolledBack,
+    /// A release was given up because the spec went back to the serving one.
+    Aborted,
+    /// A release was given up for a newer one.
+    Superseded,
+    /// A switched release was left because the spec went back to the warm one.
+    Undone,
+    /// A request was accepted.
+    RequestAccepted,
+    /// A request was refused.
+    RequestRefused,
+    /// The spec is not valid.
+    SpecInvalid,
+    /// An image is older than this operator supports.
+    ImageBelowMinimum,
+    /// `spec.releaseVersion` was ignored.
+    ReleaseVersionIgnored,
+    /// Another hand changed what a release had fixed.
+    Drifted,
+    /// A name is held by an object of others.
+    NameTaken,
+    /// The API server refuses a write.
+    WriteRefused,
+    /// The release on its way serves now.
+    ReleaseServing,
+    /// The status was rebuilt from objects.
+    StatusRebuilt,
+}
+
+impl What {
+    /// Reason of the Event.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ReleaseStarted => "ReleaseStarted",
+            Self::ReleaseReady => "ReleaseReady",
+            Self::TrafficSwitched => "TrafficSwitched",
+            Self::CleanupDone => "CleanupDone",
+            Self::RolloutFailed => "RolloutFailed",
+            Self::RolledBack => "RolledBack",
+            Self::Aborted => "RolloutAborted",
+            Self::Superseded => "RolloutSuperseded",
+            Self::Undone => "RolloutUndone",
+            Self::RequestAccepted => "RequestAccepted",
+            Self::RequestRefused => "RollbackRefused",
+            Self::SpecInvalid => "SpecInvalid",
+            Self::ImageBelowMinimum => "ImageBelowMinimum",
+            Self::ReleaseVersionIgnored => "ReleaseVersionIgnored",
+            Self::Drifted => "Drifted",
+            Self::NameTaken => "NameTaken",
+            Self::WriteRefused => "WriteRefused",
+            Self::ReleaseServing => "ReleaseServing",
+            Self::StatusRebuilt => "StatusRebuilt",
+        }
+    }
+
+    /// Whether the Event is a Warning.
+    pub const fn is_warning(self) -> bool {
+        matches!(
+            self,
+            Self::RolloutFailed
+                | Self::RolledBack
+                | Self::RequestRefused
+                | Self::SpecInvalid
+                | Self::ImageBelowMinimum
+                | Self::ReleaseVersionIgnored
+                | Self::Drifted
+                | Self::NameTaken
+                | Self::WriteRefused
+        )
+    }
+}
+
+impl Notice {
+    fn new(what: What, message: impl Into<String>) -> Self {
+        Self { what, message: message.into() }
+    }
+}
+
+/// What is wanted, in the machine's terms (design D10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// No opinion: the spec is invalid, or the CRD is too old to trust it.
+    Nothing,
+    /// The serving release, or the spec's release is blocked.
+    Active,
+    /// The spec's release, which does not serve.
+    Spec,
+}
+
+/// All that a decision looks at.
+struct Ctx<'a> {
+    intent: &'a Intent,
+    status: &'a MetadataServicesStatus,
+    rollout: &'a Rollout,
+    facts: &'a Facts,
+    /// The time that waits are measured against: never later than it really is.
+    now: Timestamp,
+    /// The time that is persisted: whole seconds, rounded up, so that no wait that starts now ends early.
+    stamp: Timestamp,
+}
+
+impl Ctx<'_> {
+    fn policy(&self) -> &Policy {
+        &self.intent.policy
+    }
+
+    fn active(&self) -> Option<Side> {
+        self.status.active()
+    }
+
+    fn hash_of(&self, version: &str) -> Option<&str> {
+        self.status.record(version).map(|record| record.hash.as_str())
+    }
+
+    fn active_hash(&self) -> Option<&str> {
+        self.hash_of(self.status.active_release_version.as_deref()?)
+    }
+
+    /// Whether the spec's release failed and was not asked for again. The first release is never blocked.
+    fn blocked(&self) -> bool {
+        use crate::api::status::RecordStatus;
+        self.status.active_strategy.is_some()
+            && self
+                .status
+                .record_of_hash(&self.intent.wanted.hash)
+                .is_some_and(|record| record.status == RecordStatus::Failed)
+    }
+
+    fn want(&self) -> Want {
+        if !self.intent.violations.is_empty() || self.intent.crd_outdated.is_some() {
+            Want::Nothing
+        } else if self.active_hash() == Some(&self.intent.wanted.hash) || self.blocked() {
+            Want::Active
+        } else {
+            Want::Spec
+        }
+    }
+
+    /// Seconds in this step.
+    fn in_step(&self) -> i64 {
+        elapsed(&self.rollout.since, self.now)
+    }
+
+    /// The decision that both front Services must carry.
+    fn decision(&self) -> Triple {
+        let side = match self.rollout.step {
+            Step::Switching => self.rollout.target.clone(),
+            Step::Stable | Step::Deploying | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => {
+                self.active()
+            }
+        };
+        triple(side, self.rollout.epoch)
+    }
+
+    /// Whether both front Services carry the decision.
+    fn stamped(&self) -> bool {
+        let decision = self.decision();
+        self.facts.front.all(|front| front.state().is_some_and(|state| state.carries(&decision)))
+    }
+
+    /// Whether EndpointSlices of both front Services show this colour and nothing else.
+    fn proved(&self, colour: Colour) -> bool {
+        self.facts.front.all(|front| front.state().is_some_and(|state| state.proves(colour)))
+    }
+
+    /// When traffic last moved, seconds since 1970: the later of both front Services' stamps.
+    fn last_switch(&self) -> i64 {
+        let stamps = [&self.facts.front.storage, &self.facts.front.schema];
+        let latest = stamps.iter().filter_map(|front| front.state()?.switched_at).max();
+        // A stamp from the future (another hand's) must not hold the rollout up for ever.
+        latest.unwrap_or(0).min(self.now.as_second()).max(self.rollout.since.0.as_second())
+    }
+
+    /// Whether the template of a release can be had.
+    fn has_template(&self, hash: &str) -> bool {
+        (self.intent.violations.is_empty() && self.intent.wanted.hash == hash)
+            || self.facts.revisions.iter().any(|revision| revision.hash == hash)
+    }
+}
+
+fn triple(side: Option<Side>, epoch: i64) -> Triple {
+    match side {
+        Some(side) => Triple { colour: Some(side.strategy), version: side.version, epoch },
+        None => Triple { colour: None, version: String::new(), epoch },
+    }
+}
+
+/// An answer of a step: `None` means that it has nothing to do and nothing is due.
+type Answer = Option<Plan>;
+
+impl Plan {
+    fn act(groups: Vec<Vec<Action>>) -> Answer {
+        let groups: Vec<_> = groups.into_iter().filter(|group| !group.is_empty()).collect();
+        (!groups.is_empty()).then_some(Self { next: Move::Act(groups), notices: vec![], again: None })
+    }
+
+    fn wait(again: i64) -> Self {
+        Self { next: Move::Wait, notices: vec![], again: Some(again.max(1)) }
+    }
+}
+
+/// Decides what to do next with a resource. `status` is as persisted; `None` or without `rollout` it was lost or
+/// never written.
+pub fn plan(
+    intent: &Intent,
+    status: Option<&MetadataServicesStatus>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Plan {
+    if intent.deleted {
+        return Plan { next: Move::Wait, notices: vec![], again: None };
+    }
+    if let Some(adoption) = adopt(facts) {
+        return adoption;
+    }
+    let empty = MetadataServicesStatus::default();
+    let status = status.unwrap_or(&empty);
+    let stamp = whole_second(now);
+    let Some(rollout) = status.rollout.as_ref().filter(|rollout| is_sound(status, rollout)) else {
+        return rebuild::plan(intent, status, facts, stamp);
+    };
+    let ctx = Ctx { intent, status, rollout, facts, now, stamp };
+    if rollout.step == Step::Unknown {
+        return Plan { next: Move::Wait, notices: vec![], again: None };
+    }
+    let answer = request::plan(&ctx).unwrap_or_else(|| {
+        machine::step(&ctx).unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None })
+    });
+    match answer.next {
+        Move::Wait => project::refresh(&ctx, answer),
+        Move::Commit(_) | Move::Act(_) | Move::Amend(_) => answer,
+    }
+}
+
+/// What to persist when an obstacle (see [`Facts::taken`], [`Facts::refused`]) keeps the plan from being carried out;
+/// `None` if it is in the status already, or there is no status to put it in.
+pub fn explain(
+    intent: &Intent,
+    status: Option<&MetadataServicesStatus>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Option<Plan> {
+    let status = status?;
+    let rollout = status.rollout.as_ref()?;
+    let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
+    let plan = project::refresh(&ctx, Plan { next: Move::Wait, notices: vec![], again: None });
+    matches!(plan.next, Move::Commit(_)).then_some(plan)
+}
+
+/// Rounds up: Kubernetes' times have no fractions.
+fn whole_second(now: Timestamp) -> Timestamp {
+    let second = now.as_second().saturating_add(i64::from(now.subsec_nanosecond() > 0));
+    Timestamp::from_second(second).unwrap_or(now)
+}
+
+/// Whether a status that people can edit hangs together; if not, it is rebuilt like a lost one.
+fn is_sound(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
+    let known = |side: &Side| status.record(&side.version).is_some();
+    let active = status.active();
+    let active_known = active.as_ref().is_none_or(known);
+    active_known
+        && match rollout.step {
+            Step::Deploying | Step::Switching => rollout.target.as_ref().is_some_and(|target| {
+                known(target) && active.as_ref().is_none_or(|active| active.strategy != target.strategy)
+            }),
+            Step::Grace => {
+                rollout.previous.as_ref().is_some_and(known)
+                    && active.zip(rollout.previous.as_ref()).is_some_and(|(a, p)| a.strategy != p.strategy)
+            }
+            Step::Stable | Step::RollingBack => active.is_some(),
+            Step::Prune | Step::Unknown => true,
+        }
+}
+
+/// Objects of ours that nobody owns are taken back before anything else looks at them (design D5).
+fn adopt(facts: &Facts) -> Option<Plan> {
+    let group = facts.adoptable.iter().cloned().map(Action::Adopt).collect();
+    Plan::act(vec![group])
+}

@@ -1,0 +1,405 @@
+//! The readable part of the status: phase, conditions, counts, addresses. A function of the machine's memory and of
+//! what is seen, so that it can be computed anew at any time (design D6, D26).
+//!
+//! Messages hold no counters and no ages, or a resource at rest would be written again and again.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::facts::Cause;
+use super::health::{self, Health, Verdict, health};
+use super::{Ctx, Move, Notice, Plan, Want, What, deploying, request, switched};
+use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
+use crate::names::{self, Component, RETRY};
+
+/// A condition before it is compared with the one that stands.
+struct Said {
+    kind: &'static str,
+    status: bool,
+    reason: String,
+    message: String,
+}
+
+impl Said {
+    fn new(kind: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Fills in the readable part of a status whose machine part is decided. `ctx` is what was decided on.
+pub(super) fn status(ctx: &Ctx, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
+    let machine = status.clone();
+    let Some(rollout) = machine.rollout.as_ref() else { return status };
+    let ctx = Ctx { intent: ctx.intent, status: &machine, rollout, facts: ctx.facts, now: ctx.now, stamp: ctx.stamp };
+    status.observed_generation = Some(ctx.intent.generation);
+    fill_machine(&ctx, &mut status);
+    fill_serving(&ctx, &mut status);
+    let trouble = trouble(&ctx);
+    status.phase = Some(phase(&ctx, trouble.as_ref()).to_owned());
+    let said = conditions(&ctx, trouble.as_ref());
+    status.conditions = merge(&ctx, &machine.conditions, said);
+    status
+}
+
+/// If nothing else is to be done: writes the readable part if it is not as it should be.
+pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
+    let mut draft = ctx.status.clone();
+    if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
+        rollout.request = None;
+    }
+    let status = status(ctx, draft);
+    if status == *ctx.status {
+        return plan;
+    }
+    let notices = news(&ctx.status.conditions, &status.conditions);
+    Plan { next: Move::Commit(Box::new(status)), notices, again: None }
+}
+
+/// What people are told when a condition turns.
+pub(super) fn news(before: &[Condition], after: &[Condition]) -> Vec<Notice> {
+    let find = |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
+    let told = [
+        ("SpecApplied", "Invalid", What::SpecInvalid),
+        ("Stalled", "NameTaken", What::NameTaken),
+        ("Stalled", "WriteRefused", What::WriteRefused),
+        ("Drifted", "TemplateChanged", What::Drifted),
+        ("ImageCompatible", "BelowMinimum", What::ImageBelowMinimum),
+    ];
+    let turned = |(kind, reason, what): (&str, &str, What)| {
+        let now = find(after, kind).filter(|condition| condition.reason == reason)?;
+        let was = find(before, kind).filter(|condition| condition.reason == reason);
+        was.is_none_or(|was| was.message != now.message).then(|| Notice::new(what, now.message))
+    };
+    told.into_iter().filter_map(turned).collect()
+}
+
+fn fill_machine(ctx: &Ctx, status: &mut MetadataServicesStatus) {
+    let phase = ctx.rollout.step.phase().map(str::to_owned);
+    if status.deployment_phase != phase {
+        status.deployment_phase = phase;
+        status.phase_started_at = Some(Time(ctx.stamp));
+    }
+    let target = ctx.rollout.target.clone();
+    status.pending_strategy = target.as_ref().map(|side| side.strategy);
+    status.pending_release_version = target.map(|side| side.version);
+}
+
+fn fill_serving(ctx: &Ctx, status: &mut MetadataServicesStatus) {
+    let of = |component: Component| {
+        let active = ctx.active()?;
+        let deployment = ctx.facts.colours.get(active.strategy).get(component).deployment.state();
+        let record = ctx.status.record(&active.version)?;
+        Some(ComponentStatus {
+            replicas: deployment.map_or(0, |deployment| deployment.desired),
+            ready_replicas: deployment.map_or(0, |deployment| deployment.ready),
+            image: match component {
+                Component::Storage => record.storage_image.clone(),
+                Component::Schema => record.schema_image.clone(),
+            },
+            service: names::workload(&ctx.intent.name, component, active.strategy),
+        })
+    };
+    status.storage = of(Component::Storage);
+    status.schema = of(Component::Schema);
+    status.endpoints = Some(endpoints(ctx.intent));
+}
+
+/// Where clients reach the services.
+pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
+    let address = |component: Component| {
+        let port = intent.ports.get(component);
+        format!("{}.{}.svc:{port}", names::front(&intent.name, component), intent.namespace)
+    };
+    Endpoints { storage: address(Component::Storage), schema: address(Component::Schema) }
+}
+
+/// What keeps the resource from where it should be and will not pass by itself.
+fn trouble(ctx: &Ctx) -> Option<Verdict> {
+    if !ctx.intent.violations.is_empty() {
+        return Some(Verdict::plain("Invalid", format!("the spec is not valid: {}", ctx.intent.violations.join("; "))));
+    }
+    if let Some(command) = &ctx.intent.crd_outdated {
+        let text = format!("the installed CRD lacks fields that this operator needs; run: {command}");
+        return Some(Verdict::plain("CRDOutdated", text));
+    }
+    if !ctx.facts.taken.is_empty() {
+        let text = format!("names that this resource needs are taken: {}; delete or rename them", ctx.facts.taken.join(", "));
+        return Some(Verdict::plain("NameTaken", text));
+    }
+    if let Some(refused) = &ctx.facts.refused {
+        return Some(Verdict::plain("WriteRefused", format!("the API server refuses: {refused}")));
+    }
+    match (&ctx.rollout.step, &ctx.rollout.target, ctx.active()) {
+        (Step::Deploying, Some(target), _) => deploying::failure(ctx, target).0,
+        (Step::Switching, Some(target), Some(_)) => switched::is_bad(ctx, target),
+        (Step::Grace, _, Some(active)) => switched::is_bad(ctx, &active),
+        _ if ctx.blocked() => Some(blocked(ctx)),
+        _ => None,
+    }
+}
+
+fn blocked(ctx: &Ctx) -> Verdict {
+    let record = ctx.status.record_of_hash(&ctx.intent.wanted.hash);
+    let version = record.map(|record| record.version.clone()).unwrap_or_default();
+    let why = record.and_then(|record| record.message.clone()).unwrap_or_default();
+    let (name, namespace) = (&ctx.intent.name, &ctx.intent.namespace);
+    let command = format!("kubectl annotate metadataservices {name} -n {namespace} {RETRY}=now");
+    let text = format!("{version} failed and was rolled back: {why}. To try it again: {command}");
+    Verdict::plain("RolledBack", text)
+}
+
+fn phase(ctx: &Ctx, trouble: Option<&Verdict>) -> &'static str {
+    let serving = ctx.active();
+    match ctx.rollout.step {
+        Step::Stable => {
+            let full = serving.as_ref().is_some_and(|side| {
+                health(ctx.facts.colours.get(side.strategy), &side.version) == Health::Full
+            });
+            let applied = ctx.active_hash() == Some(&ctx.intent.wanted.hash);
+            if full && applied && trouble.is_none() { "Stable" } else { "Degraded" }
+        }
+        step => match (trouble, serving) {
+            (Some(why), None) if matches!(why.reason.as_str(), "Invalid" | "CRDOutdated" | "NameTaken" | "WriteRefused") => "Pending",
+            (Some(_), None) => "Failed",
+            (Some(_), Some(_)) => "Degraded",
+            (None, _) => step.phase().unwrap_or("Degraded"),
+        },
+    }
+}
+
+fn conditions(ctx: &Ctx, trouble: Option<&Verdict>) -> Vec<Said> {
+    let rolling = ctx.rollout.step != Step::Stable;
+    let stalled = trouble.map_or_else(
+        || Said::new("Stalled", false, "None", "nothing needs a person"),
+        |why| Said::new("Stalled", true, why.reason.clone(), why.message.clone()),
+    );
+    let reconciling = rolling && trouble.is_none();
+    let step = format!("{:?}", ctx.rollout.step);
+    vec![
+        ready(ctx),
+        spec_applied(ctx, trouble),
+        progressing(ctx, trouble),
+        Said::new(
+            "Reconciling",
+            reconciling,
+            if reconciling { step.as_str() } else { "Settled" },
+            if reconciling { "a rollout is under way" } else { "nothing is under way" },
+        ),
+        stalled,
+        drifted(ctx),
+        image_compatible(ctx),
+    ]
+}
+
+fn ready(ctx: &Ctx) -> Said {
+    let Some(active) = ctx.active() else {
+        return Said::new("Ready", false, "NoRelease", "no release serves yet");
+    };
+    let Side { strategy, version } = &active;
+    let colour = ctx.facts.colours.get(*strategy);
+    match health(colour, version) {
+        Health::Full => Said::new("Ready", true, "Serving", format!("{version} serves on {strategy}")),
+        level => {
+            let slow = colour.iter().find(|(_, workload)| !health::component_full(workload, version));
+            let why = slow.map_or_else(String::new, |(component, workload)| {
+                health::worst(workload).map_or_else(
+                    || format!("{component}: not all pods are ready"),
+                    |trouble| Verdict::of(component, trouble).message,
+                )
+            });
+            let reason = if level == Health::Down { "NotServing" } else { "PartlyServing" };
+            Said::new("Ready", false, reason, format!("{version} on {strategy}: {why}"))
+        }
+    }
+}
+
+fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
+    let said = |status, reason: &str, message: String| Said::new("SpecApplied", status, reason, message);
+    match (ctx.want(), trouble) {
+        (Want::Nothing, Some(why)) => said(false, &why.reason, why.message.clone()),
+        (Want::Active, _) if ctx.blocked() => {
+            let why = blocked(ctx);
+            said(false, &why.reason, why.message)
+        }
+        (Want::Active, _) if ctx.rollout.step == Step::RollingBack => {
+            said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
+        }
+        (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
+        (Want::Spec, _) if ctx.policy().paused && ctx.rollout.step == Step::Stable => {
+            said(false, "Paused", "spec.rollout.paused is true: no new release starts until it is false".into())
+        }
+        (Want::Spec | Want::Nothing, _) => {
+            said(false, "InProgress", "the release that the spec describes does not serve yet".into())
+        }
+    }
+}
+
+fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
+    let said = |status, reason: &str, message: String| Said::new("Progressing", status, reason, message);
+    let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
+    match ctx.rollout.step {
+        Step::Stable => match refused {
+            Some(message) => said(false, "RollbackRefused", message),
+            None => said(false, "Settled", "no rollout is under way".into()),
+        },
+        step => match trouble {
+            Some(why) => said(false, &why.reason, why.message.clone()),
+            None => {
+                let (reason, message) = under_way(ctx, step);
+                let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
+                said(true, &reason, message)
+            }
+        },
+    }
+}
+
+/// What is waited for, and when the wait ends.
+fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
+    let policy = ctx.policy();
+    let since = &ctx.rollout.since;
+    let plain = |message: String| (format!("{step:?}"), message);
+    let target = ctx.rollout.target.as_ref().map(|side| format!("{} on {}", side.version, side.strategy));
+    let target = target.unwrap_or_default();
+    match step {
+        Step::Deploying => deploying_message(ctx, &target),
+        Step::Switching => plain(format!(
+            "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
+            due(since, policy.dwell)
+        )),
+        Step::Grace => plain(format!("the old release is kept warm until {}", due(since, policy.cleanup_delay))),
+        Step::RollingBack => plain(format!(
+            "traffic goes back; both releases are kept until {}",
+            due(since, policy.dwell + policy.cleanup_delay)
+        )),
+        Step::Prune => plain("deleting what does not serve".into()),
+        Step::Stable | Step::Unknown => plain(String::new()),
+    }
+}
+
+fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
+    let policy = ctx.policy();
+    if let Some(since) = &ctx.rollout.clocks.ready_since {
+        let text = format!("{target} is ready; traffic is switched at {}", due(since, policy.grace));
+        return ("GracePeriod".into(), text);
+    }
+    let record = ctx.rollout.target.as_ref().and_then(|side| ctx.status.record(&side.version));
+    if let Some((reason, message)) = record.and_then(|record| record.reason.clone().zip(record.message.clone())) {
+        return (reason, message);
+    }
+    let colour = ctx.rollout.target.as_ref().map(|side| ctx.facts.colours.get(side.strategy));
+    let waits = colour.and_then(|colour| {
+        colour.iter().find_map(|(component, workload)| {
+            health::worst(workload)
+                .filter(|trouble| trouble.cause == Cause::Unschedulable)
+                .map(|trouble| Verdict::of(component, trouble))
+        })
+    });
+    let deadline = due(&ctx.rollout.since, policy.deploy_timeout);
+    match waits {
+        Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
+        None => ("Deploying".into(), format!("waiting until all pods of {target} are ready, at most until {deadline}")),
+    }
+}
+
+fn due(since: &Time, seconds: i64) -> Timestamp {
+    Timestamp::from_second(since.0.as_second().saturating_add(seconds)).unwrap_or(since.0)
+}
+
+fn drifted(ctx: &Ctx) -> Said {
+    let drift = ctx.active().and_then(|active| {
+        ctx.facts.colours.get(active.strategy).iter().find_map(|(component, workload)| {
+            let managers = &workload.deployment.state()?.drifted_by;
+            (!managers.is_empty()).then(|| {
+                let name = names::workload(&ctx.intent.name, component, active.strategy);
+                format!("the pod template of Deployment {name} was changed by {}; the next release or {}=now replaces it", managers.join(", "), names::RESTART)
+            })
+        })
+    });
+    match drift {
+        Some(message) => Said::new("Drifted", true, "TemplateChanged", message),
+        None => Said::new("Drifted", false, "AsReleased", "what runs is what was released"),
+    }
+}
+
+fn image_compatible(ctx: &Ctx) -> Said {
+    let old = &ctx.intent.old_images;
+    if old.is_empty() {
+        Said::new("ImageCompatible", true, "Compatible", "no image is known to be too old")
+    } else {
+        let message = format!("{}; they may lack what this operator relies on", old.join("; "));
+        Said::new("ImageCompatible", false, "BelowMinimum", message)
+    }
+}
+
+/// Keeps the time of the last change of status, and the message of a lasting trouble: kubelet alternates its words.
+fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
+    said.into_iter()
+        .map(|said| {
+            let status = if said.status { "True" } else { "False" };
+            let old = before.iter().find(|old| old.type_ == said.kind);
+            let same = old.filter(|old| old.status == status);
+            let lasting = same.filter(|old| {
+                old.reason == said.reason && said.kind == "Ready" && !said.status && ctx.rollout.step == Step::Stable
+            });
+            Condition {
+                type_: said.kind.to_owned(),
+                status: status.to_owned(),
+                last_transition_time: same.map_or(Time(ctx.stamp), |old| old.last_transition_time.clone()),
+                message: lasting.map_or(said.message, |old| old.message.clone()),
+                reason: said.reason,
+                observed_generation: Some(ctx.intent.generation),
+            }
+        })
+        .collect()
+}
+
+/// The readable status of a resource that cannot start yet: nothing serves, nothing is under way.
+pub(super) fn pending(
+    intent: &super::Intent,
+    facts: &super::Facts,
+    before: &MetadataServicesStatus,
+    now: Timestamp,
+) -> MetadataServicesStatus {
+    let (reason, message) = if !intent.violations.is_empty() {
+        ("Invalid", format!("the spec is not valid: {}", intent.violations.join("; ")))
+    } else if let Some(command) = &intent.crd_outdated {
+        ("CRDOutdated", format!("the installed CRD lacks fields that this operator needs; run: {command}"))
+    } else if intent.policy.paused {
+        ("Paused", "spec.rollout.paused is true: no new release starts until it is false".to_owned())
+    } else {
+        ("Pending", format!("nothing is deployed yet ({} names taken)", facts.taken.len()))
+    };
+    let mut status = MetadataServicesStatus {
+        observed_generation: Some(intent.generation),
+        phase: Some("Pending".into()),
+        deployment_phase: Some("Deploying".into()),
+        endpoints: Some(endpoints(intent)),
+        ..before.clone()
+    };
+    if before.deployment_phase.as_deref() != Some("Deploying") {
+        status.phase_started_at = Some(Time(now));
+    }
+    let said = [
+        ("Ready", false, "NoRelease", "no release serves yet".to_owned()),
+        ("SpecApplied", false, reason, message.clone()),
+        ("Progressing", false, reason, message.clone()),
+        ("Reconciling", false, "Settled", "nothing is under way".to_owned()),
+        ("Stalled", reason != "Paused", reason, message),
+    ];
+    status.conditions = said
+        .into_iter()
+        .map(|(kind, is_true, reason, message)| {
+            let status = if is_true { "True" } else { "False" };
+            let same = before.conditions.iter().find(|old| old.type_ == kind && old.status == status);
+            Condition {
+                type_: kind.into(),
+                status: status.into(),
+                reason: reason.into(),
+                message,
+                last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
+                observed_generation: Some(intent.generation),
+            }
+        })
+        .collect();
+    status
+}

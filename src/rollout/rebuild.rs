@@ -1,0 +1,259 @@
+//! The first look at a resource, and the rebuilding of a lost status (design D6).
+//!
+//! History comes from the ControllerRevisions, the serving release from the front Services' annotations, never from
+//! a selector. Rebuilding never resumes a rollout and touches no serving workload.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Deployment, Facts, FrontState, Revision};
+use super::health::{Health, health};
+use super::intent::Intent;
+use super::shift::Shift;
+use super::{Ctx, Move, Notice, Plan, Want, What, history, project};
+use crate::api::status::{
+    Clocks, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
+};
+use crate::names::{Colour, Component};
+
+/// A side that a front Service claims to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    side: Side,
+    epoch: i64,
+}
+
+/// What to do with a resource whose status has no machine in it.
+pub(super) fn plan(
+    intent: &Intent,
+    before: &MetadataServicesStatus,
+    facts: &Facts,
+    now: Timestamp,
+) -> Plan {
+    let claims = claims(facts);
+    let bare = is_bare(facts) && claims.is_empty();
+    let epoch = highest_epoch(facts) + i64::from(!bare);
+    let mut status = blank(intent, facts, epoch, now);
+    match serving(facts, &status, &claims) {
+        Serving::Nothing => {}
+        Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
+        Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, &other, now),
+    }
+    let rollout = status.rollout.clone();
+    let Some(rollout) = rollout else { return Plan { next: Move::Wait, notices: vec![], again: None } };
+    let ctx = Ctx { intent, status: &status, rollout: &rollout, facts, now, stamp: now };
+    if bare {
+        return first(&ctx, before);
+    }
+    let mut plan = Shift::of(&ctx).commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
+    let text = "the status was lost and has been rebuilt from the objects; no workload was touched";
+    plan.notices.push(Notice::new(What::StatusRebuilt, text));
+    plan
+}
+
+/// Nothing is there yet: start the first release, unless something forbids it.
+fn first(ctx: &Ctx, before: &MetadataServicesStatus) -> Plan {
+    if ctx.want() == Want::Spec && !ctx.policy().paused {
+        let mut shift = Shift::of(ctx);
+        shift.start(Trigger::Spec);
+        return shift.commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
+    }
+    let status = project::pending(ctx.intent, ctx.facts, before, ctx.now);
+    if status == *before {
+        return Plan { next: Move::Wait, notices: vec![], again: None };
+    }
+    let notices = project::news(&before.conditions, &status.conditions);
+    Plan { next: Move::Commit(Box::new(status)), notices, again: None }
+}
+
+/// Whether no colour object and no revision is there.
+fn is_bare(facts: &Facts) -> bool {
+    facts.revisions.is_empty()
+        && Colour::ALL.into_iter().all(|colour| !is_occupied(facts, colour))
+}
+
+fn is_occupied(facts: &Facts, colour: Colour) -> bool {
+    use super::facts::Piece;
+    facts.colours.get(colour).any(|workload| {
+        workload.deployment != Deployment::Absent
+            || workload.service != Piece::Absent
+            || workload.config_map != Piece::Absent
+    })
+}
+
+/// A status with the history that the revisions tell, and an epoch above all that was seen.
+fn blank(intent: &Intent, facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
+    let mut history: Vec<_> = facts.revisions.iter().map(|revision| recorded(revision, now)).collect();
+    history::trim(&mut history, intent.policy.history_limit);
+    MetadataServicesStatus {
+        release_history: history,
+        rollout: Some(Rollout {
+            step: Step::Prune,
+            epoch,
+            since: Time(now),
+            target: None,
+            previous: None,
+            clocks: Clocks::default(),
+            switched_at: None,
+            restarted_before: vec![],
+            request: None,
+        }),
+        ..MetadataServicesStatus::default()
+    }
+}
+
+fn recorded(revision: &Revision, now: Timestamp) -> ReleaseRecord {
+    let created = Timestamp::from_second(revision.created).unwrap_or(now);
+    // A revision that is not Failed was good enough to be switched to. Ages within the history follow the numbers.
+    let activated = Timestamp::from_second(revision.created.saturating_add(revision.number)).unwrap_or(created);
+    ReleaseRecord {
+        version: revision.version.clone(),
+        hash: revision.hash.clone(),
+        strategy: Colour::Blue,
+        storage_tag: revision.images.storage.tag.clone(),
+        schema_tag: revision.images.schema.tag.clone(),
+        storage_image: revision.images.storage.reference.clone(),
+        schema_image: revision.images.schema.reference.clone(),
+        timestamp: Time(created),
+        status: if revision.failed.is_some() { RecordStatus::Failed } else { RecordStatus::Superseded },
+        trigger: Trigger::Spec,
+        activated_at: revision.failed.is_none().then_some(Time(activated)),
+        ready_at: None,
+        finished_at: None,
+        reason: revision.failed.as_ref().map(|_| "Failed".to_owned()),
+        message: revision.failed.clone(),
+    }
+}
+
+fn highest_epoch(facts: &Facts) -> i64 {
+    let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
+    let objects = Colour::ALL.into_iter().flat_map(|colour| {
+        facts.colours.get(colour).iter().flat_map(|(_, workload)| {
+            [
+                workload.deployment.state().map(|deployment| deployment.tag.epoch),
+                workload.service.tag().map(|tag| tag.epoch),
+                workload.config_map.tag().map(|tag| tag.epoch),
+            ]
+        })
+    });
+    fronts.chain(objects.flatten()).max().unwrap_or(0).max(0)
+}
+
+fn claims(facts: &Facts) -> Vec<Claim> {
+    let claim = |state: &FrontState| {
+        let version = state.version.clone()?;
+        // The colour of the claimed release is where its Deployments are; the selector is only a hint.
+        let strategy = home(facts, &version, state.selects)?;
+        Some(Claim { side: Side { strategy, version }, epoch: state.epoch })
+    };
+    facts.front.iter().filter_map(|(_, front)| claim(front.state()?)).collect()
+}
+
+/// The colour on which a release's Deployments are; if both (a restart), the one that is selected.
+fn home(facts: &Facts, version: &str, selects: Option<Colour>) -> Option<Colour> {
+    let holds = |colour: &Colour| {
+        facts.colours.get(*colour).any(|workload| {
+            workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
+        })
+    };
+    let homes: Vec<Colour> = Colour::ALL.into_iter().filter(holds).collect();
+    match homes.as_slice() {
+        [] => selects,
+        [one] => Some(*one),
+        _ => selects.or_else(|| homes.first().copied()),
+    }
+}
+
+enum Serving {
+    Nothing,
+    One(Claim),
+    Torn { keep: Claim, other: Option<Claim> },
+}
+
+/// Which release serves. If the fronts differ: the one with the higher epoch, unless that side is failed or not Full
+/// while the other is Full and not failed.
+fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
+    match claims {
+        [] => Serving::Nothing,
+        [one] => Serving::Torn { keep: one.clone(), other: None },
+        [one, two, ..] if one.side == two.side => Serving::One(one.clone()),
+        [one, two, ..] => {
+            let sound = |claim: &Claim| {
+                let failed = status
+                    .record(&claim.side.version)
+                    .is_some_and(|record| record.status == RecordStatus::Failed);
+                let colour = facts.colours.get(claim.side.strategy);
+                !failed && health(colour, &claim.side.version) == Health::Full
+            };
+            let (newer, older) = if one.epoch >= two.epoch { (one, two) } else { (two, one) };
+            let (keep, other) = if !sound(newer) && sound(older) { (older, newer) } else { (newer, older) };
+            Serving::Torn { keep: keep.clone(), other: Some(other.clone()) }
+        }
+    }
+}
+
+/// Both fronts agree: the other colour, if it holds anything, is pruned.
+fn serve_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
+    ensure_record(status, facts, claim, now);
+    history::activate(&mut status.release_history, &claim.side.version, claim.side.strategy, now);
+    status.active_strategy = Some(claim.side.strategy);
+    status.active_release_version = Some(claim.side.version.clone());
+    let step = if is_occupied(facts, claim.side.strategy.other()) { Step::Prune } else { Step::Stable };
+    if let Some(rollout) = &mut status.rollout {
+        rollout.step = step;
+    }
+}
+
+/// The fronts differ: switch both to the side that is kept. The other side stays the way back, if it is one.
+fn mend_torn(
+    status: &mut MetadataServicesStatus,
+    facts: &Facts,
+    keep: &Claim,
+    other: &Option<Claim>,
+    now: Timestamp,
+) {
+    ensure_record(status, facts, keep, now);
+    if let Some(record) = history::find(&mut status.release_history, &keep.side.version) {
+        record.status = RecordStatus::Pending;
+        record.strategy = keep.side.strategy;
+    }
+    if let Some(other) = other.as_ref().filter(|other| other.side.strategy != keep.side.strategy) {
+        ensure_record(status, facts, other, now);
+        history::reinstate(&mut status.release_history, &other.side.version, other.side.strategy);
+        status.active_strategy = Some(other.side.strategy);
+        status.active_release_version = Some(other.side.version.clone());
+    }
+    if let Some(rollout) = &mut status.rollout {
+        rollout.step = Step::Switching;
+        rollout.target = Some(keep.side.clone());
+        rollout.switched_at = Some(Time(now));
+    }
+}
+
+/// A serving release whose revision is gone is known from its Deployments.
+fn ensure_record(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
+    if status.record(&claim.side.version).is_some() {
+        return;
+    }
+    let colour = facts.colours.get(claim.side.strategy);
+    let hash = Component::ALL
+        .into_iter()
+        .find_map(|component| Some(colour.get(component).deployment.state()?.tag.hash.clone()));
+    status.release_history.push(ReleaseRecord {
+        version: claim.side.version.clone(),
+        hash: hash.unwrap_or_default(),
+        strategy: claim.side.strategy,
+        storage_tag: String::new(),
+        schema_tag: String::new(),
+        storage_image: String::new(),
+        schema_image: String::new(),
+        timestamp: Time(now),
+        status: RecordStatus::Superseded,
+        trigger: Trigger::Spec,
+        activated_at: Some(Time(now)),
+        ready_at: None,
+        finished_at: None,
+        reason: None,
+        message: None,
+    });
+}

@@ -1,0 +1,198 @@
+//! The operator's own HTTP endpoints: `/healthz`, `/readyz` and `/metrics`.
+//!
+//! Plain HTTP/1, one request per connection, a fixed number of connections and a deadline for each: kubelet and
+//! Prometheus ask for no more, and a client that dawdles cannot keep them out for long.
+
+mod health;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::{body::Bytes, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+pub use self::health::{Gate, Health};
+use crate::metrics::{self, Metrics};
+
+/// How long a client may take to send the head of its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last in all.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many connections are served at once; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+/// How long to wait after a failed accept (out of file descriptors), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A listener could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for {flag}: {source}; free the port, choose another address, or turn it off with {flag}=0"
+)]
+pub struct BindError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// The flag that sets it.
+    pub flag: &'static str,
+    /// What the system says.
+    pub source: std::io::Error,
+}
+
+/// What a listener serves; every other path is 404.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// `/healthz` and `/readyz`, if set.
+    pub health: Option<Health>,
+    /// `/metrics`, if set.
+    pub metrics: Option<Metrics>,
+}
+
+/// A bound listener that does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Binds `address` (port 0: any free one); `flag` is named in the error.
+    ///
+    /// # Errors
+    /// [`BindError`] if the address cannot be bound.
+    pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok(Self { listener, address })
+        };
+        bound.await.map_err(|source| BindError { address, flag, source })
+    }
+
+    /// The address that was bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `routes` until `stop` resolves; then lets the requests under way finish, within their deadline.
+    pub async fn serve(self, routes: Routes, stop: impl Future<Output = ()>) {
+        let routes = Arc::new(routes);
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = &mut stop => break,
+                next = next => next,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let routes = routes.clone();
+                    connections.spawn(async move {
+                        connection(socket, routes).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, address = %self.address, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        connections.join_all().await;
+    }
+}
+
+/// Binds `address` and serves `routes` until `stop` resolves.
+///
+/// # Errors
+/// [`BindError`] if the address cannot be bound.
+pub async fn serve(
+    address: SocketAddr,
+    flag: &'static str,
+    routes: Routes,
+    stop: impl Future<Output = ()>,
+) -> Result<(), BindError> {
+    Server::bind(address, flag).await?.serve(routes, stop).await;
+    Ok(())
+}
+
+async fn connection(socket: TcpStream, routes: Arc<Routes>) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = routes.respond(request.method(), request.uri().path());
+        async { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    // A client that goes away or dawdles is its own concern.
+    match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
+        Err(_) => tracing::debug!("connection took too long"),
+    }
+}
+
+impl Routes {
+    fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let answer = match (path, &self.health, &self.metrics) {
+            ("/healthz", Some(health), _) => check(health.live()),
+            ("/readyz", Some(health), _) => check(health.ready()),
+            ("/metrics", _, Some(metrics)) => exposition(metrics),
+            _ => return text(StatusCode::NOT_FOUND, "not found\n"),
+        };
+        if method == Method::GET || method == Method::HEAD {
+            return answer;
+        }
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        refused
+    }
+}
+
+/// 200 for a check that passed, 503 for one that did not; the report either way.
+fn check(report: Result<String, String>) -> Response<Full<Bytes>> {
+    match report {
+        Ok(report) => text(StatusCode::OK, report),
+        Err(report) => text(StatusCode::SERVICE_UNAVAILABLE, report),
+    }
+}
+
+fn exposition(metrics: &Metrics) -> Response<Full<Bytes>> {
+    match metrics.render() {
+        Ok(body) => respond(StatusCode::OK, metrics::CONTENT_TYPE, body),
+        Err(error) => {
+            tracing::error!(%error, "cannot render the metrics: this is a bug, please report it");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics\n")
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", body)
+}
+
+fn respond(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+#[cfg(test)]
+mod tests;
