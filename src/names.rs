@@ -66,6 +66,7 @@ impl Colour {
     pub const ALL: [Self; 2] = [Self::Blue, Self::Green];
 
     /// The opposite side.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Blue => Self::Green,

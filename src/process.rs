@@ -97,13 +97,11 @@ async fn operate(args: &RunArgs) -> Result<(), Error> {
         let _ = done.send(true);
     };
     let lease = async {
-        match election {
-            Some(election) => election.run(raised(drained)).await,
-            None => {
-                raised(drained).await;
-                Ok(())
-            }
+        if let Some(election) = election {
+            return election.run(raised(drained)).await;
         }
+        raised(drained).await;
+        Ok(())
     };
     let lost = leadership.clone();
     let work = async {

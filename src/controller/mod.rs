@@ -24,7 +24,8 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Predicate, WatchStreamExt, predicates, reflector};
+
+use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector};
 use kube::{Client, ResourceExt};
 use tracing::{error, info, warn};
 
@@ -158,7 +159,7 @@ pub async fn run(
         .touched_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::annotations).combine(predicates::labels),
-            Default::default(),
+            PredicateConfig::default(),
         );
     let (queued, waiting) = (scope.clone(), scope.clone());
     let controller = async {
@@ -245,7 +246,7 @@ async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action, Er
         }
     };
     let timer = scope.metrics.pass();
-    let answer = AssertUnwindSafe(pass::run(&scope, resource)).catch_unwind().await;
+    let answer = AssertUnwindSafe(Box::pin(pass::run(&scope, resource))).catch_unwind().await;
     let answer = answer.unwrap_or_else(|panic| Err(Error::Panic(words(panic.as_ref()))));
     timer.finish(match &answer {
         Ok(_) => Outcome::RequeueAfter,
@@ -260,6 +261,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
 }
 
+#[allow(clippy::needless_pass_by_value)] // kube's signature
 fn error_policy(object: Arc<Guarded>, failure: &Error, scope: Arc<Scope>) -> Action {
     let key = (object.namespace().unwrap_or_default(), object.name_any());
     if failure.is_conflict() {

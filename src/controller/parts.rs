@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::write::{Written, Writer};
+use super::write::{Written, Writer, seen};
 use crate::names::{self, APPLIED_SETTINGS, Colour, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
@@ -84,7 +84,7 @@ impl Writer<'_> {
         let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
         let serving = active.filter(|active| *active != colour).and_then(|active| {
             let name = names::workload(&self.owner.name, component, active);
-            self.seen(&self.world.deployments, &name).ok()
+            seen(&self.world.deployments, &name).ok()
         });
         serving.map_or(settings, |serving| settings.at_least(serving.replicas))
     }
@@ -94,7 +94,7 @@ impl Writer<'_> {
     pub(super) async fn record(&self, tagged: &Tagged, failed: Option<&str>) -> Result<Written, Error> {
         let last = self.world.revisions.iter().map(|revision| revision.number).max().unwrap_or(0);
         let name = names::revision(&self.owner.name, &tagged.version);
-        let Ok(seen) = self.seen(&self.world.revisions, &name) else {
+        let Ok(seen) = seen(&self.world.revisions, &name) else {
             let (template, _) = self.template(&tagged.hash)?;
             let object = revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
             return self.create(object).await;
@@ -115,7 +115,7 @@ impl Writer<'_> {
         match setting {
             Setting::Scale(component, colour) => {
                 let name = names::workload(&self.owner.name, component, colour);
-                let seen = self.seen(&self.world.deployments, &name)?;
+                let seen = seen(&self.world.deployments, &name)?;
                 let settings = InPlace::of(self.part(component));
                 let asked = settings.spec_replicas.to_string();
                 let scale = seen.annotation(names::APPLIED_REPLICAS) != Some(&asked);
@@ -124,9 +124,9 @@ impl Writer<'_> {
             }
             Setting::Front(component) => {
                 let name = names::front(&self.owner.name, component);
-                let seen = self.seen(&self.world.services, &name)?;
+                let seen = seen(&self.world.services, &name)?;
                 let wanted = self.new_front(component);
-                let patch = self.front_settings(seen, &wanted);
+                let patch = front_settings(seen, &wanted);
                 self.patch::<Service>(&name, &patch).await
             }
             Setting::Extra(Extra::ServiceAccount) => {
@@ -148,31 +148,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Type, ports, labels and annotations of a front Service; its selector and stamp stay.
-    fn front_settings(&self, seen: &ServiceView, wanted: &Service) -> Value {
-        let stamp = [names::RELEASE_VERSION, names::EPOCH, names::SWITCHED_AT];
-        let annotations: serde_json::Map<String, Value> = wanted
-            .annotations()
-            .iter()
-            .filter(|(key, _)| !stamp.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), Value::String(value.clone())))
-            .collect();
-        let spec = wanted.spec.as_ref();
-        json!({
-            "metadata": {
-                "resourceVersion": seen.object_meta().resource_version,
-                "annotations": annotations,
-                "labels": wanted.labels(),
-            },
-            "spec": {
-                "type": spec.and_then(|spec| spec.type_.clone()),
-                "ports": spec.and_then(|spec| spec.ports.clone()),
-            },
-        })
-    }
-
     async fn settle_account(&self, wanted: ServiceAccount) -> Result<Written, Error> {
-        let Ok(seen) = self.seen(&self.world.accounts, wanted.object_name()) else {
+        let Ok(seen) = seen(&self.world.accounts, wanted.object_name()) else {
             return self.create(wanted).await;
         };
         let patch = json!({"metadata": {
@@ -182,7 +159,7 @@ impl Writer<'_> {
     }
 
     async fn settle_budget(&self, wanted: PodDisruptionBudget) -> Result<Written, Error> {
-        let Ok(seen) = self.seen(&self.world.budgets, wanted.object_name()) else {
+        let Ok(seen) = seen(&self.world.budgets, wanted.object_name()) else {
             return self.create(wanted).await;
         };
         let spec = wanted.spec.as_ref();
@@ -199,4 +176,27 @@ impl Writer<'_> {
         });
         self.patch::<PodDisruptionBudget>(wanted.object_name(), &patch).await
     }
+}
+
+/// Type, ports, labels and annotations of a front Service; its selector and stamp stay.
+fn front_settings(seen: &ServiceView, wanted: &Service) -> Value {
+    let stamp = [names::RELEASE_VERSION, names::EPOCH, names::SWITCHED_AT];
+    let annotations: serde_json::Map<String, Value> = wanted
+        .annotations()
+        .iter()
+        .filter(|(key, _)| !stamp.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
+        .collect();
+    let spec = wanted.spec.as_ref();
+    json!({
+        "metadata": {
+            "resourceVersion": seen.object_meta().resource_version,
+            "annotations": annotations,
+            "labels": wanted.labels(),
+        },
+        "spec": {
+            "type": spec.and_then(|spec| spec.type_.clone()),
+            "ports": spec.and_then(|spec| spec.ports.clone()),
+        },
+    })
 }

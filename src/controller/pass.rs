@@ -38,7 +38,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         let Some(resource) = live::resource(&scope.client, &key).await? else {
             return Ok(Requeue::await_change());
         };
-        let world = live::world(&scope.client, &key, is_pruning(&resource)).await?;
+        let world = Box::pin(live::world(&scope.client, &key, is_pruning(&resource))).await?;
         let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
         if plan.next == Move::Wait {
             return Ok(requeue(scope, &key, &plan));

@@ -126,7 +126,7 @@ impl Writer<'_> {
         match action {
             Action::CreateFront(component) => self.create(self.new_front(*component)).await,
             Action::Point(component, triple) => {
-                let seen = self.seen(&self.world.services, &names::front(&self.owner.name, *component))?;
+                let seen = seen(&self.world.services, &names::front(&self.owner.name, *component))?;
                 let patch = self.point(seen, *component, triple);
                 self.patch::<Service>(seen.object_name(), &patch).await
             }
@@ -148,12 +148,6 @@ impl Writer<'_> {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.scope.client.clone(), &self.owner.namespace)
-    }
-
-    /// The object that was read under a name.
-    pub(super) fn seen<'w, T: Meta>(&self, objects: &'w [Arc<T>], name: &str) -> Result<&'w T, Error> {
-        let found = objects.iter().find(|object| object.object_name() == name);
-        found.map(AsRef::as_ref).ok_or_else(|| Error::Moved(format!("object {name}")))
     }
 
     /// Creates an object; one that is there already is looked at to learn whose it is.
@@ -222,22 +216,22 @@ impl Writer<'_> {
         let name = self.name_of(id);
         match id {
             ObjectId::Deployment(..) => {
-                self.delete_seen::<Deployment, _>(self.seen(&self.world.deployments, &name)?).await
+                self.delete_seen::<Deployment, _>(seen(&self.world.deployments, &name)?).await
             }
             ObjectId::Service(..) | ObjectId::Front(_) => {
-                self.delete_seen::<Service, _>(self.seen(&self.world.services, &name)?).await
+                self.delete_seen::<Service, _>(seen(&self.world.services, &name)?).await
             }
             ObjectId::ConfigMap(..) => {
-                self.delete_seen::<ConfigMap, _>(self.seen(&self.world.config_maps, &name)?).await
+                self.delete_seen::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await
             }
             ObjectId::Revision(_) => {
-                self.delete_seen::<ControllerRevision, _>(self.seen(&self.world.revisions, &name)?).await
+                self.delete_seen::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
             }
             ObjectId::Extra(crate::rollout::facts::Extra::ServiceAccount) => {
-                self.delete_seen::<ServiceAccount, _>(self.seen(&self.world.accounts, &name)?).await
+                self.delete_seen::<ServiceAccount, _>(seen(&self.world.accounts, &name)?).await
             }
             ObjectId::Extra(crate::rollout::facts::Extra::DisruptionBudget(_)) => {
-                self.delete_seen::<PodDisruptionBudget, _>(self.seen(&self.world.budgets, &name)?).await
+                self.delete_seen::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?).await
             }
         }
     }
@@ -246,16 +240,16 @@ impl Writer<'_> {
         let name = self.name_of(id);
         match id {
             ObjectId::Deployment(..) => {
-                self.take::<Deployment, _>(self.seen(&self.world.deployments, &name)?).await
+                self.take::<Deployment, _>(seen(&self.world.deployments, &name)?).await
             }
             ObjectId::Service(..) | ObjectId::Front(_) => {
-                self.take::<Service, _>(self.seen(&self.world.services, &name)?).await
+                self.take::<Service, _>(seen(&self.world.services, &name)?).await
             }
             ObjectId::ConfigMap(..) => {
-                self.take::<ConfigMap, _>(self.seen(&self.world.config_maps, &name)?).await
+                self.take::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await
             }
             ObjectId::Revision(_) => {
-                self.take::<ControllerRevision, _>(self.seen(&self.world.revisions, &name)?).await
+                self.take::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
             }
             ObjectId::Extra(_) => Ok(Written::Done),
         }
@@ -311,6 +305,12 @@ impl Writer<'_> {
     pub(super) fn part(&self, component: Component) -> &crate::api::ComponentSpec {
         self.resource.spec.component(component)
     }
+}
+
+/// The object that was read under a name.
+pub(super) fn seen<'w, T: Meta>(objects: &'w [Arc<T>], name: &str) -> Result<&'w T, Error> {
+    let found = objects.iter().find(|object| object.object_name() == name);
+    found.map(AsRef::as_ref).ok_or_else(|| Error::Moved(format!("object {name}")))
 }
 
 /// The recorded template of a version, if it can be restored faithfully.

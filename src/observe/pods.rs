@@ -95,13 +95,8 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
     }
     if !is_ready {
         let trouble = trouble(pod);
-        let worse = match (&sum.trouble, &trouble) {
-            (Some(known), Some(new)) => new.cause < known.cause,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if worse {
-            sum.trouble = trouble;
+        if sum.trouble.as_ref().is_none_or(|known| trouble.cause < known.cause) {
+            sum.trouble = Some(trouble);
         }
     }
     let was_there = switched_at.is_some_and(|at| pod.created().is_some_and(|created| created <= at));
@@ -128,14 +123,14 @@ fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
 }
 
 /// The worst problem of one pod that is not ready.
-fn trouble(pod: &PodView) -> Option<Trouble> {
+fn trouble(pod: &PodView) -> Trouble {
     let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
     let (cause, said) = containers
         .filter_map(container_trouble)
         .min_by_key(|(cause, _)| *cause)
         .or_else(|| unschedulable(pod))
         .unwrap_or_else(|| (Cause::NotReady, not_ready(pod)));
-    Some(Trouble { cause, pod: Some(pod.object_name().to_owned()), said })
+    Trouble { cause, pod: Some(pod.object_name().to_owned()), said }
 }
 
 fn unschedulable(pod: &PodView) -> Option<(Cause, String)> {

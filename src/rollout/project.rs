@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::facts::Cause;
 use super::health::{self, Health, Verdict, health};
-use super::{Ctx, Move, Notice, Plan, Want, What, deploying, request, switched};
+use super::{Ctx, Move, Notice, Plan, Want, What, deploying, history, request, switched};
 use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
 use crate::names::{self, Component, RETRY};
 
@@ -46,6 +46,10 @@ pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
     let mut draft = ctx.status.clone();
     if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
         rollout.request = None;
+    }
+    // A block that was cleared leaves the failed attempts last: put the history in its settled order (design D12).
+    if ctx.rollout.step == Step::Stable && ctx.want() == Want::Active && !ctx.blocked() {
+        history::settle(&mut draft.release_history);
     }
     let status = status(ctx, draft);
     if status == *ctx.status {

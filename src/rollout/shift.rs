@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::health::Verdict;
 use super::intent::Wanted;
-use super::{Answer, Ctx, Move, Notice, Plan, What, history, project};
+use super::{Answer, Ctx, Move, Notice, Plan, What, history, project, request};
 use crate::api::status::{
     Clocks, MetadataServicesStatus, PodRestarts, Request, Rollback, Rollout, Side, Step, Trigger,
 };
@@ -26,6 +26,9 @@ impl<'a> Shift<'a> {
 
     /// Persists it.
     pub fn commit(mut self) -> Answer {
+        if self.rollout.request == self.ctx.rollout.request && request::done(self.ctx) {
+            self.rollout.request = None;
+        }
         history::trim(&mut self.status.release_history, self.ctx.policy().history_limit);
         self.status.rollout = Some(self.rollout);
         let status = project::status(self.ctx, self.status);

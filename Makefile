@@ -1,0 +1,54 @@
+# The repository's interface. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+OPERATOR ?= target/release/e6-operator
+IMAGE ?= e6-operator:0.2.0
+
+include hack/cluster/cluster.mk
+include hack/cluster/demo.mk
+
+.PHONY: help test lint unit api-server tools build generate check-generated image bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+
+test: tools lint check-generated unit api-server ## everything that can be checked here
+	@if [ "$$(id -u)" != 0 ]; then echo "Not root: tests on a real node would be skipped."; fi
+	@echo "All checks passed. Skipped: tests on a real node (there are none yet)."
+
+tools: ## check that the tools of the README are there
+	@hack/check-tools.sh
+
+lint: ## format and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## unit, property, golden and CRD tests: no cluster
+	$(CARGO) test --locked --lib --bins --examples --test crds --test goldens --test rules --test structure
+
+api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSETS, or E6_KUBECONFIG)
+	@echo "A control plane is built from Go modules where none is given: once, about 8 minutes."
+	$(CARGO) run -q --locked -p testbed --bin cluster -- path kubectl
+	$(CARGO) test --locked -p testbed
+	$(CARGO) test --locked --test scenarios --test crash
+
+build: ## the operator: target/release/e6-operator
+	$(CARGO) build --release --locked
+
+generate: ## write CRDs, API and metrics reference
+	$(CARGO) run -q --locked --example generate
+
+check-generated: ## fail if a generated file differs from the code
+	$(CARGO) run -q --locked --example generate -- --check
+
+image: ## the image, with buildah, docker or podman
+	hack/image.sh $(IMAGE)
+
+bench: build ## measure, and rewrite docs/benchmarks.md
+	$(CARGO) run -q --release --locked -p testbed --bin bench -- --operator $(OPERATOR)
+
+clean: cluster-down ## stop the local cluster and remove build results
+	$(CARGO) clean

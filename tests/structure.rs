@@ -1,0 +1,59 @@
+//! The house's own rules that a compiler does not check: the core stays pure, files and paths stay as they should.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files = vec![];
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty(), "{folder} has no Rust files: was it moved?");
+    files
+}
+
+/// Design D19: no I/O, no clock, no client in what decides, renders and describes.
+#[test]
+fn the_core_knows_no_client_no_runtime_and_no_clock() {
+    let forbidden = ["kube::Client", "kube::Api", "kube::client", "tokio", "Timestamp::now", "SystemTime", "Instant", "std::fs", "std::net", "std::env"];
+    for folder in ["src/rollout", "src/resources", "src/api", "src/observe"] {
+        for file in rust_files(folder) {
+            let text = fs::read_to_string(&file).unwrap();
+            for word in forbidden {
+                let uses = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(word));
+                assert!(!uses, "{} uses {word}; move it to src/controller or pass it in as a value", file.display());
+            }
+        }
+    }
+}
+
+/// The core decides on facts, not on Kubernetes objects.
+#[test]
+fn the_state_machine_knows_no_kubernetes_objects() {
+    for file in rust_files("src/rollout") {
+        let text = fs::read_to_string(&file).unwrap();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for word in ["k8s_openapi::api::", "kube::", "crate::observe", "crate::resources", "crate::controller"] {
+            assert!(!code.iter().any(|line| line.contains(word)), "{} uses {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    for folder in ["src", "tests", "examples", "hack/testbed"] {
+        for file in rust_files(folder) {
+            let lines = fs::read_to_string(&file).unwrap().lines().count();
+            assert!(lines <= 500, "{} has {lines} lines: split it by idea", file.display());
+        }
+    }
+}
