@@ -54,6 +54,8 @@ pub const RESTART: &str = "e6data.io/restart";
 /// One of the two sides of a blue-green deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+// Inlined as a string, or kube's rewriting of optional enums would drop the descriptions of fields of this type.
+#[schemars(with = "String", extend("enum" = ["blue", "green"]))]
 pub enum Colour {
     /// The side of the first release.
     Blue,

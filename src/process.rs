@@ -4,6 +4,8 @@
 //! lets those under way finish, and gives the lease back; a lost lease ends the process at once with a failure.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -16,7 +18,7 @@ use crate::cli::{BindAddress, MinimumVersion, RunArgs};
 use crate::client;
 use crate::clock::ServerClock;
 use crate::controller::{self, Events, Settings, Shared, crd};
-use crate::leader::{self, LeaderElection, LeaseLost, Leadership};
+use crate::leader::{self, LeaderElection, Leadership, LeaseLost};
 use crate::metrics::Metrics;
 use crate::names::PerComponent;
 use crate::resources::Defaults;
@@ -155,10 +157,11 @@ async fn lead(
     let namespaces = args.namespaces();
     let scopes: Vec<Option<String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+    let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
     let controllers = scopes.into_iter().map(|scope| {
-        let health = health.clone();
-        let synced = move |missing: &[&'static str]| {
-            if missing.is_empty() {
+        let (health, unfilled) = (health.clone(), unfilled.clone());
+        let synced = move || {
+            if unfilled.fetch_sub(1, Ordering::AcqRel) == 1 {
                 health.set("caches", true);
             }
         };

@@ -24,13 +24,31 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
 /// Design D19: no I/O, no clock, no client in what decides, renders and describes.
 #[test]
 fn the_core_knows_no_client_no_runtime_and_no_clock() {
-    let forbidden = ["kube::Client", "kube::Api", "kube::client", "tokio", "Timestamp::now", "SystemTime", "Instant", "std::fs", "std::net", "std::env"];
+    let forbidden = [
+        "kube::Client",
+        "kube::Api",
+        "kube::client",
+        "tokio",
+        "Timestamp::now",
+        "SystemTime",
+        "Instant",
+        "std::fs",
+        "std::net",
+        "std::env",
+    ];
     for folder in ["src/rollout", "src/resources", "src/api", "src/observe"] {
         for file in rust_files(folder) {
             let text = fs::read_to_string(&file).unwrap();
             for word in forbidden {
-                let uses = text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(word));
-                assert!(!uses, "{} uses {word}; move it to src/controller or pass it in as a value", file.display());
+                let uses = text
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .any(|line| line.contains(word));
+                assert!(
+                    !uses,
+                    "{} uses {word}; move it to src/controller or pass it in as a value",
+                    file.display()
+                );
             }
         }
     }
@@ -42,7 +60,9 @@ fn the_state_machine_knows_no_kubernetes_objects() {
     for file in rust_files("src/rollout") {
         let text = fs::read_to_string(&file).unwrap();
         let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        for word in ["k8s_openapi::api::", "kube::", "crate::observe", "crate::resources", "crate::controller"] {
+        for word in
+            ["k8s_openapi::api::", "kube::", "crate::observe", "crate::resources", "crate::controller"]
+        {
             assert!(!code.iter().any(|line| line.contains(word)), "{} uses {word}", file.display());
         }
     }

@@ -146,7 +146,7 @@ pub enum Trigger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// The step of design D7.
+    /// The step: `Stable`, `Deploying`, `Switching`, `Grace`, `RollingBack` or `Prune`.
     pub step: Step,
     /// Number of the last decision; never decreases; stamped on the front Services.
     pub epoch: i64,

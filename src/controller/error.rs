@@ -65,7 +65,9 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::NotLeading(_) | Self::NoClock | Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => None,
+            Self::NotLeading(_) | Self::NoClock | Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => {
+                None
+            }
         }
     }
 

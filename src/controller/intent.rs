@@ -44,7 +44,9 @@ pub fn intent(
             retry: annotation(RETRY),
             restart: annotation(RESTART),
         },
-        ports: PerComponent::from_fn(|component| front_port(component, &resource.spec.component(component).service)),
+        ports: PerComponent::from_fn(|component| {
+            front_port(component, &resource.spec.component(component).service)
+        }),
         old_images: old_images(&resource.spec, &settings.minimum),
     }
 }

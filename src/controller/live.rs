@@ -26,7 +26,9 @@ pub async fn unchanged(client: &Client, key: &Key, resource: &MetadataServices) 
     use kube::ResourceExt;
     let api: Api<kube::core::PartialObjectMeta<MetadataServices>> = Api::namespaced(client.clone(), &key.0);
     let now = api.get_opt(&key.1).await.map_err(|source| Error::read("MetadataServices", &key.1, source))?;
-    Ok(now.is_some_and(|now| now.resource_version() == resource.resource_version() && now.uid() == resource.uid()))
+    Ok(now.is_some_and(|now| {
+        now.resource_version() == resource.resource_version() && now.uid() == resource.uid()
+    }))
 }
 
 /// Reads everything that carries the resource's labels. `sets` asks for ReplicaSets too, which only the end of

@@ -86,6 +86,8 @@ struct Scope {
     written: Mutex<HashMap<Key, Instant>>,
 }
 
+/// How often a cache that does not fill is spoken of.
+const TELL_UNFILLED: Duration = Duration::from_secs(15);
 /// How long a cache may lag behind an own write.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -107,7 +109,9 @@ impl Scope {
         let uid = resource.uid().unwrap_or_default();
         let generation = resource.metadata.generation.unwrap_or(0);
         let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = judged.get(&key).filter(|known| known.uid == uid && known.generation == generation) {
+        if let Some(known) =
+            judged.get(&key).filter(|known| known.uid == uid && known.generation == generation)
+        {
             return known.violations.clone();
         }
         let found = self.validator.validate(resource).err().unwrap_or_default();
@@ -135,12 +139,12 @@ impl Scope {
     }
 }
 
-/// Runs the controller of one scope until `stop`, then finishes the passes under way. `synced` hears which caches
-/// are still filling.
+/// Runs the controller of one scope until `stop`, then finishes the passes under way. `synced` is called when its
+/// caches are filled.
 pub async fn run(
     shared: Shared,
     namespace: Option<String>,
-    synced: impl Fn(&[&'static str]) + Send + Sync + 'static,
+    synced: impl FnOnce() + Send + 'static,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let (triggers, touched) = mpsc::unbounded();
@@ -198,12 +202,16 @@ fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {
 }
 
 /// Reconciling on half a cache would read "not there" where "not seen yet" is true.
-async fn wait_until_filled(caches: &watch::Caches, synced: impl Fn(&[&'static str])) {
+async fn wait_until_filled(caches: &watch::Caches, synced: impl FnOnce()) {
+    let mut told = Instant::now();
     loop {
         let missing = caches.incomplete();
-        synced(&missing);
         if missing.is_empty() {
-            return;
+            return synced();
+        }
+        if told.elapsed() > TELL_UNFILLED {
+            warn!(missing = missing.join(", "), "still waiting for the first list of these kinds");
+            told = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -231,7 +239,8 @@ impl Scope {
     }
 
     fn queued_ref(&self, object: &ObjectRef<Guarded>) {
-        self.queue.added(&ObjectRefKey::new(object.namespace.clone().unwrap_or_default(), object.name.clone()));
+        self.queue
+            .added(&ObjectRefKey::new(object.namespace.clone().unwrap_or_default(), object.name.clone()));
     }
 }
 

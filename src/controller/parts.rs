@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::write::{Written, Writer, seen};
+use super::write::{Writer, Written, seen};
 use crate::names::{self, APPLIED_SETTINGS, Colour, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
@@ -69,8 +69,12 @@ impl Writer<'_> {
             }
             ObjectId::Deployment(component, colour) => {
                 let settings = self.initial(*component, *colour);
-                let deployment = workload::deployment(&release(*colour), *component, &settings)
-                    .map_err(|error: RenderError| Error::Render { object: self.name_of(id), reason: error.to_string() })?;
+                let deployment = workload::deployment(&release(*colour), *component, &settings).map_err(
+                    |error: RenderError| Error::Render {
+                        object: self.name_of(id),
+                        reason: error.to_string(),
+                    },
+                )?;
                 self.create(deployment).await
             }
             ObjectId::Front(component) => self.create(self.new_front(*component)).await,
@@ -96,7 +100,8 @@ impl Writer<'_> {
         let name = names::revision(&self.owner.name, &tagged.version);
         let Ok(seen) = seen(&self.world.revisions, &name) else {
             let (template, _) = self.template(&tagged.hash)?;
-            let object = revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
+            let object =
+                revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
             return self.create(object).await;
         };
         let outcome = failed.map(|_| revision::FAILED);
@@ -138,8 +143,8 @@ impl Writer<'_> {
             Setting::Extra(Extra::DisruptionBudget(component)) => {
                 let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
                 let policy = &self.part(component).pod_disruption_budget;
-                let wanted =
-                    active.and_then(|colour| support::disruption_budget(&self.owner, component, colour, policy));
+                let wanted = active
+                    .and_then(|colour| support::disruption_budget(&self.owner, component, colour, policy));
                 match wanted {
                     Some(wanted) => self.settle_budget(wanted).await,
                     None => Ok(Written::Done),

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use kube::runtime::controller::Action as Requeue;
 use kube::{Resource, ResourceExt};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::backoff::{CONFLICT, jitter};
+use super::crd::REMEDY;
 use super::error::Error;
 use super::write::{Writer, Written};
 use super::{CATCH_UP, Scope, live};
@@ -34,6 +35,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         return Ok(requeue(scope, &key, &cached.1));
     }
     let mut obstacles = Obstacles::default();
+    let mut committed = None;
     for _ in 0..ROUNDS {
         let Some(resource) = live::resource(&scope.client, &key).await? else {
             return Ok(Requeue::await_change());
@@ -43,6 +45,16 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         if plan.next == Move::Wait {
             return Ok(requeue(scope, &key, &plan));
         }
+        if committed.as_ref() == Some(&plan.next) {
+            // The server dropped a field of the status: its CRD is older. Writing it again would never end.
+            warn!(
+                namespace = key.0,
+                name = key.1,
+                "the status was not stored as written; update the CRD: {REMEDY}"
+            );
+            return Ok(Requeue::requeue(scope.resync));
+        }
+        committed = matches!(plan.next, Move::Commit(_)).then(|| plan.next.clone());
         let again = carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await?;
         if let Some(again) = again {
             return Ok(again);
@@ -73,7 +85,12 @@ pub fn owner(resource: &MetadataServices) -> Owner {
     }
 }
 
-fn observe(scope: &Scope, resource: &MetadataServices, world: &World, obstacles: &Obstacles) -> (Intent, Facts) {
+fn observe(
+    scope: &Scope,
+    resource: &MetadataServices,
+    world: &World,
+    obstacles: &Obstacles,
+) -> (Intent, Facts) {
     let owner = owner(resource);
     let intent = scope.intent(resource);
     let mut facts = facts(world, &owner, resource.status.as_ref(), &scope.settings.defaults);
@@ -210,31 +227,38 @@ fn committed(
 
 fn tell(scope: &Scope, resource: &MetadataServices, notices: Vec<Notice>) {
     for notice in notices {
-        match notice.what {
-            What::ReleaseServing => scope.metrics.rollout(Rollout::Succeeded),
-            What::RolloutFailed => scope.metrics.rollout(Rollout::Failed),
-            What::Aborted => scope.metrics.rollout(Rollout::Aborted),
-            What::Superseded => scope.metrics.rollout(Rollout::Superseded),
-            What::Undone => {
-                scope.metrics.rollout(Rollout::RolledBack);
-                scope.metrics.rollback(RollbackTrigger::Undo);
-            }
-            What::RolledBack
-            | What::ReleaseStarted
-            | What::ReleaseReady
-            | What::TrafficSwitched
-            | What::CleanupDone
-            | What::RequestAccepted
-            | What::RequestRefused
-            | What::SpecInvalid
-            | What::ImageBelowMinimum
-            | What::ReleaseVersionIgnored
-            | What::Drifted
-            | What::NameTaken
-            | What::WriteRefused
-            | What::StatusRebuilt => {}
+        count(scope, notice.what);
+        // CleanupDone and the phase say the same soon after; a rollout has few Events.
+        if notice.what != What::ReleaseServing {
+            scope.events.tell(resource.object_ref(&()), notice);
         }
-        scope.events.tell(resource.object_ref(&()), notice);
+    }
+}
+
+fn count(scope: &Scope, what: What) {
+    match what {
+        What::ReleaseServing => scope.metrics.rollout(Rollout::Succeeded),
+        What::RolloutFailed => scope.metrics.rollout(Rollout::Failed),
+        What::Aborted => scope.metrics.rollout(Rollout::Aborted),
+        What::Superseded => scope.metrics.rollout(Rollout::Superseded),
+        What::Undone => {
+            scope.metrics.rollout(Rollout::RolledBack);
+            scope.metrics.rollback(RollbackTrigger::Undo);
+        }
+        What::RolledBack
+        | What::ReleaseStarted
+        | What::ReleaseReady
+        | What::TrafficSwitched
+        | What::CleanupDone
+        | What::RequestAccepted
+        | What::RequestRefused
+        | What::SpecInvalid
+        | What::ImageBelowMinimum
+        | What::ReleaseVersionIgnored
+        | What::Drifted
+        | What::NameTaken
+        | What::WriteRefused
+        | What::StatusRebuilt => {}
     }
 }
 
@@ -242,7 +266,11 @@ fn tell(scope: &Scope, resource: &MetadataServices, notices: Vec<Notice>) {
 fn show(scope: &Scope, key: &Key, resource: &MetadataServices) {
     let Some(status) = &resource.status else { return };
     let since = status.phase_started_at.as_ref().map_or(0, |time| time.0.as_second());
-    if let Some(phase) = status.deployment_phase.as_deref().and_then(|text| Phase::ALL.iter().copied().find(|phase| phase.as_str() == text)) {
+    if let Some(phase) = status
+        .deployment_phase
+        .as_deref()
+        .and_then(|text| Phase::ALL.iter().copied().find(|phase| phase.as_str() == text))
+    {
         scope.metrics.observe_phase(&key.0, &key.1, phase, since);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt, channel::mpsc};
 use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tracing::{error, warn};

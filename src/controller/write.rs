@@ -245,9 +245,7 @@ impl Writer<'_> {
             ObjectId::Service(..) | ObjectId::Front(_) => {
                 self.take::<Service, _>(seen(&self.world.services, &name)?).await
             }
-            ObjectId::ConfigMap(..) => {
-                self.take::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await
-            }
+            ObjectId::ConfigMap(..) => self.take::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await,
             ObjectId::Revision(_) => {
                 self.take::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
             }
@@ -335,7 +333,8 @@ fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     match (before, after) {
         _ if before == after => None,
         (Value::Object(before), Value::Object(after)) => {
-            let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let removed =
+                before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
             let changed = after.iter().filter_map(|(key, value)| {
                 let patch = merge_patch(before.get(key).unwrap_or(&Value::Null), value)?;
                 Some((key.clone(), patch))

@@ -14,11 +14,11 @@ use crate::names::{
     self, Colour, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, PerColour,
     PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
-use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, Piece, Revision, Tag, Trouble,
-    Workload,
-};
 use crate::resources::{Defaults, pod};
+use crate::rollout::facts::{
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, Piece, Revision, Tag,
+    Trouble, Workload,
+};
 
 /// The objects that carry a resource's labels, as seen at one time.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,8 @@ pub fn facts(
         colours: PerColour::from_fn(|colour| {
             PerComponent::from_fn(|component| {
                 let mut workload = workload(world, owner, component, colour, &mut adoptable);
-                workload.pods = pods.summarize(component, colour, &workload.deployment, switched_at, baseline);
+                workload.pods =
+                    pods.summarize(component, colour, &workload.deployment, switched_at, baseline);
                 workload
             })
         }),
@@ -161,14 +162,11 @@ fn front(
     }
     let selects = service.spec.selector.get(LABEL_STRATEGY).and_then(|text| Colour::parse(text));
     let strategy = selects.map_or("none", Colour::as_str);
-    let expected: BTreeMap<String, String> = [
-        (LABEL_APP, owner.name.as_str()),
-        (LABEL_COMPONENT, component.as_str()),
-        (LABEL_STRATEGY, strategy),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .collect();
+    let expected: BTreeMap<String, String> =
+        [(LABEL_APP, owner.name.as_str()), (LABEL_COMPONENT, component.as_str()), (LABEL_STRATEGY, strategy)]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
     let mut state = FrontState {
         selects,
         exact: service.spec.selector == expected,
@@ -187,7 +185,13 @@ fn front(
 }
 
 /// Counts the endpoints that all EndpointSlices of a Service list. A pod with two addresses counts once a family.
-fn count_endpoints(world: &World, pods: &pods::Sorted, service: &str, component: Component, state: &mut FrontState) {
+fn count_endpoints(
+    world: &World,
+    pods: &pods::Sorted,
+    service: &str,
+    component: Component,
+    state: &mut FrontState,
+) {
     let slices =
         world.slices.iter().filter(|slice| slice.label("kubernetes.io/service-name") == Some(service));
     for endpoint in slices.flat_map(|slice| &slice.endpoints) {
@@ -272,7 +276,12 @@ fn stable_quota(said: &str) -> String {
     }
 }
 
-fn revisions(world: &World, owner: &Owner, defaults: &Defaults, adoptable: &mut Vec<ObjectId>) -> Vec<Revision> {
+fn revisions(
+    world: &World,
+    owner: &Owner,
+    defaults: &Defaults,
+    adoptable: &mut Vec<ObjectId>,
+) -> Vec<Revision> {
     let mut revisions: Vec<_> = world
         .revisions
         .iter()

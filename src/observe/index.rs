@@ -117,7 +117,11 @@ mod tests {
         assert!(index.is_complete());
         index.apply(Event::Init);
         index.apply(Event::InitApply(object("a-1", "a")));
-        assert_eq!(index.of(&("n".into(), "b".into())).len(), 1, "the old list stands until the new is complete");
+        assert_eq!(
+            index.of(&("n".into(), "b".into())).len(),
+            1,
+            "the old list stands until the new is complete"
+        );
         let mut touched = index.apply(Event::InitDone);
         touched.sort();
         assert_eq!(touched, [("n".to_owned(), "a".to_owned()), ("n".to_owned(), "b".to_owned())]);

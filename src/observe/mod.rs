@@ -3,5 +3,5 @@
 pub mod derive;
 pub mod index;
 mod pods;
-pub mod views;
 pub mod settings;
+pub mod views;

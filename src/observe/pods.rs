@@ -59,7 +59,11 @@ impl<'a> Sorted<'a> {
         let matching = self.pods.iter().filter(|(of, on, _)| *of == component && *on == colour);
         for pod in matching.map(|(_, _, pod)| *pod).filter(|pod| is_alive(pod)) {
             sum.alive += 1;
-            if !belongs(pod, &prefix, release) {
+            let ours = is_ours(pod, &prefix);
+            if !ours {
+                sum.foreign.push(pod.object_name().to_owned());
+            }
+            if !(ours && release.is_some() && pod.annotation(RELEASE_VERSION) == release) {
                 sum.strays.push(pod.object_name().to_owned());
             }
             add(&mut sum, pod, switched_at, baseline);
@@ -73,11 +77,9 @@ fn is_alive(pod: &PodView) -> bool {
     !pod.is_terminating() && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
 }
 
-fn belongs(pod: &PodView, prefix: &str, release: Option<&str>) -> bool {
-    let by_controller = pod
-        .controller()
-        .is_some_and(|reference| reference.kind == "ReplicaSet" && reference.name.starts_with(prefix));
-    by_controller && release.is_some() && pod.annotation(RELEASE_VERSION) == release
+fn is_ours(pod: &PodView, prefix: &str) -> bool {
+    pod.controller()
+        .is_some_and(|reference| reference.kind == "ReplicaSet" && reference.name.starts_with(prefix))
 }
 
 fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: &[PodRestarts]) {

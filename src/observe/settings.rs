@@ -34,16 +34,22 @@ pub fn compare(
 }
 
 /// The Deployment's settings as they were last applied differ from what the spec asks for now.
-fn is_scale_stale(world: &World, owner: &Owner, component: Component, colour: Colour, wanted: &InPlace) -> bool {
+fn is_scale_stale(
+    world: &World,
+    owner: &Owner,
+    component: Component,
+    colour: Colour,
+    wanted: &InPlace,
+) -> bool {
     let name = names::workload(&owner.name, component, colour);
     let found = world.deployments.iter().find(|object| object.object_name() == name);
     let [replicas, digest] = wanted.annotations();
-    found.filter(|object| ownership(object.as_ref(), owner) == Ownership::Ours && !object.is_terminating()).is_some_and(
-        |object| {
+    found
+        .filter(|object| ownership(object.as_ref(), owner) == Ownership::Ours && !object.is_terminating())
+        .is_some_and(|object| {
             object.annotation(APPLIED_REPLICAS) != Some(&replicas.1)
                 || object.annotation(APPLIED_SETTINGS) != Some(&digest.1)
-        },
-    )
+        })
 }
 
 fn is_front_stale(world: &World, owner: &Owner, component: Component, spec: &MetadataServicesSpec) -> bool {

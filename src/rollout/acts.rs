@@ -55,7 +55,8 @@ pub(super) fn missing_parts(ctx: &Ctx, side: &Side, serving: bool) -> Answer {
             || workload.service == Piece::Terminating
             || workload.deployment == Deployment::Terminating;
         // Pods of something else behind the selector would be served, or block Full for ever.
-        let blocked_by_strays = !serving && workload.deployment == Deployment::Absent && workload.pods.alive > 0;
+        let blocked_by_strays =
+            !serving && workload.deployment == Deployment::Absent && workload.pods.alive > 0;
         waiting |= blocked_by_strays;
         for ((is_absent, id), group) in absent.into_iter().zip(&mut groups) {
             let is_deployment = matches!(id, ObjectId::Deployment(..));
@@ -110,4 +111,3 @@ pub(super) fn record_failures(ctx: &Ctx) -> Answer {
         .collect();
     Plan::act(vec![group])
 }
-

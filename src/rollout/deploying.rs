@@ -105,11 +105,9 @@ fn flapped(ctx: &Ctx, target: &Side, since: &Time) -> bool {
 
 /// The release is good enough to be switched to: first its ControllerRevision says so, then the switch is decided.
 fn pass_grace(ctx: &Ctx, target: &Side) -> Answer {
-    let recorded = ctx
-        .facts
-        .revisions
-        .iter()
-        .any(|revision| revision.version == target.version && revision.failed.is_none() && is_newest(ctx, revision.number));
+    let recorded = ctx.facts.revisions.iter().any(|revision| {
+        revision.version == target.version && revision.failed.is_none() && is_newest(ctx, revision.number)
+    });
     if !recorded {
         let tagged = tag(ctx, target, ctx.rollout.epoch);
         return Plan::act(vec![vec![Action::Record { tagged, failed: None }]]);
@@ -156,7 +154,8 @@ fn failing_clocks(ctx: &Ctx, target: &Side) -> Answer {
         let trouble = health::hard_trouble(workload);
         if let (false, Some(trouble)) = (running, trouble) {
             *clock_mut(shift.clocks(), component) = Some(Time(ctx.stamp));
-            let other_fails = ctx.status.record(&target.version).is_some_and(|record| record.reason.is_some());
+            let other_fails =
+                ctx.status.record(&target.version).is_some_and(|record| record.reason.is_some());
             if !other_fails {
                 shift.remark(&target.version, Some(Verdict::of(component, trouble)));
             }
@@ -190,7 +189,8 @@ fn failing_since<'a>(ctx: &'a Ctx, component: Component) -> Option<&'a Time> {
 /// Whether the release on its way has failed, and the seconds until it will have, if nothing changes.
 pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
     let noted = ctx.status.record(&target.version);
-    let noted = noted.and_then(|record| Some(Verdict::plain(record.reason.as_ref()?, record.message.clone()?)));
+    let noted =
+        noted.and_then(|record| Some(Verdict::plain(record.reason.as_ref()?, record.message.clone()?)));
     let hard = Component::ALL
         .into_iter()
         .filter_map(|component| failing_since(ctx, component))
@@ -223,4 +223,3 @@ fn late(ctx: &Ctx, target: &Side) -> Verdict {
         }
     }
 }
-

@@ -199,6 +199,8 @@ pub struct Pods {
     pub ready: u32,
     /// Of these, pods that do not belong to the colour's Deployment and its release.
     pub strays: Vec<String>,
+    /// Pods that no ReplicaSet of the colour controls: another hand's.
+    pub foreign: Vec<String>,
     /// The latest time at which a pod changed its readiness, seconds since 1970.
     pub last_transition: Option<i64>,
     /// The worst problem of a pod, if there is one.
@@ -273,11 +275,17 @@ impl Cause {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::InvalidImage => "correct imageRepository, imageTag or imageDigest in the spec",
-            Self::ImagePull => "check that the tag exists in the registry and that imagePullSecrets may read it",
-            Self::ContainerConfig => "create the ConfigMap, Secret or key it names, or correct env, envFrom or extraVolumes",
+            Self::ImagePull => {
+                "check that the tag exists in the registry and that imagePullSecrets may read it"
+            }
+            Self::ContainerConfig => {
+                "create the ConfigMap, Secret or key it names, or correct env, envFrom or extraVolumes"
+            }
             Self::ContainerStart => "check command, args, securityContext and volume mounts",
             Self::Crash => "read the pod's log with kubectl logs --previous",
-            Self::Quota => "raise the namespace's ResourceQuota or lower the resources: a release needs twice the capacity while it rolls out",
+            Self::Quota => {
+                "raise the namespace's ResourceQuota or lower the resources: a release needs twice the capacity while it rolls out"
+            }
             Self::PodsRefused => "see the message: a policy, LimitRange or ServiceAccount refuses the pods",
             Self::ProgressDeadline => "see the pods' events with kubectl describe pod",
             Self::Unschedulable => "add capacity or relax nodeSelector, tolerations, affinity or resources",

@@ -111,8 +111,11 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
     let down = pods.ready == 0;
     if let (true, Some(pod)) = (down, pods.unready_since_switch.first()) {
         let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
-        let trouble =
-            Trouble { cause: Cause::NotReady, pod: Some(pod.clone()), said: format!("no ready pod is left: {said}") };
+        let trouble = Trouble {
+            cause: Cause::NotReady,
+            pod: Some(pod.clone()),
+            said: format!("no ready pod is left: {said}"),
+        };
         return Some(Verdict::of(component, &trouble));
     }
     // A drained or deleted pod's replacement gets the time it needs, unless it cannot start at all.

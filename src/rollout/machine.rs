@@ -51,11 +51,13 @@ fn stable(ctx: &Ctx) -> Answer {
 /// Starts the release that the spec describes, if it is to be started. Its place is here that a fleet budget
 /// would hold it back (step Queued).
 fn next_release(ctx: &Ctx) -> Answer {
-    if ctx.want() != Want::Spec || ctx.policy().paused {
+    let trigger = asked_by(ctx);
+    let held = ctx.policy().paused && trigger != Trigger::Rollback;
+    if ctx.want() != Want::Spec || held {
         return None;
     }
     let mut shift = Shift::of(ctx);
-    shift.start(asked_by(ctx));
+    shift.start(trigger);
     shift.commit()
 }
 
@@ -150,7 +152,8 @@ fn doomed(ctx: &Ctx, active: Option<Colour>) -> Vec<Vec<Action>> {
             }
         }
     }
-    let forgotten = ctx.facts.revisions.iter().filter(|revision| ctx.status.record(&revision.version).is_none());
+    let forgotten =
+        ctx.facts.revisions.iter().filter(|revision| ctx.status.record(&revision.version).is_none());
     rest.extend(forgotten.map(|revision| Action::Delete(ObjectId::Revision(revision.version.clone()))));
     rest.extend(ctx.facts.surplus.iter().map(|extra| Action::Delete(ObjectId::Extra(*extra))));
     groups.into_iter().filter(|group| !group.is_empty()).collect()
@@ -167,4 +170,3 @@ fn gone(ctx: &Ctx, colour: Colour) -> bool {
             && workload.pods.alive == 0
     })
 }
-

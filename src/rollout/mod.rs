@@ -266,9 +266,12 @@ impl Ctx<'_> {
     fn decision(&self) -> Triple {
         let side = match self.rollout.step {
             Step::Switching => self.rollout.target.clone(),
-            Step::Stable | Step::Deploying | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => {
-                self.active()
-            }
+            Step::Stable
+            | Step::Deploying
+            | Step::Grace
+            | Step::RollingBack
+            | Step::Prune
+            | Step::Unknown => self.active(),
         };
         triple(side, self.rollout.epoch)
     }
@@ -322,12 +325,7 @@ impl Plan {
 
 /// Decides what to do next with a resource. `status` is as persisted; `None` or without `rollout` it was lost or
 /// never written.
-pub fn plan(
-    intent: &Intent,
-    status: Option<&MetadataServicesStatus>,
-    facts: &Facts,
-    now: Timestamp,
-) -> Plan {
+pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Facts, now: Timestamp) -> Plan {
     if intent.deleted {
         return Plan { next: Move::Wait, notices: vec![], again: None };
     }

@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::facts::Cause;
+use super::facts::{Cause, Deployment};
 use super::health::{self, Health, Verdict, health};
 use super::{Ctx, Move, Notice, Plan, Want, What, deploying, history, request, switched};
 use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
-use crate::names::{self, Component, RETRY};
+use crate::names::{self, Colour, Component, RETRY};
 
 /// A condition before it is compared with the one that stands.
 struct Said {
@@ -30,7 +30,14 @@ impl Said {
 pub(super) fn status(ctx: &Ctx, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
     let machine = status.clone();
     let Some(rollout) = machine.rollout.as_ref() else { return status };
-    let ctx = Ctx { intent: ctx.intent, status: &machine, rollout, facts: ctx.facts, now: ctx.now, stamp: ctx.stamp };
+    let ctx = Ctx {
+        intent: ctx.intent,
+        status: &machine,
+        rollout,
+        facts: ctx.facts,
+        now: ctx.now,
+        stamp: ctx.stamp,
+    };
     status.observed_generation = Some(ctx.intent.generation);
     fill_machine(&ctx, &mut status);
     fill_serving(&ctx, &mut status);
@@ -61,7 +68,8 @@ pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
 
 /// What people are told when a condition turns.
 pub(super) fn news(before: &[Condition], after: &[Condition]) -> Vec<Notice> {
-    let find = |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
+    let find =
+        |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
     let told = [
         ("SpecApplied", "Invalid", What::SpecInvalid),
         ("Stalled", "NameTaken", What::NameTaken),
@@ -120,14 +128,20 @@ pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
 /// What keeps the resource from where it should be and will not pass by itself.
 fn trouble(ctx: &Ctx) -> Option<Verdict> {
     if !ctx.intent.violations.is_empty() {
-        return Some(Verdict::plain("Invalid", format!("the spec is not valid: {}", ctx.intent.violations.join("; "))));
+        return Some(Verdict::plain(
+            "Invalid",
+            format!("the spec is not valid: {}", ctx.intent.violations.join("; ")),
+        ));
     }
     if let Some(command) = &ctx.intent.crd_outdated {
         let text = format!("the installed CRD lacks fields that this operator needs; run: {command}");
         return Some(Verdict::plain("CRDOutdated", text));
     }
     if !ctx.facts.taken.is_empty() {
-        let text = format!("names that this resource needs are taken: {}; delete or rename them", ctx.facts.taken.join(", "));
+        let text = format!(
+            "names that this resource needs are taken: {}; delete or rename them",
+            ctx.facts.taken.join(", ")
+        );
         return Some(Verdict::plain("NameTaken", text));
     }
     if let Some(refused) = &ctx.facts.refused {
@@ -163,7 +177,14 @@ fn phase(ctx: &Ctx, trouble: Option<&Verdict>) -> &'static str {
             if full && applied && trouble.is_none() { "Stable" } else { "Degraded" }
         }
         step => match (trouble, serving) {
-            (Some(why), None) if matches!(why.reason.as_str(), "Invalid" | "CRDOutdated" | "NameTaken" | "WriteRefused") => "Pending",
+            (Some(why), None)
+                if matches!(
+                    why.reason.as_str(),
+                    "Invalid" | "CRDOutdated" | "NameTaken" | "WriteRefused"
+                ) =>
+            {
+                "Pending"
+            }
             (Some(_), None) => "Failed",
             (Some(_), Some(_)) => "Degraded",
             (None, _) => step.phase().unwrap_or("Degraded"),
@@ -229,9 +250,11 @@ fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
             said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
         }
         (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
-        (Want::Spec, _) if ctx.policy().paused && ctx.rollout.step == Step::Stable => {
-            said(false, "Paused", "spec.rollout.paused is true: no new release starts until it is false".into())
-        }
+        (Want::Spec, _) if ctx.policy().paused && ctx.rollout.step == Step::Stable => said(
+            false,
+            "Paused",
+            "spec.rollout.paused is true: no new release starts until it is false".into(),
+        ),
         (Want::Spec | Want::Nothing, _) => {
             said(false, "InProgress", "the release that the spec describes does not serve yet".into())
         }
@@ -248,13 +271,15 @@ fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
         },
         step => match trouble {
             Some(why) => said(false, &why.reason, why.message.clone()),
-            None => {
-                let (reason, message) = under_way(ctx, step);
-                let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
-                said(true, &reason, message)
-            }
+            None => said_under_way(ctx, step, refused),
         },
     }
+}
+
+fn said_under_way(ctx: &Ctx, step: Step, refused: Option<String>) -> Said {
+    let (reason, message) = under_way(ctx, step);
+    let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
+    Said::new("Progressing", true, reason, message)
 }
 
 /// What is waited for, and when the wait ends.
@@ -270,14 +295,34 @@ fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
             "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
             due(since, policy.dwell)
         )),
-        Step::Grace => plain(format!("the old release is kept warm until {}", due(since, policy.cleanup_delay))),
+        Step::Grace => {
+            plain(format!("the old release is kept warm until {}", due(since, policy.cleanup_delay)))
+        }
         Step::RollingBack => plain(format!(
             "traffic goes back; both releases are kept until {}",
             due(since, policy.dwell + policy.cleanup_delay)
         )),
-        Step::Prune => plain("deleting what does not serve".into()),
+        Step::Prune => plain(pruning(ctx)),
         Step::Stable | Step::Unknown => plain(String::new()),
     }
+}
+
+/// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
+fn pruning(ctx: &Ctx) -> String {
+    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
+    let strays: Vec<&str> = doomed
+        .flat_map(|colour| ctx.facts.colours.get(colour).iter())
+        .filter(|(_, workload)| workload.deployment == Deployment::Absent && !workload.replica_sets)
+        .flat_map(|(_, workload)| &workload.pods.foreign)
+        .map(String::as_str)
+        .collect();
+    if strays.is_empty() {
+        return "deleting what does not serve".into();
+    }
+    let pods = strays.join(", ");
+    format!(
+        "waiting for pods that carry the labels of a colour but belong to no release of it: {pods}; delete them"
+    )
 }
 
 fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
@@ -287,7 +332,9 @@ fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
         return ("GracePeriod".into(), text);
     }
     let record = ctx.rollout.target.as_ref().and_then(|side| ctx.status.record(&side.version));
-    if let Some((reason, message)) = record.and_then(|record| record.reason.clone().zip(record.message.clone())) {
+    if let Some((reason, message)) =
+        record.and_then(|record| record.reason.clone().zip(record.message.clone()))
+    {
         return (reason, message);
     }
     let colour = ctx.rollout.target.as_ref().map(|side| ctx.facts.colours.get(side.strategy));
@@ -301,7 +348,10 @@ fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
     let deadline = due(&ctx.rollout.since, policy.deploy_timeout);
     match waits {
         Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
-        None => ("Deploying".into(), format!("waiting until all pods of {target} are ready, at most until {deadline}")),
+        None => (
+            "Deploying".into(),
+            format!("waiting until all pods of {target} are ready, at most until {deadline}"),
+        ),
     }
 }
 
@@ -343,7 +393,10 @@ fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
             let old = before.iter().find(|old| old.type_ == said.kind);
             let same = old.filter(|old| old.status == status);
             let lasting = same.filter(|old| {
-                old.reason == said.reason && said.kind == "Ready" && !said.status && ctx.rollout.step == Step::Stable
+                old.reason == said.reason
+                    && said.kind == "Ready"
+                    && !said.status
+                    && ctx.rollout.step == Step::Stable
             });
             Condition {
                 type_: said.kind.to_owned(),

@@ -24,12 +24,7 @@ struct Claim {
 }
 
 /// What to do with a resource whose status has no machine in it.
-pub(super) fn plan(
-    intent: &Intent,
-    before: &MetadataServicesStatus,
-    facts: &Facts,
-    now: Timestamp,
-) -> Plan {
+pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
     let claims = claims(facts);
     let bare = is_bare(facts) && claims.is_empty();
     let epoch = highest_epoch(facts) + i64::from(!bare);
@@ -37,7 +32,7 @@ pub(super) fn plan(
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
         Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
-        Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, &other, now),
+        Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
     let rollout = status.rollout.clone();
     let Some(rollout) = rollout else { return Plan { next: Move::Wait, notices: vec![], again: None } };
@@ -45,7 +40,8 @@ pub(super) fn plan(
     if bare {
         return first(&ctx, before);
     }
-    let mut plan = Shift::of(&ctx).commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
+    let mut plan =
+        Shift::of(&ctx).commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
     let text = "the status was lost and has been rebuilt from the objects; no workload was touched";
     plan.notices.push(Notice::new(What::StatusRebuilt, text));
     plan
@@ -68,8 +64,7 @@ fn first(ctx: &Ctx, before: &MetadataServicesStatus) -> Plan {
 
 /// Whether no colour object and no revision is there.
 fn is_bare(facts: &Facts) -> bool {
-    facts.revisions.is_empty()
-        && Colour::ALL.into_iter().all(|colour| !is_occupied(facts, colour))
+    facts.revisions.is_empty() && Colour::ALL.into_iter().all(|colour| !is_occupied(facts, colour))
 }
 
 fn is_occupied(facts: &Facts, colour: Colour) -> bool {
@@ -105,7 +100,8 @@ fn blank(intent: &Intent, facts: &Facts, epoch: i64, now: Timestamp) -> Metadata
 fn recorded(revision: &Revision, now: Timestamp) -> ReleaseRecord {
     let created = Timestamp::from_second(revision.created).unwrap_or(now);
     // A revision that is not Failed was good enough to be switched to. Ages within the history follow the numbers.
-    let activated = Timestamp::from_second(revision.created.saturating_add(revision.number)).unwrap_or(created);
+    let activated =
+        Timestamp::from_second(revision.created.saturating_add(revision.number)).unwrap_or(created);
     ReleaseRecord {
         version: revision.version.clone(),
         hash: revision.hash.clone(),
@@ -209,7 +205,7 @@ fn mend_torn(
     status: &mut MetadataServicesStatus,
     facts: &Facts,
     keep: &Claim,
-    other: &Option<Claim>,
+    other: Option<&Claim>,
     now: Timestamp,
 ) {
     ensure_record(status, facts, keep, now);
@@ -217,7 +213,7 @@ fn mend_torn(
         record.status = RecordStatus::Pending;
         record.strategy = keep.side.strategy;
     }
-    if let Some(other) = other.as_ref().filter(|other| other.side.strategy != keep.side.strategy) {
+    if let Some(other) = other.filter(|other| other.side.strategy != keep.side.strategy) {
         ensure_record(status, facts, other, now);
         history::reinstate(&mut status.release_history, &other.side.version, other.side.strategy);
         status.active_strategy = Some(other.side.strategy);

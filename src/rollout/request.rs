@@ -4,7 +4,7 @@
 //! in between neither loses it nor does it twice.
 
 use super::shift::Shift;
-use super::{Amend, Answer, Ctx, Move, Plan, What};
+use super::{Amend, Answer, Ctx, Move, Plan, Want, What};
 use crate::api::status::{RecordStatus, ReleaseRecord, Request, Step, Trigger};
 use crate::names::{RESTART, RETRY, ROLLBACK_TO};
 
@@ -14,21 +14,16 @@ pub(super) fn plan(ctx: &Ctx) -> Answer {
     if let Some(value) = &requests.rollback_to {
         return rollback(ctx, value);
     }
-    if let Some(value) = &requests.retry {
-        if let answer @ Some(_) = retry(ctx, value) {
-            return answer;
-        }
-    }
-    if let Some(value) = &requests.restart {
-        if let answer @ Some(_) = restart(ctx, value) {
-            return answer;
-        }
-    }
-    None
+    let retried = requests.retry.as_ref().and_then(|value| retry(ctx, value));
+    retried.or_else(|| requests.restart.as_ref().and_then(|value| restart(ctx, value)))
 }
 
 fn amend(restore: Option<String>, annotation: &'static str) -> Answer {
-    Some(Plan { next: Move::Amend(Amend { restore, remove: vec![annotation] }), notices: vec![], again: None })
+    Some(Plan {
+        next: Move::Amend(Amend { restore, remove: vec![annotation] }),
+        notices: vec![],
+        again: None,
+    })
 }
 
 /// Whether this very request is noted already.
@@ -61,7 +56,11 @@ fn target<'a>(ctx: &'a Ctx, value: &str) -> Result<&'a ReleaseRecord, String> {
             .filter(|record| record.activated_at.is_some())
             .map(|record| record.version.as_str())
             .collect();
-        if good.is_empty() { "there is none yet".to_owned() } else { format!("there are: {}", good.join(", ")) }
+        if good.is_empty() {
+            "there is none yet".to_owned()
+        } else {
+            format!("there are: {}", good.join(", "))
+        }
     };
     if value.is_empty() {
         return Err(format!("the value is empty; name a release that served, {}", choices()));
@@ -115,7 +114,7 @@ fn retry(ctx: &Ctx, value: &str) -> Answer {
         return amend(None, RETRY);
     }
     match ctx.rollout.step {
-        Step::Stable if ctx.blocked() && ctx.policy().paused => None,
+        Step::Stable if ctx.blocked() && (ctx.policy().paused || ctx.want() == Want::Nothing) => None,
         Step::Stable if ctx.blocked() => {
             let mut shift = Shift::of(ctx);
             shift.note(Trigger::Retry, value, None);
@@ -123,12 +122,11 @@ fn retry(ctx: &Ctx, value: &str) -> Answer {
             shift.commit()
         }
         // Whatever is under way may still fail: keep the request until it is known whether it has a meaning.
-        Step::Switching | Step::Grace | Step::RollingBack | Step::Prune => None,
+        Step::Switching | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => None,
         Step::Deploying if ctx.active().is_some() => None,
         Step::Stable | Step::Deploying => {
             refuse(ctx, Trigger::Retry, value, "no failed release waits for a retry")
         }
-        Step::Unknown => None,
     }
 }
 
@@ -139,8 +137,8 @@ fn restart(ctx: &Ctx, value: &str) -> Answer {
     if ctx.rollout.step != Step::Stable || ctx.policy().paused {
         return None;
     }
-    // A wanted release goes first; it replaces every pod anyway.
-    if ctx.want() == super::Want::Spec {
+    // A wanted release goes first and replaces every pod anyway; one that may not start holds this back too.
+    if ctx.want() != Want::Active {
         return None;
     }
     let active = ctx.active()?;
@@ -163,7 +161,10 @@ pub(super) fn done(ctx: &Ctx) -> bool {
             Trigger::Restart => &ctx.intent.requests.restart,
             Trigger::AutoRollback | Trigger::Spec => &None,
         };
-        request.refused.is_none() && annotation.is_none()
+        // A rollback is acted on when its release is on its way, or serves.
+        let begun = request.kind != Trigger::Rollback
+            || ctx.want() != Want::Spec
+            || ctx.rollout.target.as_ref().is_some_and(|target| target.version == request.value);
+        request.refused.is_none() && annotation.is_none() && begun
     })
 }
-

@@ -164,15 +164,29 @@ impl<'a> Shift<'a> {
     /// Traffic goes back to the side that served before.
     pub fn go_back(&mut self, to: &Side, left: &Side, ending: &Ending) {
         history::reinstate(&mut self.status.release_history, &to.version, to.strategy);
-        self.end(&left.version, ending);
+        match ending {
+            Ending::Failed(_) => {
+                if let Some(record) = history::find(&mut self.status.release_history, &to.version) {
+                    record.trigger = Trigger::AutoRollback;
+                }
+            }
+            Ending::Dropped(what, why) => {
+                let trigger = if *what == What::RolledBack { "Automatic" } else { "Manual" };
+                self.last_rollback(&left.version, &to.version, trigger, &why.reason.clone());
+            }
+        }
         self.status.active_strategy = Some(to.strategy);
         self.status.active_release_version = Some(to.version.clone());
         self.enter(Step::RollingBack);
         self.rollout.epoch += 1;
         self.rollout.target = None;
         self.rollout.previous = None;
-        let switched = format!("switching traffic back to {} on {}", to.version, to.strategy);
-        self.tell(What::TrafficSwitched, switched);
+        self.end(&left.version, ending);
+        // A failure has said already what goes on serving.
+        if matches!(ending, Ending::Dropped(..)) {
+            let switched = format!("switching traffic back to {} on {}", to.version, to.strategy);
+            self.tell(What::TrafficSwitched, switched);
+        }
     }
 
     /// Another side than the one that was decided on is kept, since it is the one that can serve; the decision

@@ -24,21 +24,18 @@ pub(super) fn switching(ctx: &Ctx) -> Answer {
     if !ctx.stamped() && has_strays(ctx, &target) {
         return Some(Plan::wait(1));
     }
-    point_fronts(ctx)
-        .or_else(|| missing_parts(ctx, &target, true))
-        .or_else(|| settle(ctx))
-        .or_else(|| {
-            let dwell = ctx.last_switch().saturating_add(ctx.policy().dwell) - ctx.now.as_second();
-            if dwell > 0 {
-                Some(Plan::wait(dwell))
-            } else if ctx.proved(target.strategy) && !in_doubt(ctx, &target) {
-                let mut shift = Shift::of(ctx);
-                shift.serve(&target);
-                shift.commit()
-            } else {
-                Some(Plan::wait(LOOK_AGAIN))
-            }
-        })
+    point_fronts(ctx).or_else(|| missing_parts(ctx, &target, true)).or_else(|| settle(ctx)).or_else(|| {
+        let dwell = ctx.last_switch().saturating_add(ctx.policy().dwell) - ctx.now.as_second();
+        if dwell > 0 {
+            Some(Plan::wait(dwell))
+        } else if ctx.proved(target.strategy) && !in_doubt(ctx, &target) {
+            let mut shift = Shift::of(ctx);
+            shift.serve(&target);
+            shift.commit()
+        } else {
+            Some(Plan::wait(LOOK_AGAIN))
+        }
+    })
 }
 
 /// Pods of something else behind the target's selector would get traffic (design D8).
@@ -61,22 +58,19 @@ pub(super) fn grace(ctx: &Ctx) -> Answer {
     if let answer @ Some(_) = turn_back(ctx, &active, &previous) {
         return answer;
     }
-    point_fronts(ctx)
-        .or_else(|| missing_parts(ctx, &active, true))
-        .or_else(|| settle(ctx))
-        .or_else(|| {
-            let left = ctx.policy().cleanup_delay - ctx.in_step();
-            if left > 0 {
-                Some(Plan::wait(left))
-            } else if in_doubt(ctx, &active) || !ctx.proved(active.strategy) {
-                // The warm side is the only way out: keep it while the new one is in doubt.
-                Some(Plan::wait(LOOK_AGAIN))
-            } else {
-                let mut shift = Shift::of(ctx);
-                shift.prune();
-                shift.commit()
-            }
-        })
+    point_fronts(ctx).or_else(|| missing_parts(ctx, &active, true)).or_else(|| settle(ctx)).or_else(|| {
+        let left = ctx.policy().cleanup_delay - ctx.in_step();
+        if left > 0 {
+            Some(Plan::wait(left))
+        } else if in_doubt(ctx, &active) || !ctx.proved(active.strategy) {
+            // The warm side is the only way out: keep it while the new one is in doubt.
+            Some(Plan::wait(LOOK_AGAIN))
+        } else {
+            let mut shift = Shift::of(ctx);
+            shift.prune();
+            shift.commit()
+        }
+    })
 }
 
 /// Whether the release that was switched to is bad, or may be, and not complete again.
@@ -94,16 +88,12 @@ fn turn_back(ctx: &Ctx, new: &Side, old: &Side) -> Answer {
         let why = Verdict::plain("Undone", "the spec went back to the release before".into());
         return go_back(ctx, old, new, &Ending::Dropped(What::Undone, why));
     }
-    if let Some(why) = is_bad(ctx, new).filter(|_| ctx.policy().auto_rollback) {
-        if may_go_back(old_health, new_health) {
-            // A restart of the same release that turns bad is no verdict on its template.
-            let ending = if new.version == old.version {
-                Ending::Dropped(What::RolledBack, why)
-            } else {
-                Ending::Failed(why)
-            };
-            return go_back(ctx, old, new, &ending);
-        }
+    let bad = is_bad(ctx, new).filter(|_| ctx.policy().auto_rollback && may_go_back(old_health, new_health));
+    if let Some(why) = bad {
+        // A restart of the same release that turns bad is no verdict on its template.
+        let restart = new.version == old.version;
+        let ending = if restart { Ending::Dropped(What::RolledBack, why) } else { Ending::Failed(why) };
+        return go_back(ctx, old, new, &ending);
     }
     unready_clock(ctx, new).or_else(|| dead_end(ctx, new, old))
 }
@@ -240,4 +230,3 @@ fn other_side(ctx: &Ctx, active: Colour) -> Option<Side> {
     let same = &colour.schema.deployment.state()?.tag.version == version;
     (same && ctx.status.record(version).is_some()).then(|| Side { strategy, version: version.clone() })
 }
-

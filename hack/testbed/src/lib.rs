@@ -16,12 +16,17 @@ pub mod history;
 mod kubeconfig;
 pub mod kwok;
 pub mod operator;
+pub mod oracle;
 pub mod ports;
 pub mod process;
+pub mod proxy;
+pub mod resource;
 pub mod timeline;
 
 pub use cluster::{Cluster, Options};
 pub use error::{Error, Result};
 pub use history::{Entry, History, Kind, Verb};
 pub use operator::Operator;
+pub use proxy::Proxy;
+pub use resource::{State, Subject};
 pub use timeline::Timeline;

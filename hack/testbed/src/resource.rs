@@ -1,0 +1,256 @@
+//! A `MetadataServices` as a user handles it, without the operator's own types: made, edited, annotated, deleted;
+//! and what its events say.
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::history::{Entry, History, Kind, Verb};
+
+/// One `MetadataServices`, by namespace and name.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    api: Api<DynamicObject>,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// A spec of two tags that is rolled out in a few seconds.
+pub fn quick(storage: &str, schema: &str) -> Value {
+    json!({
+        "storage": {"imageTag": storage}, "schema": {"imageTag": schema},
+        "rollout": {
+            "gracePeriodSeconds": 1, "switchDwellSeconds": 1, "cleanupDelaySeconds": 2, "deployTimeoutSeconds": 60,
+            "autoRollback": {"failureThresholdSeconds": 1},
+        },
+    })
+}
+
+/// Merges one JSON value into another as a merge patch does (null removes).
+pub fn merge(target: &mut Value, patch: &Value) {
+    let (Some(into), Some(from)) = (target.as_object_mut(), patch.as_object()) else {
+        *target = patch.clone();
+        return;
+    };
+    for (key, value) in from {
+        if value.is_null() {
+            into.remove(key);
+        } else {
+            merge(into.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+impl Subject {
+    /// A handle; nothing is asked of the API server.
+    pub fn new(client: &Client, namespace: &str, name: &str) -> Self {
+        let api = Api::namespaced_with(client.clone(), namespace, &Kind::MetadataServices.resource());
+        Self { api, name: name.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    fn object(&self, spec: &Value) -> DynamicObject {
+        let resource = Kind::MetadataServices.resource();
+        DynamicObject::new(&self.name, &resource).within(&self.namespace).data(json!({"spec": spec}))
+    }
+
+    /// Creates it.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn create(&self, spec: &Value) -> Result<()> {
+        self.api.create(&PostParams::default(), &self.object(spec)).await?;
+        Ok(())
+    }
+
+    /// Asks the API server whether it would let this be created, without creating it.
+    ///
+    /// # Errors
+    /// When the API server refuses; the message is its own.
+    pub async fn try_create(&self, spec: &Value) -> Result<()> {
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        self.api.create(&params, &self.object(spec)).await?;
+        Ok(())
+    }
+
+    /// Applies a merge patch to the whole object.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn patch(&self, patch: &Value) -> Result<()> {
+        self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    /// Applies a merge patch to the spec.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn edit(&self, spec: &Value) -> Result<()> {
+        self.patch(&json!({"spec": spec})).await
+    }
+
+    /// Asks for other images.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn upgrade(&self, storage: &str, schema: &str) -> Result<()> {
+        self.edit(&json!({"storage": {"imageTag": storage}, "schema": {"imageTag": schema}})).await
+    }
+
+    /// Sets an annotation.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn annotate(&self, key: &str, value: &str) -> Result<()> {
+        self.patch(&json!({"metadata": {"annotations": {key: value}}})).await
+    }
+
+    /// Replaces the status by an empty one, as a restore from a backup would.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn lose_status(&self) -> Result<()> {
+        loop {
+            let mut object = self.api.get(&self.name).await?;
+            object.metadata.managed_fields = None;
+            object.data["status"] = json!({});
+            match self.api.replace_status(&self.name, &PostParams::default(), &object).await {
+                Ok(_) => return Ok(()),
+                // The operator wrote meanwhile: whatever it wrote is to be lost.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Deletes it, and by the garbage collector what it owns.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete(&self) -> Result<()> {
+        self.api.delete(&self.name, &DeleteParams::background()).await?;
+        Ok(())
+    }
+
+    /// Deletes it and leaves what it owns, as `kubectl delete --cascade=orphan` does.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete_orphaning(&self) -> Result<()> {
+        let policy = Some(PropagationPolicy::Orphan);
+        let params = DeleteParams { propagation_policy: policy, ..DeleteParams::default() };
+        self.api.delete(&self.name, &params).await?;
+        Ok(())
+    }
+
+    /// The object as it is now.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it is not there.
+    pub async fn get(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self.api.get(&self.name).await?).unwrap_or_default())
+    }
+
+    /// What was last seen of it, if it is there.
+    pub fn state<'a>(&self, history: &'a History) -> Option<State<'a>> {
+        let mut all = history.of(Kind::MetadataServices, &self.name);
+        let last = all.rfind(|entry| entry.namespace == self.namespace)?;
+        (last.verb != Verb::Deleted).then_some(State(last))
+    }
+
+    /// All its states, oldest first.
+    pub fn states<'a>(&'a self, history: &'a History) -> impl DoubleEndedIterator<Item = State<'a>> {
+        let all = history.of(Kind::MetadataServices, &self.name);
+        all.filter(|entry| entry.namespace == self.namespace && entry.verb != Verb::Deleted)
+            .map(|entry| State(entry))
+    }
+}
+
+/// One version of a `MetadataServices`.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a>(pub &'a Entry);
+
+impl<'a> State<'a> {
+    /// `status.rollout.step`; empty without one.
+    pub fn step(&self) -> &'a str {
+        self.0.text("/status/rollout/step")
+    }
+
+    /// `status.phase`.
+    pub fn phase(&self) -> &'a str {
+        self.0.text("/status/phase")
+    }
+
+    /// `status.deploymentPhase`.
+    pub fn deployment_phase(&self) -> &'a str {
+        self.0.text("/status/deploymentPhase")
+    }
+
+    /// `status.activeReleaseVersion`.
+    pub fn active(&self) -> &'a str {
+        self.0.text("/status/activeReleaseVersion")
+    }
+
+    /// `status.activeStrategy`.
+    pub fn colour(&self) -> &'a str {
+        self.0.text("/status/activeStrategy")
+    }
+
+    /// `status.pendingReleaseVersion`.
+    pub fn pending(&self) -> &'a str {
+        self.0.text("/status/pendingReleaseVersion")
+    }
+
+    /// `status.rollout.epoch`.
+    pub fn epoch(&self) -> i64 {
+        self.0.number("/status/rollout/epoch")
+    }
+
+    /// `status.releaseHistory`.
+    pub fn records(&self) -> &'a [Value] {
+        self.0.get("/status/releaseHistory").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// The versions in the history with their states, as `v1 Active`.
+    pub fn summary(&self) -> Vec<String> {
+        let text = |record: &Value, key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        self.records()
+            .iter()
+            .map(|one| format!("{} {}", text(one, "storageTag"), text(one, "status")))
+            .collect()
+    }
+
+    /// The record whose storage has this tag.
+    pub fn record_of_tag(&self, tag: &str) -> Option<&'a Value> {
+        self.records().iter().find(|record| record["storageTag"] == tag)
+    }
+
+    /// The version of the release whose storage has this tag; empty if there is none.
+    pub fn version_of_tag(&self, tag: &str) -> String {
+        let version = self.record_of_tag(tag).and_then(|record| record["version"].as_str());
+        version.unwrap_or_default().to_owned()
+    }
+
+    /// A part of a condition: `status`, `reason` or `message`; empty if there is none.
+    pub fn condition(&self, kind: &str, part: &str) -> &'a str {
+        let all = self.0.get("/status/conditions").and_then(Value::as_array);
+        let found = all.and_then(|all| all.iter().find(|one| one["type"] == kind));
+        found.and_then(|one| one.get(part)?.as_str()).unwrap_or_default()
+    }
+
+    /// Whether the operator has decided on the present spec, and nothing is under way nor asked for.
+    pub fn is_settled(&self) -> bool {
+        let asked = ["rollback-to", "retry", "restart"];
+        self.step() == "Stable"
+            && self.0.number("/status/observedGeneration") == self.0.number("/metadata/generation")
+            && asked.iter().all(|key| self.0.annotation(&format!("e6data.io/{key}")).is_none())
+    }
+
+    /// [`Self::is_settled`], on the release that the spec describes, and all its pods are ready.
+    pub fn is_stable(&self) -> bool {
+        self.is_settled() && self.phase() == "Stable" && self.0.condition("SpecApplied") == "True"
+    }
+}

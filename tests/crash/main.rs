@@ -1,0 +1,103 @@
+//! Every write of every scenario goes wrong once: the operator is killed before it and after it, its answer is lost,
+//! it is refused, or held up. Whatever happens, the operator started again must reach the end state of an undisturbed
+//! run, with the same objects created and deleted, and an outside eye must have seen no invariant broken.
+//!
+//! The undisturbed run of a scenario says how many writes it has and how it ends. Each case then has a namespace, a
+//! proxy and an operator of its own, many at a time in one cluster.
+//!
+//! `E6_FAULTS=all` runs every fault on every write; `E6_CASE=scenario:n:fault` runs one case (several, separated by
+//! commas); `E6_PARALLEL` says how many at a time; `E6_OPERATOR` names another binary than the one just built.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows only the test functions as tests"
+)]
+
+mod case;
+mod end;
+mod nursery;
+mod run;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
+
+use crate::case::Case;
+use crate::run::{Bench, Outcome, Reference};
+use crate::scenario::Scenario;
+
+/// Cases that are prepared together.
+const BATCH: usize = 24;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_write_may_go_wrong() {
+    let start = Instant::now();
+    let asked = case::asked();
+    let bench = Bench::start().await;
+    let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|one| asked.includes(*one)).collect();
+    let references = references(&bench, &scenarios).await;
+    let cases = asked.cases(|scenario| references[&scenario].writes.len());
+    println!("{} cases, {} at a time", cases.len(), case::parallel());
+    let outcomes = play(&bench, &cases, &references).await;
+    summary(&outcomes, start);
+    bench.tidy();
+}
+
+/// Plays the cases, while the next ones are prepared.
+async fn play(bench: &Bench, cases: &[Case], references: &BTreeMap<Scenario, Reference>) -> Vec<Outcome> {
+    let (mut sender, prepared) = mpsc::channel(BATCH);
+    let nursing = async move {
+        for batch in cases.chunks(BATCH) {
+            nursery::prepare(bench, batch.iter().map(|case| (case.namespace(), case.scenario)).collect()).await;
+            for case in batch {
+                sender.send(case).await.unwrap();
+            }
+        }
+    };
+    let playing = prepared
+        .map(|case: &Case| bench.run(case, &references[&case.scenario]))
+        .buffer_unordered(case::parallel())
+        .inspect(Outcome::report)
+        .collect();
+    futures::join!(nursing, playing).1
+}
+
+/// The undisturbed runs, all at a time.
+async fn references(bench: &Bench, scenarios: &[Scenario]) -> BTreeMap<Scenario, Reference> {
+    let namespaces = scenarios.iter().map(|one| (format!("reference-{one}"), *one)).collect();
+    nursery::prepare(bench, namespaces).await;
+    let runs = scenarios.iter().map(async |scenario| {
+        let reference = bench.undisturbed(*scenario).await;
+        println!("{scenario}: {} writes in {:.1} s", reference.writes.len(), reference.seconds);
+        for write in &reference.writes {
+            println!("  {write}");
+        }
+        (*scenario, reference)
+    });
+    futures::future::join_all(runs).await.into_iter().collect()
+}
+
+fn summary(outcomes: &[Outcome], start: Instant) {
+    let bad: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.violations.is_empty()).collect();
+    let missed: Vec<String> =
+        outcomes.iter().filter(|outcome| !outcome.struck).map(|outcome| outcome.case.to_string()).collect();
+    let slowest = outcomes.iter().map(|outcome| outcome.seconds).fold(0.0, f64::max);
+    println!(
+        "crash: {} cases, {} violations in {} of them, {} not struck {missed:?}; slowest {slowest:.1} s; {:.0} s in all",
+        outcomes.len(),
+        bad.iter().map(|outcome| outcome.violations.len()).sum::<usize>(),
+        bad.len(),
+        missed.len(),
+        start.elapsed().as_secs_f64(),
+    );
+    // A run may have a write less than the undisturbed one (two views of a status may fall into one), but not many.
+    assert!(missed.len() * 10 <= outcomes.len(), "too many faults did not strike: {missed:?}");
+    let names: Vec<String> = bad.iter().map(|outcome| outcome.case.to_string()).collect();
+    assert!(bad.is_empty(), "failed; to repeat: E6_CASE={} cargo test --test crash -- --nocapture", names.join(","));
+}

@@ -1,0 +1,87 @@
+//! Brings many resources to where their scenarios begin, all by one operator that nothing happens to.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::json;
+use testbed::Operator;
+
+use crate::run::{ARGS, Bench};
+use crate::scenario::{Deed, Scenario, act, asked_tag, at_rest, resources};
+
+/// How long all of them may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A namespace on its way to where its scenario begins.
+struct Child {
+    namespace: String,
+    scenario: Scenario,
+    done: usize,
+}
+
+impl Child {
+    fn last(&self) -> Option<Deed> {
+        self.scenario.before()[..self.done].last().copied()
+    }
+
+    fn next(&self) -> Option<Deed> {
+        self.scenario.before().get(self.done).copied()
+    }
+}
+
+/// Creates the namespaces and does in each what its scenario has before. The operator is gone when this returns.
+pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
+    let start = Instant::now();
+    let mut children = vec![];
+    for (namespace, scenario) in namespaces {
+        create_namespace(bench, &namespace).await;
+        children.push(Child { namespace, scenario, done: 0 });
+    }
+    let log = bench.dir.join("nursery.log");
+    let mut operator = operator(bench, &children, &log);
+    loop {
+        let list = resources(&bench.client, None).list(&ListParams::default()).await.unwrap();
+        for child in &mut children {
+            let there = list.items.iter().find(|one| one.namespace().as_deref() == Some(&child.namespace));
+            let rests = match (child.last(), there) {
+                (None, _) => true,
+                (Some(Deed::Apply(tag)), Some(there)) => {
+                    asked_tag(there) == tag && at_rest(&serde_json::to_value(there).unwrap())
+                }
+                (Some(_), _) => false,
+            };
+            if let (true, Some(deed)) = (rests, child.next()) {
+                act(&bench.client, &child.namespace, child.scenario, deed).await;
+                child.done += 1;
+            } else if rests {
+                child.done = child.scenario.before().len() + 1;
+            }
+        }
+        children.retain(|child| child.done <= child.scenario.before().len());
+        if children.is_empty() {
+            break;
+        }
+        assert!(operator.is_running(), "the operator ended; see {}", log.display());
+        let first = &children[0].namespace;
+        assert!(start.elapsed() < PATIENCE, "{} not prepared, as {first}; see {}", children.len(), log.display());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    operator.kill();
+}
+
+/// An operator for these namespaces only: others may be in the middle of their scenarios.
+fn operator(bench: &Bench, children: &[Child], log: &Path) -> Operator {
+    let names: Vec<&str> = children.iter().map(|child| child.namespace.as_str()).collect();
+    let names = names.join(",");
+    let mut args = ARGS.to_vec();
+    args.extend(["--watch-namespace", &names]);
+    Operator::spawn(&bench.binary, &bench.kubeconfig, &args, log).unwrap()
+}
+
+async fn create_namespace(bench: &Bench, name: &str) {
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    Api::all(bench.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+}

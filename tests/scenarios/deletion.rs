@@ -1,0 +1,112 @@
+//! The resource is deleted in any step; deleted without its objects, and applied again.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::api::ListParams;
+use testbed::resource::quick;
+use testbed::{History, Kind, State, Verb};
+
+use crate::bed::{Bed, case, together};
+use crate::demo::{pods, selected};
+use crate::edits::in_step;
+
+const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+
+/// Objects of the operator's kinds that carry the resource's label.
+fn left(history: &History, app: &str) -> Vec<String> {
+    [Kind::Deployment, Kind::Service, Kind::ConfigMap, Kind::ControllerRevision, Kind::Pod]
+        .into_iter()
+        .flat_map(|kind| history.all_live(kind))
+        .filter(|entry| entry.label("app") == Some(app))
+        .map(|entry| format!("{:?} {}", entry.kind, entry.name))
+        .collect()
+}
+
+#[test]
+fn deletion_in_any_step_takes_everything_and_a_successor_lives() {
+    together(STEPS.map(|step| case(step, move || delete_in(step))).into());
+}
+
+async fn delete_in(step: &'static str) {
+    let bed = Bed::new(&format!("delete-{}", step.to_lowercase())).await;
+    let subject = if step == "Stable" {
+        bed.deploy("a", &quick("1", "1")).await.0
+    } else {
+        in_step(&bed, step).await.0
+    };
+    subject.delete().await.unwrap();
+    let gone = |history: &History| left(history, "a").is_empty().then_some(());
+    bed.wait("everything to be gone", gone).await;
+    bed.linger(2).await;
+    let history = bed.history().await;
+    let deleted = history.of(Kind::MetadataServices, "a").find(|one| one.verb == Verb::Deleted).unwrap();
+    // Seconds, not revisions: a create may have been under way.
+    let late = history.entries().iter().find(|entry| {
+        entry.verb == Verb::Added
+            && matches!(entry.kind, Kind::Deployment | Kind::Service | Kind::ConfigMap)
+            && entry.resource_version > deleted.resource_version
+            && entry.at.as_secs_f64() > deleted.at.as_secs_f64() + 1.0
+    });
+    assert!(late.is_none(), "created after the deletion: {late:?}");
+    assert!(left(&history, "a").is_empty());
+
+    let (successor, _) = bed.deploy("a", &quick("5", "5")).await;
+    let history = bed.history().await;
+    let state = successor.state(&history).unwrap();
+    assert_eq!((state.summary(), state.colour()), (vec!["5 Active".to_owned()], "blue"));
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn a_successor_created_at_once_is_not_hurt_by_the_end_of_its_predecessor() {
+    let bed = Bed::new("successor").await;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    let uid = subject.get().await.unwrap()["metadata"]["uid"].clone();
+    subject.delete().await.unwrap();
+    subject.create(&quick("2", "2")).await.unwrap();
+    let entry = bed.serves(&subject, "2").await;
+    assert_ne!(entry.object["metadata"]["uid"], uid);
+    bed.linger(3).await;
+    let history = bed.history().await;
+    let mine = |name: &str| {
+        let service = history.live(Kind::Service, name).unwrap();
+        service.text("/metadata/ownerReferences/0/uid").to_owned()
+    };
+    assert_eq!(mine("a-storage"), entry.text("/metadata/uid"));
+    assert_eq!(mine("a-schema"), entry.text("/metadata/uid"));
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_orphaned_is_adopted_when_the_resource_is_applied_again() {
+    let mut bed = Bed::new("orphan").await;
+    bed.waived.status = true;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    subject.upgrade("2", "2").await.unwrap();
+    bed.serves(&subject, "2").await;
+    let before = bed.history().await;
+    let spec = subject.get().await.unwrap()["spec"].clone();
+    subject.delete_orphaning().await.unwrap();
+    let gone = |history: &History| subject.state(history).is_none().then_some(());
+    bed.wait("the resource to be gone", gone).await;
+    bed.linger(2).await;
+    let history = bed.history().await;
+    assert_eq!(pods(&history, "a", "green"), pods(&before, "a", "green"), "nothing is deleted with it");
+
+    subject.create(&spec).await.unwrap();
+    let entry = bed.serves(&subject, "2").await;
+    let uid = entry.text("/metadata/uid");
+    let history = bed.history().await;
+    assert_eq!(pods(&history, "a", "green"), pods(&before, "a", "green"), "pods are untouched");
+    assert_eq!(State(&entry).summary(), ["1 Superseded", "2 Active"], "the history is back");
+    for kind in [Kind::Deployment, Kind::Service, Kind::ConfigMap, Kind::ControllerRevision] {
+        for object in history.all_live(kind).iter().filter(|one| one.label("app") == Some("a")) {
+            assert_eq!(object.text("/metadata/ownerReferences/0/uid"), uid, "{kind:?} {}", object.name);
+            let uid_before = before.live(kind, &object.name).unwrap().text("/metadata/uid");
+            assert_eq!(object.text("/metadata/uid"), uid_before, "{kind:?} {}", object.name);
+        }
+    }
+    assert_eq!(selected(&history, "a", "storage"), ["none", "blue", "green"]);
+    let sets: kube::Api<ReplicaSet> = bed.api();
+    assert_eq!(sets.list(&ListParams::default()).await.unwrap().items.len(), 2);
+    bed.finish().await;
+}

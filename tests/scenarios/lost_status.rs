@@ -1,0 +1,68 @@
+//! The status is lost in any step, as a restore from a backup loses it: what serves is not touched.
+
+use testbed::{History, Kind, State};
+
+use crate::bed::{Bed, case, together};
+use crate::demo::{assert_both_served, pods};
+use crate::edits::in_step;
+use testbed::resource::quick;
+
+const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+
+#[test]
+fn a_lost_status_is_rebuilt_in_any_step_and_what_serves_goes_on() {
+    together(STEPS.map(|step| case(step, move || lose_in(step))).into());
+}
+
+/// The colour that both front Services select; none while they differ.
+fn served(history: &History) -> Option<String> {
+    let colour = |component: &str| {
+        let front = history.live(Kind::Service, &format!("a-{component}"))?;
+        Some(front.text("/spec/selector/strategy").to_owned())
+    };
+    colour("storage").filter(|one| Some(one) == colour("schema").as_ref())
+}
+
+async fn lose_in(step: &'static str) {
+    let mut bed = Bed::new(&format!("lost-{}", step.to_lowercase())).await;
+    bed.waived.status = true;
+    let (subject, from) = if step == "Stable" {
+        let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+        (subject, bed.history().await.entries().len())
+    } else {
+        in_step(&bed, step).await
+    };
+    let colour = served(&bed.history().await).unwrap();
+    let before = pods(&bed.timeline.history(), "a", &colour);
+    let fronts = |history: &History| {
+        ["a-storage", "a-schema"].map(|name| history.live(Kind::Service, name).unwrap().text("/metadata/uid").to_owned())
+    };
+    let uids = fronts(&bed.timeline.history());
+    subject.lose_status().await.unwrap();
+    bed.event("a", "Normal", "StatusRebuilt", "no workload was touched").await;
+    // A release that failed stays failed; every other one is deployed in the end.
+    let entry = match step {
+        "RollingBack" => bed.rolled_back(&subject, "1").await,
+        "Stable" => bed.serves(&subject, "1").await,
+        _ => bed.stable(&subject).await,
+    };
+    let history = bed.history().await;
+    assert_eq!(fronts(&history), uids);
+    if step != "RollingBack" {
+        assert_both_served(&history, from, "a");
+    }
+    let state = State(&entry);
+    if step == "Stable" || step == "RollingBack" || state.colour() == colour {
+        assert_eq!(pods(&history, "a", &colour), before, "the serving pods are untouched");
+    } else {
+        // A further release replaced it, blue-green: while it served, its pods were those.
+        let switched = history.of(Kind::Service, "a-storage").rfind(|one| one.text("/spec/selector/strategy") == colour);
+        let at = switched.unwrap().resource_version;
+        for (name, uid) in &before {
+            let pod = history.live_at(Kind::Pod, name, at).unwrap();
+            assert_eq!(pod.text("/metadata/uid"), uid);
+        }
+    }
+    assert!(state.record_of_tag("1").is_some(), "the history is rebuilt: {:?}", state.summary());
+    bed.finish().await;
+}
