@@ -6,7 +6,7 @@ use super::acts::{create_fronts, mend_routes, missing_parts, settle, tag};
 use super::facts::{Front, Tag};
 use super::health::{self, Verdict};
 use super::shift::{Ending, Shift};
-use super::{Action, Answer, Ctx, Plan, Want, What};
+use super::{Action, Answer, Ctx, Move, Plan, Want, What};
 use crate::api::status::{Clocks, Side, elapsed};
 use crate::names::Component;
 
@@ -27,10 +27,31 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
     if ctx.facts.front.any(|front| *front == Front::Absent) {
         return create_fronts(ctx);
     }
-    mend_routes(ctx)
+    let answer = mend_routes(ctx)
         .or_else(|| missing_parts(ctx, &target, false))
         .or_else(|| settle(ctx))
-        .or_else(|| become_ready(ctx, &target))
+        .or_else(|| become_ready(ctx, &target));
+    // What cannot even be created, since a predecessor does not go, is late like anything else.
+    match answer {
+        Some(Plan { next: Move::Wait, .. }) if ctx.rollout.clocks.ready_since.is_none() => {
+            fail(ctx, &target).or(answer)
+        }
+        answer => answer,
+    }
+}
+
+/// Gives the release up if it has failed and something else serves.
+fn fail(ctx: &Ctx, target: &Side) -> Answer {
+    fail_for(ctx, failure(ctx, target).0)
+}
+
+/// Gives the release on its way up for this reason, if something else serves.
+pub(super) fn fail_for(ctx: &Ctx, why: Option<Verdict>) -> Answer {
+    let target = ctx.rollout.target.as_ref()?;
+    let why = why.filter(|_| ctx.active().is_some() && ctx.policy().auto_rollback)?;
+    let mut shift = Shift::of(ctx);
+    shift.give_up(target, &Ending::Failed(why));
+    shift.commit()
 }
 
 /// Why the release on its way is not wanted any more (design D13).
@@ -134,12 +155,10 @@ fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
     if let answer @ Some(_) = failing_clocks(ctx, target) {
         return answer;
     }
-    let (failure, due) = failure(ctx, target);
-    if let Some(why) = failure.filter(|_| ctx.active().is_some() && ctx.policy().auto_rollback) {
-        let mut shift = Shift::of(ctx);
-        shift.give_up(target, &Ending::Failed(why));
-        return shift.commit();
+    if let answer @ Some(_) = fail(ctx, target) {
+        return answer;
     }
+    let due = failure(ctx, target).1;
     // Past the deadline of a release that is not rolled back, its pods' events announce any change.
     (due > 0).then(|| Plan::wait(due))
 }

@@ -73,12 +73,19 @@ pub fn open(
         record.strategy = colour;
     }
     let version = record.version.clone();
-    if let Some(at) = history.iter().position(|record| record.status == RecordStatus::Active) {
-        let active = history.remove(at);
-        history.push(active);
-    }
     history.push(record);
+    line_up(history, &version);
     version
+}
+
+/// The order while an attempt runs: the attempt last, the Active record directly before it.
+pub fn line_up(history: &mut Vec<ReleaseRecord>, attempt: &str) {
+    let active = history.iter().position(|record| record.status == RecordStatus::Active);
+    let active = active.map(|at| history.remove(at));
+    history.extend(active);
+    let attempt = history.iter().position(|record| record.version == attempt);
+    let attempt = attempt.map(|at| history.remove(at));
+    history.extend(attempt);
 }
 
 /// Ends an attempt that was given up before or after it could serve; nothing is held against its template.
@@ -124,12 +131,13 @@ pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, colour: Colour,
     settle(history);
 }
 
-/// Gives the Active mark back to a release that served before; its times stay.
-pub fn reinstate(history: &mut [ReleaseRecord], version: &str, colour: Colour) {
+/// Gives the Active mark back to a release that served before: it begins to serve again.
+pub fn reinstate(history: &mut [ReleaseRecord], version: &str, colour: Colour, now: Timestamp) {
     depose(history);
     if let Some(record) = find(history, version) {
         record.status = RecordStatus::Active;
         record.strategy = colour;
+        record.activated_at = Some(Time(now));
     }
 }
 

@@ -18,6 +18,11 @@ mod request;
 mod shift;
 mod switched;
 
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
 use jiff::Timestamp;
 
 pub use facts::Facts;
@@ -290,9 +295,11 @@ impl Ctx<'_> {
     /// When traffic last moved, seconds since 1970: the later of both front Services' stamps.
     fn last_switch(&self) -> i64 {
         let stamps = [&self.facts.front.storage, &self.facts.front.schema];
-        let latest = stamps.iter().filter_map(|front| front.state()?.switched_at).max();
         // A stamp from the future (another hand's) must not hold the rollout up for ever.
-        latest.unwrap_or(0).min(self.now.as_second()).max(self.rollout.since.0.as_second())
+        let future = self.now.as_second().saturating_add(5);
+        let latest =
+            stamps.iter().filter_map(|front| front.state()?.switched_at).filter(|at| *at <= future).max();
+        latest.unwrap_or(0).max(self.rollout.since.0.as_second())
     }
 
     /// Whether the template of a release can be had.
@@ -362,6 +369,11 @@ pub fn explain(
     let status = status?;
     let rollout = status.rollout.as_ref()?;
     let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
+    // An obstacle that outlasts the deploy timeout fails the release like any other cause.
+    let overdue = rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
+    if overdue && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx)) {
+        return Some(plan);
+    }
     let plan = project::refresh(&ctx, Plan { next: Move::Wait, notices: vec![], again: None });
     matches!(plan.next, Move::Commit(_)).then_some(plan)
 }

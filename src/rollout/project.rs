@@ -41,6 +41,11 @@ pub(super) fn status(ctx: &Ctx, mut status: MetadataServicesStatus) -> MetadataS
     status.observed_generation = Some(ctx.intent.generation);
     fill_machine(&ctx, &mut status);
     fill_serving(&ctx, &mut status);
+    // An attempt that is over and whose spec is served, or a block that was cleared: the settled order (design D12).
+    if ctx.rollout.step == Step::Stable && ctx.want() == Want::Active && !ctx.blocked() {
+        history::settle(&mut status.release_history);
+    }
+    history::trim(&mut status.release_history, ctx.policy().history_limit);
     let trouble = trouble(&ctx);
     status.phase = Some(phase(&ctx, trouble.as_ref()).to_owned());
     let said = conditions(&ctx, trouble.as_ref());
@@ -53,10 +58,6 @@ pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
     let mut draft = ctx.status.clone();
     if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
         rollout.request = None;
-    }
-    // A block that was cleared leaves the failed attempts last: put the history in its settled order (design D12).
-    if ctx.rollout.step == Step::Stable && ctx.want() == Want::Active && !ctx.blocked() {
-        history::settle(&mut draft.release_history);
     }
     let status = status(ctx, draft);
     if status == *ctx.status {
@@ -126,7 +127,7 @@ pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
 }
 
 /// What keeps the resource from where it should be and will not pass by itself.
-fn trouble(ctx: &Ctx) -> Option<Verdict> {
+pub(super) fn trouble(ctx: &Ctx) -> Option<Verdict> {
     if !ctx.intent.violations.is_empty() {
         return Some(Verdict::plain(
             "Invalid",

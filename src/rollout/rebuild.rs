@@ -215,10 +215,11 @@ fn mend_torn(
     }
     if let Some(other) = other.filter(|other| other.side.strategy != keep.side.strategy) {
         ensure_record(status, facts, other, now);
-        history::reinstate(&mut status.release_history, &other.side.version, other.side.strategy);
+        history::reinstate(&mut status.release_history, &other.side.version, other.side.strategy, now);
         status.active_strategy = Some(other.side.strategy);
         status.active_release_version = Some(other.side.version.clone());
     }
+    history::line_up(&mut status.release_history, &keep.side.version);
     if let Some(rollout) = &mut status.rollout {
         rollout.step = Step::Switching;
         rollout.target = Some(keep.side.clone());

@@ -29,9 +29,9 @@ impl<'a> Shift<'a> {
         if self.rollout.request == self.ctx.rollout.request && request::done(self.ctx) {
             self.rollout.request = None;
         }
-        history::trim(&mut self.status.release_history, self.ctx.policy().history_limit);
         self.status.rollout = Some(self.rollout);
         let status = project::status(self.ctx, self.status);
+        self.notices.extend(project::news(&self.ctx.status.conditions, &status.conditions));
         Some(Plan { next: Move::Commit(Box::new(status)), notices: self.notices, again: None })
     }
 
@@ -163,7 +163,7 @@ impl<'a> Shift<'a> {
 
     /// Traffic goes back to the side that served before.
     pub fn go_back(&mut self, to: &Side, left: &Side, ending: &Ending) {
-        history::reinstate(&mut self.status.release_history, &to.version, to.strategy);
+        history::reinstate(&mut self.status.release_history, &to.version, to.strategy, self.ctx.stamp);
         match ending {
             Ending::Failed(_) => {
                 if let Some(record) = history::find(&mut self.status.release_history, &to.version) {

@@ -84,7 +84,8 @@ fn turn_back(ctx: &Ctx, new: &Side, old: &Side) -> Answer {
     let colours = &ctx.facts.colours;
     let old_health = health(colours.get(old.strategy), &old.version);
     let new_health = health(colours.get(new.strategy), &new.version);
-    if undo_wanted(ctx, new, old) && old_health >= Health::Impaired {
+    // Back only to a side that can serve, and no worse than what serves.
+    if undo_wanted(ctx, new, old) && old_health >= Health::Impaired && old_health >= new_health {
         let why = Verdict::plain("Undone", "the spec went back to the release before".into());
         return go_back(ctx, old, new, &Ending::Dropped(What::Undone, why));
     }

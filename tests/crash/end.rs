@@ -46,9 +46,8 @@ impl Mask<'_> {
     /// A record is named after its version, which holds a time.
     fn name(&self, entry: &Entry) -> String {
         match entry.kind {
-            Kind::ControllerRevision => {
-                self.text(&format!("of {}", entry.annotation("e6data.io/release-version").unwrap_or_default()))
-            }
+            Kind::ControllerRevision => self
+                .text(&format!("of {}", entry.annotation("e6data.io/release-version").unwrap_or_default())),
             _ => entry.name.clone(),
         }
     }
@@ -57,7 +56,9 @@ impl Mask<'_> {
 /// Replaces the two generated words at the end of pods' names.
 fn pods_masked(text: &str) -> String {
     let mut text = text.to_owned();
-    for (component, colour) in [("storage", "blue"), ("storage", "green"), ("schema", "blue"), ("schema", "green")] {
+    for (component, colour) in
+        [("storage", "blue"), ("storage", "green"), ("schema", "blue"), ("schema", "green")]
+    {
         let prefix = format!("{NAME}-{component}-{colour}-");
         let parts: Vec<&str> = text.split(&prefix).collect();
         let generated = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -125,7 +126,8 @@ fn whole(mask: &Mask, entry: &Entry) -> Value {
         metadata.remove("name");
     }
     if entry.kind == Kind::Deployment {
-        value["status"] = json!({"ready": entry.number("/status/readyReplicas"), "pods": entry.number("/status/replicas")});
+        value["status"] =
+            json!({"ready": entry.number("/status/readyReplicas"), "pods": entry.number("/status/replicas")});
     }
     value
 }
@@ -134,7 +136,8 @@ fn whole(mask: &Mask, entry: &Entry) -> Value {
 fn pods(history: &History) -> Value {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for pod in history.all_live(Kind::Pod) {
-        let side = format!("{}-{}", pod.label("component").unwrap_or("?"), pod.label("strategy").unwrap_or("?"));
+        let side =
+            format!("{}-{}", pod.label("component").unwrap_or("?"), pod.label("strategy").unwrap_or("?"));
         *counts.entry(format!("{side} ready {}", pod.condition("Ready"))).or_default() += 1;
     }
     json!(counts)
@@ -200,6 +203,9 @@ fn what_differs_in_every_run_is_masked_and_the_rest_is_told() {
     assert_eq!(pods_masked(said), "pod mds-storage-green-<pod>: of mds-storage-green; mds-schema-blue-<pod>");
     assert_eq!(replace("ä1", "##", "x"), "ä1");
     let (a, b) = (json!({"a": [1, {"b": 2}], "c": 1}), json!({"a": [1, {"b": 3}], "d": 1}));
-    assert_eq!(differences(&a, &b), ["/a/1/b: 3 instead of 2", "/c: null instead of 1", "/d: 1 instead of null"]);
+    assert_eq!(
+        differences(&a, &b),
+        ["/a/1/b: 3 instead of 2", "/c: null instead of 1", "/d: 1 instead of null"]
+    );
     assert!(differences(&a, &a).is_empty());
 }

@@ -54,7 +54,8 @@ async fn play(bench: &Bench, cases: &[Case], references: &BTreeMap<Scenario, Ref
     let (mut sender, prepared) = mpsc::channel(BATCH);
     let nursing = async move {
         for batch in cases.chunks(BATCH) {
-            nursery::prepare(bench, batch.iter().map(|case| (case.namespace(), case.scenario)).collect()).await;
+            nursery::prepare(bench, batch.iter().map(|case| (case.namespace(), case.scenario)).collect())
+                .await;
             for case in batch {
                 sender.send(case).await.unwrap();
             }
@@ -99,5 +100,9 @@ fn summary(outcomes: &[Outcome], start: Instant) {
     // A run may have a write less than the undisturbed one (two views of a status may fall into one), but not many.
     assert!(missed.len() * 10 <= outcomes.len(), "too many faults did not strike: {missed:?}");
     let names: Vec<String> = bad.iter().map(|outcome| outcome.case.to_string()).collect();
-    assert!(bad.is_empty(), "failed; to repeat: E6_CASE={} cargo test --test crash -- --nocapture", names.join(","));
+    assert!(
+        bad.is_empty(),
+        "failed; to repeat: E6_CASE={} cargo test --test crash -- --nocapture",
+        names.join(",")
+    );
 }

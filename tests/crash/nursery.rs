@@ -66,7 +66,12 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
         }
         assert!(operator.is_running(), "the operator ended; see {}", log.display());
         let first = &children[0].namespace;
-        assert!(start.elapsed() < PATIENCE, "{} not prepared, as {first}; see {}", children.len(), log.display());
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} not prepared, as {first}; see {}",
+            children.len(),
+            log.display()
+        );
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     operator.kill();

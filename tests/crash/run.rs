@@ -97,7 +97,8 @@ impl Bench {
         let dir = logs();
         // A copy: a build meanwhile would change it under the test.
         let binary = dir.join("e6-operator");
-        let built = std::env::var("E6_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_e6-operator").to_owned());
+        let built =
+            std::env::var("E6_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_e6-operator").to_owned());
         std::fs::copy(built, &binary).unwrap();
         Self {
             client,
@@ -144,7 +145,9 @@ impl Bench {
         }
         violations.extend(unlike("I36", &reference.end, &end(&history, &namespace)));
         let (should, is) = (json!(reference.counts), json!(counts(&history, &namespace)));
-        violations.extend(differences(&should, &is).into_iter().map(|text| format!("I36: created, deleted {text}")));
+        violations.extend(
+            differences(&should, &is).into_iter().map(|text| format!("I36: created, deleted {text}")),
+        );
         if !play.operator.is_running() {
             violations.push("the operator ended by itself".to_owned());
         }

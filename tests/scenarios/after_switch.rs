@@ -41,10 +41,15 @@ async fn goes_bad(storage: &'static str, schema: &'static str, said: &'static st
         assert!(history.live(Kind::Deployment, &format!("a-{component}-green")).is_none());
     }
     assert_eq!(pods(&history, "a", "blue"), blue, "the old pods serve again");
-    let revision = history.all_live(Kind::ControllerRevision).into_iter().find(|one| {
-        one.annotation("e6data.io/release-version") == record["version"].as_str()
-    });
-    assert_eq!(revision.unwrap().annotation("e6data.io/outcome"), Some("Failed"), "the mark outlives the status");
+    let revision = history
+        .all_live(Kind::ControllerRevision)
+        .into_iter()
+        .find(|one| one.annotation("e6data.io/release-version") == record["version"].as_str());
+    assert_eq!(
+        revision.unwrap().annotation("e6data.io/outcome"),
+        Some("Failed"),
+        "the mark outlives the status"
+    );
     bed.linger(3).await;
     assert_eq!(selected(&bed.history().await, "a", "storage").len(), 4, "it is not tried again");
     bed.finish().await;
@@ -70,7 +75,8 @@ async fn disabled() {
     merge(&mut spec, &json!({"rollout": {"autoRollback": {"enabled": false}}}));
     let (subject, first) = bed.deploy("a", &spec).await;
     subject.upgrade("2-crash", "2").await.unwrap();
-    let waits = |state: State<'_>| state.phase() == "Degraded" && state.condition("Stalled", "status") == "True";
+    let waits =
+        |state: State<'_>| state.phase() == "Degraded" && state.condition("Stalled", "status") == "True";
     bed.until(&subject, "Degraded", waits).await;
     bed.linger(3).await;
     let history = bed.history().await;

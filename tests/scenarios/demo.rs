@@ -82,7 +82,8 @@ pub fn assert_both_served(history: &History, from: usize, app: &str) {
             let slices = history.all_live_at(Kind::EndpointSlice, entry.resource_version).into_iter();
             let of_front = slices.filter(|slice| slice.label("kubernetes.io/service-name") == Some(&service));
             let endpoints = of_front.filter_map(|slice| slice.get("/endpoints")?.as_array()).flatten();
-            let ready = endpoints.filter(|one| one.pointer("/conditions/ready") == Some(&json!(true))).count();
+            let ready =
+                endpoints.filter(|one| one.pointer("/conditions/ready") == Some(&json!(true))).count();
             assert!(ready > 0, "{service} has no ready endpoint at {}", entry.resource_version);
         }
     }
@@ -154,7 +155,8 @@ async fn never_starts(broken: Broken) {
     let (subject, good) = bed.deploy("a", &quick("1", "1")).await;
     if broken.label == "quota" {
         let quota: ResourceQuota =
-            serde_json::from_value(json!({"metadata": {"name": "two"}, "spec": {"hard": {"pods": "2"}}})).unwrap();
+            serde_json::from_value(json!({"metadata": {"name": "two"}, "spec": {"hard": {"pods": "2"}}}))
+                .unwrap();
         bed.api().create(&PostParams::default(), &quota).await.unwrap();
         bed.linger(1).await;
     }
@@ -166,7 +168,10 @@ async fn never_starts(broken: Broken) {
     let history = bed.history().await;
     let state = subject.state(&history).unwrap();
     assert_eq!(state.0.object["spec"], asked, "the spec is the user's");
-    assert_eq!((state.active(), state.phase(), state.deployment_phase()), (good.as_str(), "Degraded", "Stable"));
+    assert_eq!(
+        (state.active(), state.phase(), state.deployment_phase()),
+        (good.as_str(), "Degraded", "Stable")
+    );
     assert_eq!(pods(&history, "a", "blue"), pods(&before, "a", "blue"), "what serves is untouched");
     assert_eq!(selected(&history, "a", "storage"), ["none", "blue"]);
     assert_eq!(state.condition("Ready", "status"), "True");
@@ -204,7 +209,9 @@ async fn the_guides_rollback_clears_a_failure_first_and_goes_back_second() {
     let bed = Bed::new("rollback").await;
     let (subject, first) = bed.deploy("a", &whole("1", "one")).await;
     let original = subject.get().await.unwrap()["spec"].clone();
-    let template = bed.history().await.live(Kind::Deployment, "a-storage-blue").unwrap().object["spec"]["template"].clone();
+    let template =
+        bed.history().await.live(Kind::Deployment, "a-storage-blue").unwrap().object["spec"]["template"]
+            .clone();
     let mut second = whole("2", "two");
     merge(&mut second, &json!({"storage": {"resources": null, "args": ["--new"]}}));
     subject.edit(&second).await.unwrap();
@@ -240,7 +247,8 @@ async fn roll_back(bed: &Bed, subject: &Subject) {
     let target = history[history.len() - 2]["version"].as_str().unwrap().to_owned();
     subject.annotate("e6data.io/rollback-to", &target).await.unwrap();
     let gone = |state: State<'_>| state.0.annotation("e6data.io/rollback-to").is_none() && state.is_settled();
-    bed.until(subject, "the annotation to go", |state| state.0.annotation("e6data.io/rollback-to").is_some()).await;
+    bed.until(subject, "the annotation to go", |state| state.0.annotation("e6data.io/rollback-to").is_some())
+        .await;
     bed.until(subject, "the rollback to be done", gone).await;
 }
 
@@ -263,7 +271,8 @@ async fn crash_in(step: &'static str) {
     let history = bed.history().await;
     assert_eq!(selected(&history, "a", "storage"), ["none", "blue", "green"]);
     assert_eq!(selected(&history, "a", "schema"), ["none", "blue", "green"]);
-    let created = |kind: Kind, name: &str| history.of(kind, name).filter(|entry| entry.verb == Verb::Added).count();
+    let created =
+        |kind: Kind, name: &str| history.of(kind, name).filter(|entry| entry.verb == Verb::Added).count();
     assert_eq!(created(Kind::Deployment, "a-storage-green"), 1);
     assert_eq!(created(Kind::Service, "a-schema-green"), 1);
     assert_both_served(&history, from, "a");

@@ -38,7 +38,9 @@ pub async fn in_step(bed: &Bed, step: &str) -> (Subject, usize) {
     bed.step(&subject, step).await;
     if step == "Switching" {
         bed.wait("both fronts to be switched", |history| {
-            let green = |front: &str| history.live(Kind::Service, front)?.text("/spec/selector/strategy").eq("green").then_some(());
+            let green = |front: &str| {
+                history.live(Kind::Service, front)?.text("/spec/selector/strategy").eq("green").then_some(())
+            };
             green("a-storage").and(green("a-schema"))
         })
         .await;

@@ -22,7 +22,8 @@ fn what_another_hand_deletes_is_made_again() {
         (Kind::Service, "a-storage-green"),
         (Kind::ConfigMap, "a-schema-config-green"),
     ];
-    let mut cases: Vec<_> = serving.map(|(kind, name)| case(name, move || deleted_serving(kind, name))).into();
+    let mut cases: Vec<_> =
+        serving.map(|(kind, name)| case(name, move || deleted_serving(kind, name))).into();
     cases.extend(pending.map(|(kind, name)| case(name, move || deleted_pending(kind, name))));
     together(cases);
 }
@@ -142,7 +143,8 @@ async fn in_the_way(kind: Kind, name: &'static str) {
         subject.upgrade("2", "2").await.unwrap();
     }
     let told = |state: State<'_>| {
-        state.condition("Stalled", "reason") == "NameTaken" && state.condition("Stalled", "message").contains(name)
+        state.condition("Stalled", "reason") == "NameTaken"
+            && state.condition("Stalled", "message").contains(name)
     };
     bed.until(&subject, "the condition to name it", told).await;
     bed.event("a", "Warning", "NameTaken", name).await;
@@ -151,7 +153,10 @@ async fn in_the_way(kind: Kind, name: &'static str) {
     for part in ["spec", "data", "metadata"] {
         let now = &history.live(kind, name).unwrap().object;
         let same = part == "metadata" || now[part] == before[part];
-        assert!(same && now["metadata"]["labels"] == before["metadata"]["labels"], "{part} of {name} was changed");
+        assert!(
+            same && now["metadata"]["labels"] == before["metadata"]["labels"],
+            "{part} of {name} was changed"
+        );
         assert!(now["metadata"].get("ownerReferences").is_none());
     }
     if second {
@@ -211,7 +216,10 @@ async fn an_edited_template_is_named_not_fought_and_healed_by_a_restart() {
     let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "storage", "image": "other/image:9"}]}}}});
     let params = kube::api::PatchParams { field_manager: Some("kubectl-set".into()), ..Default::default() };
-    bed.objects(Kind::Deployment).patch("a-storage-blue", &params, &kube::api::Patch::Strategic(&image)).await.unwrap();
+    bed.objects(Kind::Deployment)
+        .patch("a-storage-blue", &params, &kube::api::Patch::Strategic(&image))
+        .await
+        .unwrap();
     let drifted = |state: State<'_>| state.condition("Drifted", "status") == "True";
     let entry = bed.until(&subject, "Drifted", drifted).await;
     let message = State(&entry).condition("Drifted", "message").to_owned();
@@ -221,7 +229,11 @@ async fn an_edited_template_is_named_not_fought_and_healed_by_a_restart() {
     bed.linger(3).await;
     let history = bed.history().await;
     let deployment = history.live(Kind::Deployment, "a-storage-blue").unwrap();
-    assert_eq!(deployment.text("/spec/template/spec/containers/0/image"), "other/image:9", "it is not fought");
+    assert_eq!(
+        deployment.text("/spec/template/spec/containers/0/image"),
+        "other/image:9",
+        "it is not fought"
+    );
     subject.annotate("e6data.io/restart", "now").await.unwrap();
     let healed = |state: State<'_>| {
         state.is_stable() && state.colour() == "green" && state.condition("Drifted", "status") == "False"

@@ -56,7 +56,13 @@ const EDGES: &[(&str, &str)] = &[
 
 /// Checks a history; answers what is broken.
 pub fn check(history: &History, waived: &Waived) -> Vec<String> {
-    let mut watcher = Watcher { world: BTreeMap::new(), full: BTreeSet::new(), dangling: BTreeMap::new(), waived, broken: vec![] };
+    let mut watcher = Watcher {
+        world: BTreeMap::new(),
+        full: BTreeSet::new(),
+        dangling: BTreeMap::new(),
+        waived,
+        broken: vec![],
+    };
     for entry in history.entries() {
         watcher.see(entry);
     }
@@ -87,10 +93,7 @@ fn triple(front: &Entry) -> (&str, Option<&str>, Option<&str>) {
 
 fn is_ours(entry: &Entry) -> bool {
     entry.label("app.kubernetes.io/managed-by") == Some("e6-operator")
-        && matches!(
-            entry.kind,
-            Kind::Service | Kind::Deployment | Kind::ConfigMap | Kind::ControllerRevision
-        )
+        && matches!(entry.kind, Kind::Service | Kind::Deployment | Kind::ConfigMap | Kind::ControllerRevision)
 }
 
 fn is_terminating(entry: &Entry) -> bool {
@@ -272,14 +275,16 @@ impl Watcher<'_> {
         if let [Some(one), Some(two)] = self.fronts(app)
             && triple(one) != triple(two)
         {
-            let why = format!("{:?} while the fronts carry {:?} and {:?}", entry.verb, triple(one), triple(two));
+            let why =
+                format!("{:?} while the fronts carry {:?} and {:?}", entry.verb, triple(one), triple(two));
             self.say("I4", entry, why);
         }
     }
 
     /// I2, I5, I13: a selector changes with a new epoch only, and to a release that was complete.
     fn switched(&mut self, entry: &Entry, before: &Entry, app: &str) {
-        let epoch = |entry: &Entry| entry.annotation("e6data.io/epoch").and_then(|text| text.parse::<i64>().ok());
+        let epoch =
+            |entry: &Entry| entry.annotation("e6data.io/epoch").and_then(|text| text.parse::<i64>().ok());
         if epoch(entry) < epoch(before) {
             self.say("I13", entry, "the epoch went back");
         }
@@ -299,7 +304,11 @@ impl Watcher<'_> {
             let was_full = self.full.iter().any(|(of, at)| of == uid && (!forward || *at == generation));
             let right = deployment.annotation("e6data.io/release-version") == version;
             if !self.waived.has(&name) && !(was_full && right) {
-                self.say("I2", entry, format!("switched to {colour} {version:?}, but {name} was never complete"));
+                self.say(
+                    "I2",
+                    entry,
+                    format!("switched to {colour} {version:?}, but {name} was never complete"),
+                );
             }
         }
     }
@@ -308,15 +317,22 @@ impl Watcher<'_> {
     fn routed(&mut self, entry: &Entry, app: &str) {
         for component in ["storage", "schema"] {
             let name = format!("{app}-{component}");
-            let Some(front) = self.get(Kind::Service, &name).filter(|front| is_front(front)) else { continue };
+            let Some(front) = self.get(Kind::Service, &name).filter(|front| is_front(front)) else {
+                continue;
+            };
             let colour = triple(front).0.to_owned();
             let living = self.belongs(front, app);
             let target = format!("{name}-{colour}");
-            let there = self.get(Kind::Deployment, &target).is_some_and(|deployment| !is_terminating(deployment));
+            let there =
+                self.get(Kind::Deployment, &target).is_some_and(|deployment| !is_terminating(deployment));
             if colour == "none" || there || !living {
                 let since = self.dangling.remove(&name);
                 if since.is_some_and(|since| living && entry.at.saturating_sub(since) > MENDED) {
-                    self.say("I1", entry, format!("{name} selected {colour} without a Deployment for too long"));
+                    self.say(
+                        "I1",
+                        entry,
+                        format!("{name} selected {colour} without a Deployment for too long"),
+                    );
                 }
                 continue;
             }
@@ -372,7 +388,11 @@ impl Watcher<'_> {
         if moving && now.pending() != now.active() {
             let at = |back: usize| records.len().checked_sub(back).map(|at| records[at]["version"].clone());
             if at(1).as_ref() != Some(&now.pending().into()) || at(2).as_ref() != Some(&now.active().into()) {
-                self.say("I14", entry, format!("order {:?} while {} is on its way", now.summary(), now.pending()));
+                self.say(
+                    "I14",
+                    entry,
+                    format!("order {:?} while {} is on its way", now.summary(), now.pending()),
+                );
             }
         }
     }
@@ -455,7 +475,8 @@ impl Watcher<'_> {
             let have: BTreeSet<_> = others.iter().map(|entry| (entry.kind, entry.name.clone())).collect();
             wanted.retain(|(_, name)| !self.waived.has(name));
             if have != wanted || (recorded != versions && self.waived.objects.is_empty()) {
-                let why = format!("has {have:?} and records of {recorded:?}, wanted {wanted:?} and {versions:?}");
+                let why =
+                    format!("has {have:?} and records of {recorded:?}, wanted {wanted:?} and {versions:?}");
                 self.say("I33", resource, why);
             }
         }
@@ -483,7 +504,9 @@ pub fn writes_changed_something(history: &History, audit: &AuditLog) -> Vec<Stri
         let changed = |pair: &&[&Arc<Entry>]| {
             // What others write into the status of a Deployment is not counted.
             let of = |entry: &Entry| match kind {
-                Kind::Deployment => [entry.get("/spec"), entry.get("/metadata/annotations")].map(|part| part.cloned()),
+                Kind::Deployment => {
+                    [entry.get("/spec"), entry.get("/metadata/annotations")].map(|part| part.cloned())
+                }
                 _ => [Some(entry.resource_version.into()), None],
             };
             pair[1].verb == Verb::Modified && of(pair[0]) != of(pair[1])

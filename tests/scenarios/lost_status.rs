@@ -35,7 +35,8 @@ async fn lose_in(step: &'static str) {
     let colour = served(&bed.history().await).unwrap();
     let before = pods(&bed.timeline.history(), "a", &colour);
     let fronts = |history: &History| {
-        ["a-storage", "a-schema"].map(|name| history.live(Kind::Service, name).unwrap().text("/metadata/uid").to_owned())
+        ["a-storage", "a-schema"]
+            .map(|name| history.live(Kind::Service, name).unwrap().text("/metadata/uid").to_owned())
     };
     let uids = fronts(&bed.timeline.history());
     subject.lose_status().await.unwrap();
@@ -56,7 +57,8 @@ async fn lose_in(step: &'static str) {
         assert_eq!(pods(&history, "a", &colour), before, "the serving pods are untouched");
     } else {
         // A further release replaced it, blue-green: while it served, its pods were those.
-        let switched = history.of(Kind::Service, "a-storage").rfind(|one| one.text("/spec/selector/strategy") == colour);
+        let switched =
+            history.of(Kind::Service, "a-storage").rfind(|one| one.text("/spec/selector/strategy") == colour);
         let at = switched.unwrap().resource_version;
         for (name, uid) in &before {
             let pod = history.live_at(Kind::Pod, name, at).unwrap();

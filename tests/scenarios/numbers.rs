@@ -140,7 +140,10 @@ async fn at_rest_nothing_is_written_and_nothing_read() {
     if let Some(audit) = meter.read(&bed).await {
         let asked = audit.filter(at_rest);
         assert!(asked.requests().is_empty(), "asked at rest: {:#?}", asked.requests());
-        assert!(audit.requests().iter().any(Request::is_lease), "the audit log shows what this operator asks");
+        assert!(
+            audit.requests().iter().any(Request::is_lease),
+            "the audit log shows what this operator asks"
+        );
     }
     bed.restart().await;
     bed.linger(6).await;

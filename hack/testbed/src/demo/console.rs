@@ -21,6 +21,8 @@ pub struct Console {
 struct State {
     held: bool,
     waiting: Vec<String>,
+    /// The last line is not empty.
+    written: bool,
 }
 
 impl Console {
@@ -33,28 +35,45 @@ impl Console {
     /// A heading.
     pub fn scene(&self, title: &str) {
         let line = "-".repeat(WIDTH.saturating_sub(title.chars().count() + 4));
-        self.print(&["", &self.paint("1", &format!("-- {title} {line}")), ""]);
+        self.gap();
+        self.print(&[self.paint("1", &format!("-- {title} {line}")), String::new()]);
     }
 
     /// Text for the reader.
     pub fn say(&self, text: &str) {
         let lines: Vec<String> = text.lines().flat_map(|line| wrap(line, WIDTH, 0)).collect();
-        self.print_all(&lines);
+        self.print(&lines);
+    }
+
+    /// A paragraph for the reader, between empty lines.
+    pub fn paragraph(&self, text: &str) {
+        self.gap();
+        self.say(text);
+        self.gap();
+    }
+
+    /// An empty line, unless there is one.
+    pub fn gap(&self) {
+        let mut state = self.state();
+        if state.written && !state.held {
+            state.write(&[String::new()]);
+        }
     }
 
     /// A command, before it is run. Changes wait until [`Console::output`].
     pub fn command(&self, text: &str) {
         let shown: Vec<String> = format!("$ {text}").lines().map(|line| self.paint("36", line)).collect();
+        self.gap();
         let mut state = self.state();
         state.held = true;
-        write(&shown);
+        state.write(&shown);
     }
 
     /// What a command has written; an empty line follows.
     pub fn output(&self, text: &str) {
         let mut lines: Vec<String> = text.lines().flat_map(|line| wrap(line, WIDTH, 4)).collect();
         lines.push(String::new());
-        write(&lines);
+        self.state().write(&lines);
         self.release();
     }
 
@@ -62,7 +81,8 @@ impl Console {
     pub fn release(&self) {
         let mut state = self.state();
         state.held = false;
-        write(&std::mem::take(&mut state.waiting));
+        let waiting = std::mem::take(&mut state.waiting);
+        state.write(&waiting);
     }
 
     /// Something that happened, `at` after the start.
@@ -73,9 +93,11 @@ impl Console {
         let lines: Vec<String> = wrap(text, WIDTH - MARGIN, 2)
             .into_iter()
             .enumerate()
-            .map(|(place, line)| format!("{}{}", if place == 0 { &head } else { &blank }, self.paint(tone, &line)))
+            .map(|(place, line)| {
+                format!("{}{}", if place == 0 { &head } else { &blank }, self.paint(tone, &line))
+            })
             .collect();
-        self.print_all(&lines);
+        self.print(&lines);
     }
 
     /// A check that held, or did not.
@@ -86,24 +108,19 @@ impl Console {
             .enumerate()
             .map(|(place, line)| if place == 0 { format!("{head}  {line}") } else { format!("      {line}") })
             .collect();
-        self.print_all(&lines);
+        self.print(&lines);
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colours && code != "0" { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn print(&self, lines: &[&str]) {
-        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
-        self.print_all(&lines);
-    }
-
-    fn print_all(&self, lines: &[String]) {
+    fn print(&self, lines: &[String]) {
         let mut state = self.state();
         if state.held {
             state.waiting.extend_from_slice(lines);
         } else {
-            write(lines);
+            state.write(lines);
         }
     }
 
@@ -112,13 +129,16 @@ impl Console {
     }
 }
 
-/// Prints lines; a reader that has gone away (`| head`) is no reason to stop.
-fn write(lines: &[String]) {
-    let mut out = std::io::stdout().lock();
-    for line in lines {
-        let _ = writeln!(out, "{line}");
+impl State {
+    /// Prints lines; a reader that has gone away (`| head`) is no reason to stop.
+    fn write(&mut self, lines: &[String]) {
+        let mut out = std::io::stdout().lock();
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+            self.written = !line.is_empty();
+        }
+        let _ = out.flush();
     }
-    let _ = out.flush();
 }
 
 /// Breaks a line that does not fit, at spaces; what follows is indented. Other lines stay as they are.

@@ -11,15 +11,27 @@ use kube::{Api, Client};
 use super::console::Console;
 use super::view::{NAME, NAMESPACE};
 
-/// What was told so far: type and reason.
+/// Narrated changes come in parcels; an Event waits about as long, so that the order is that of time.
+const TOGETHER: Duration = Duration::from_millis(90);
+
+/// What was told so far: `Normal TrafficSwitched: switching traffic to ...`.
 #[derive(Debug, Default)]
-pub struct Events(Mutex<Vec<(String, String)>>);
+pub struct Events(Mutex<Vec<String>>);
 
 impl Events {
-    /// True when an Event of this type and reason came after the first `from`.
-    pub fn has(&self, from: usize, kind: &str, reason: &str) -> bool {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.iter().skip(from).any(|(a, b)| a == kind && b == reason)
+    /// Waits for an Event of this type and reason after the first `from`; the last one of them, or nothing.
+    pub async fn wait(&self, from: usize, kind_and_reason: &str) -> String {
+        let start = Instant::now();
+        let head = format!("{kind_and_reason}: ");
+        while start.elapsed() < Duration::from_secs(5) {
+            let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(event) = told.iter().skip(from).rfind(|event| event.starts_with(&head)) {
+                return event.clone();
+            }
+            drop(told);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        "no such Event".to_owned()
     }
 
     /// How many there are.
@@ -27,9 +39,8 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn add(&self, kind: &str, reason: &str) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.push((kind.to_owned(), reason.to_owned()));
+    fn add(&self, event: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }
 
@@ -42,21 +53,10 @@ pub async fn tell(console: Arc<Console>, client: Client, zero: Instant, events: 
     while let Some(event) = stream.next().await {
         let Ok(event) = event else { continue };
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let (kind, reason) = (text(&event.type_), text(&event.reason));
-        events.add(&kind, &reason);
-        let note = text(&event.message);
-        console.change(zero.elapsed(), "event", &format!("{kind} {reason}: {note}"));
+        let said = format!("{} {}: {}", text(&event.type_), text(&event.reason), text(&event.message));
+        let at = zero.elapsed();
+        events.add(said.clone());
+        tokio::time::sleep(TOGETHER).await;
+        console.change(at, "event", &said);
     }
-}
-
-/// Waits until an Event of this type and reason came after the first `from`.
-pub async fn wait(events: &Events, from: usize, kind: &str, reason: &str) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(5) {
-        if events.has(from, kind, reason) {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
 }

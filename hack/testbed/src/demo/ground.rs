@@ -255,7 +255,8 @@ async fn wait_ready(api: &Api<Pod>, name: &str) -> Result<(), String> {
                     let waiting = one.state?.waiting?;
                     Some(format!("{} {}", waiting.reason?, waiting.message.unwrap_or_default()))
                 });
-                let unmet = conditions.into_iter().find(|one| one.status == "False").and_then(|one| one.message);
+                let unmet =
+                    conditions.into_iter().find(|one| one.status == "False").and_then(|one| one.message);
                 let phase = status.phase.unwrap_or_default();
                 seen = waits.or(unmet).unwrap_or_else(|| format!("its phase is {phase} after a minute"));
             }

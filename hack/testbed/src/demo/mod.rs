@@ -73,6 +73,12 @@ struct Stage {
 pub async fn run(settings: Settings, stop: impl AsyncFn()) -> Result<Ending> {
     let start = Instant::now();
     let console = Arc::new(Console::new());
+    if !settings.operator.is_file() {
+        return Err(Error::Unsupported(format!(
+            "there is no operator at {}; build it with `make build`, or name it with --operator",
+            settings.operator.display()
+        )));
+    }
     let site = Site::find(&settings.dir)?;
     if operator::stop_kept(&site.own, &site.cluster)? {
         console.say("Stopped the operator that an earlier demo left running.");
@@ -117,7 +123,7 @@ impl Stage {
         let (client, kubeconfig) = (cluster.client()?, cluster.kubeconfig().to_path_buf());
         let shell = Shell::new(Arc::clone(&console), &kubeconfig, &cluster.kubectl());
         self.shell = Some(shell.clone());
-        console.say(&format!("\n$ export KUBECONFIG={}", kubeconfig.display()));
+        console.paragraph(&format!("$ export KUBECONFIG={}", kubeconfig.display()));
         let brought = !ground::has_definition(&client).await?;
         if origin != Origin::Started {
             ground::check_alone(&client, &console).await?;
@@ -152,7 +158,7 @@ impl Stage {
     fn judge(&mut self, done: Option<Result<()>>, took: Duration) -> Ending {
         self.console.release();
         let Some(done) = done else {
-            self.console.say("\nStopped.");
+            self.console.paragraph("Stopped.");
             return Ending::Interrupted;
         };
         if done.is_ok() && !self.settings.keep {
@@ -170,7 +176,7 @@ impl Stage {
         }
         let count = self.checks.count();
         let verdict = if held { "every one held" } else { "NOT all held" };
-        self.console.say(&format!("\n{count} checks, {verdict}, {:.0} s.", took.as_secs_f64()));
+        self.console.paragraph(&format!("{count} checks, {verdict}, {:.0} s.", took.as_secs_f64()));
         if held {
             return Ending::Held;
         }
@@ -223,25 +229,27 @@ impl Stage {
         }
     }
 
+    /// Leaves everything running, and says how to use and how to stop it.
     fn keep(&mut self) -> Result<()> {
-        let (Some(operator), Some(cluster)) = (&mut self.operator, &self.cluster) else { return Ok(()) };
+        let Some(cluster) = &self.cluster else { return Ok(()) };
         let given = matches!(self.site.origin, Origin::Given(_));
         let pids = (!given).then_some(self.site.cluster.as_path());
-        let pid = operator.leave(&self.site.own, pids)?;
         let kubectl = assets::kubectl_at_hand();
-        self.console.scene("All of it goes on running");
         let (kubeconfig, namespace) = (cluster.kubeconfig().display(), view::NAMESPACE);
-        self.console.say(&format!(
-            "  export KUBECONFIG={kubeconfig}\n  export PATH={}:$PATH\n  kubectl get mds,pods,services -n {namespace}\n\n\
-             The operator is process {pid}; {}",
-            kubectl.parent().unwrap_or(&kubectl).display(),
-            self.logs(),
-        ));
-        self.console.say(&if given {
-            format!("Stop it with: kill {pid}; kubectl delete namespace {namespace}")
-        } else {
-            "Stop cluster and operator with: make cluster-down".to_owned()
-        });
+        self.console.scene("All of it goes on running");
+        self.console.say(&format!("  export KUBECONFIG={kubeconfig}"));
+        if let Some(dir) = kubectl.parent().filter(|dir| dir.is_absolute()) {
+            self.console.say(&format!("  export PATH={}:$PATH", dir.display()));
+        }
+        self.console.say(&format!("  kubectl get mds,pods,services -n {namespace}"));
+        let mut stop = format!("kubectl delete namespace {namespace}");
+        if let Some(operator) = &mut self.operator {
+            let pid = operator.leave(&self.site.own, pids)?;
+            self.console.paragraph(&format!("The operator is process {pid}. {}", self.logs()));
+            stop = format!("kill {pid}; {stop}");
+        }
+        let stop = if given { stop } else { "make cluster-down".to_owned() };
+        self.console.say(&format!("Stop all of it with: {stop}"));
         Ok(())
     }
 }

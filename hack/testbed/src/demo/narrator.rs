@@ -217,12 +217,15 @@ fn pods(history: &History, colour: &str) -> String {
     if all.is_empty() {
         return "none".to_owned();
     }
-    let said = COMPONENTS.map(|component| {
-        let mine: Vec<_> = all.iter().filter(|pod| pod.label("component") == Some(component)).collect();
+    let said = COMPONENTS.iter().filter_map(|component| {
+        let mine: Vec<_> = all.iter().filter(|pod| pod.label("component") == Some(*component)).collect();
+        if mine.is_empty() {
+            return None;
+        }
         let ending = mine.iter().filter(|pod| view::ending(pod)).count();
         let ready = mine.iter().filter(|pod| !view::ending(pod) && pod.condition("Ready") == "True").count();
         let mut text = format!("{component} {ready}/{} ready", mine.len() - ending);
-        if ending == mine.len() {
+        if ending > 0 && ending == mine.len() {
             text = format!("{component} {ending} ending");
         } else if ending > 0 {
             text = format!("{text}, {ending} ending");
@@ -230,7 +233,7 @@ fn pods(history: &History, colour: &str) -> String {
         if let Some(pod) = mine.iter().find(|pod| !view::waits_for(pod).is_empty()) {
             text = format!("{text} ({})", view::waits_for(pod));
         }
-        text
+        Some(text)
     });
-    said.join(", ")
+    said.collect::<Vec<_>>().join(", ")
 }

@@ -32,12 +32,10 @@ impl Process {
     pub fn new(binary: &Path, dir: &Path, kubeconfig: &Path, images: Option<&str>) -> Result<Self> {
         let own = dir.join("e6-operator");
         let _ = std::fs::remove_file(&own);
-        if std::fs::hard_link(binary, &own).is_err() {
-            std::fs::copy(binary, &own).map_err(|source| Error::Io {
-                what: format!("copy {} (build it with `make build`)", binary.display()),
-                source,
-            })?;
-        }
+        std::fs::copy(binary, &own).map_err(|source| Error::Io {
+            what: format!("copy the operator's binary {} (build it with `make build`)", binary.display()),
+            source,
+        })?;
         let mut args = vec![
             "run".to_owned(),
             format!("--watch-namespace={NAMESPACE}"),

@@ -100,6 +100,17 @@ impl Play<'_> {
         self.settle().await
     }
 
+    /// Checks that the last Event of a type and reason, after the first `told`, is about a release.
+    pub async fn check_event(&self, scene: &str, told: usize, kind_and_reason: &str, version: &str) {
+        let event = self.events.wait(told, kind_and_reason).await;
+        self.checks.holds(
+            &format!("{scene}: Event"),
+            event.contains(version),
+            format!("{kind_and_reason}: ...{version}..."),
+            &event,
+        );
+    }
+
     /// Checks what the three conditions that matter most say.
     pub fn check_conditions(&self, history: &History, scene: &str, expected: [&str; 3]) {
         let Some(entry) = history.live(Kind::MetadataServices, NAME) else { return };

@@ -57,7 +57,8 @@ impl<'a> Switch<'a> {
                 && entry.verb == Verb::Added
                 && view::of_colour(entry, self.new)
         });
-        let (said, made) = (said.map(|entry| entry.resource_version), made.map(|entry| entry.resource_version));
+        let (said, made) =
+            (said.map(|entry| entry.resource_version), made.map(|entry| entry.resource_version));
         checks.holds(
             &format!("{what}: the status said Deploying before anything was created"),
             said.is_some() && made.is_some() && said < made,
@@ -89,7 +90,8 @@ impl<'a> Switch<'a> {
     /// Traffic goes to pods that are ready, is proved before anything is deleted, and never has nowhere to go.
     fn prove_traffic(self, checks: &Checks, what: &str) {
         let switched = COMPONENTS.map(|one| view::switches(self.history, one, self.from));
-        let Some(first) = switched.iter().flatten().map(|(entry, _)| entry).min_by_key(|one| one.resource_version)
+        let Some(first) =
+            switched.iter().flatten().map(|(entry, _)| entry).min_by_key(|one| one.resource_version)
         else {
             return;
         };
@@ -102,7 +104,13 @@ impl<'a> Switch<'a> {
             "all, at least one for each component",
             format!("{} of {}", ready.len(), pods.len()),
         );
-        self.prove_wait(checks, &format!("{what}: ready before the switch"), self.ready_since(at), first.at, GRACE);
+        self.prove_wait(
+            checks,
+            &format!("{what}: ready before the switch"),
+            self.ready_since(at),
+            first.at,
+            GRACE,
+        );
         let Some(deleted) = self.first_deletion() else {
             checks.same(&format!("{what}: the old release"), "deleted", "not deleted");
             return;
@@ -111,7 +119,10 @@ impl<'a> Switch<'a> {
         for component in COMPONENTS {
             let shown = view::endpoints(self.history, component, before);
             checks.holds(
-                &format!("{what}: EndpointSlices of {} before anything old is deleted", view::front(component)),
+                &format!(
+                    "{what}: EndpointSlices of {} before anything old is deleted",
+                    view::front(component)
+                ),
                 !shown.is_empty() && shown.iter().all(|one| one.ready && one.colour == self.new),
                 format!("ready pods of {} only", self.new),
                 view::say_endpoints(&shown),
@@ -208,7 +219,9 @@ pub fn templates(history: &History, colour: &str) -> BTreeMap<&'static str, Valu
 pub fn made_and_gone(history: &History, from: u64) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for entry in history.entries().iter().filter(|entry| entry.resource_version > from) {
-        let Some(colour) = view::COLOURS.iter().find(|colour| view::of_colour(entry, colour)) else { continue };
+        let Some(colour) = view::COLOURS.iter().find(|colour| view::of_colour(entry, colour)) else {
+            continue;
+        };
         if entry.verb != Verb::Modified {
             *counts.entry(format!("{colour} {:?} {:?}", entry.kind, entry.verb)).or_default() += 1;
         }

@@ -69,7 +69,8 @@ impl Shell {
             command.env_remove(name);
         }
         let done = tokio::task::spawn_blocking(move || command.output()).await;
-        let output = done.map_err(|error| Error::Unsupported(format!("a background task failed: {error}")))?;
+        let output =
+            done.map_err(|error| Error::Unsupported(format!("a background task failed: {error}")))?;
         output.map_err(|source| Error::Io { what: "start bash, which the demo needs".to_owned(), source })
     }
 }

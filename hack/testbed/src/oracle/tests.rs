@@ -30,10 +30,16 @@ impl Story {
     }
 
     fn owner(&mut self, step: &str, active: &str, epoch: i64) -> &mut Self {
-        let verb = if self.history.live(Kind::MetadataServices, "m").is_some() { Verb::Modified } else { Verb::Added };
+        let verb = if self.history.live(Kind::MetadataServices, "m").is_some() {
+            Verb::Modified
+        } else {
+            Verb::Added
+        };
         let records = match active {
             "blue" => json!([{"version": "v1", "status": "Active"}]),
-            "green" => json!([{"version": "v1", "status": "Superseded"}, {"version": "v2", "status": "Active"}]),
+            "green" => {
+                json!([{"version": "v1", "status": "Superseded"}, {"version": "v2", "status": "Active"}])
+            }
             _ => json!([{"version": "v1", "status": "Pending"}]),
         };
         let version = if active == "green" { "v2" } else { "v1" };
@@ -50,7 +56,8 @@ impl Story {
 
     fn front(&mut self, component: &str, colour: &str, epoch: i64) -> &mut Self {
         let name = format!("m-{component}");
-        let verb = if self.history.live(Kind::Service, &name).is_some() { Verb::Modified } else { Verb::Added };
+        let verb =
+            if self.history.live(Kind::Service, &name).is_some() { Verb::Modified } else { Verb::Added };
         let mut object = part(component, "", "");
         object["metadata"]["annotations"] = match colour {
             "none" => json!({EPOCH: epoch.to_string()}),
@@ -80,9 +87,11 @@ impl Story {
 
     fn endpoints(&mut self, colours: &[&str]) -> &mut Self {
         for component in COMPONENTS {
-            let endpoint = |colour: &&str| json!({
-                "conditions": {"ready": true}, "targetRef": {"name": format!("m-{component}-{colour}-x-y")},
-            });
+            let endpoint = |colour: &&str| {
+                json!({
+                    "conditions": {"ready": true}, "targetRef": {"name": format!("m-{component}-{colour}-x-y")},
+                })
+            };
             let object = json!({
                 "metadata": {"labels": {"kubernetes.io/service-name": format!("m-{component}")}},
                 "endpoints": colours.iter().map(endpoint).collect::<Vec<_>>(),
@@ -145,11 +154,15 @@ fn a_front_must_select_what_is_there() {
     let mut story = Story::served();
     let mut dying = part("schema", "blue", "v1");
     dying["metadata"]["deletionTimestamp"] = json!("now");
-    story.tell(Kind::Deployment, "m-schema-blue", Verb::Modified, dying).finds("I1: m-schema selects blue, whose");
+    story
+        .tell(Kind::Deployment, "m-schema-blue", Verb::Modified, dying)
+        .finds("I1: m-schema selects blue, whose");
     let mut story = Story::served();
     let mut other = part("schema", "blue", "v1");
     other["metadata"]["annotations"][RELEASE_VERSION] = json!("v9");
-    story.tell(Kind::Deployment, "m-schema-blue", Verb::Modified, other).finds("I1: m-schema says v1 on blue");
+    story
+        .tell(Kind::Deployment, "m-schema-blue", Verb::Modified, other)
+        .finds("I1: m-schema says v1 on blue");
 }
 
 #[test]
@@ -179,9 +192,15 @@ fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
     let mut story = Story::switched();
     story.colour("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in Grace");
     let mut story = Story::switched();
-    story.owner("Prune", "green", 4).colour("green", Verb::Deleted).finds("I9: ConfigMap m-storage-config-green of");
+    story
+        .owner("Prune", "green", 4)
+        .colour("green", Verb::Deleted)
+        .finds("I9: ConfigMap m-storage-config-green of");
     let mut story = Story::switched();
-    story.owner("Prune", "green", 5).colour("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is");
+    story
+        .owner("Prune", "green", 5)
+        .colour("blue", Verb::Deleted)
+        .finds("I9: ConfigMap m-storage-config-blue is");
     let mut story = Story::switched();
     story.endpoints(&["green", "blue"]).owner("Prune", "green", 4).colour("blue", Verb::Deleted);
     story.finds("I9: m-storage-blue is deleted while storage has endpoints");

@@ -1,0 +1,310 @@
+//! The cluster of the simulator: the objects of one resource, and what controllers and nodes make of them.
+
+use std::collections::HashMap;
+
+use crate::api::status::{MetadataServicesStatus, PodRestarts};
+use crate::names::{Colour, Component, PerColour, PerComponent};
+use crate::rollout::facts::{
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Piece, Pods, Revision, Tag, Trouble,
+    Workload,
+};
+
+/// How pods of a template behave when they are created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// They become ready after so many seconds.
+    Ready(i64),
+    /// They show this problem and stay unready.
+    Fails(Cause),
+}
+
+/// A pod, as far as the core can tell pods apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub version: String,
+    pub created: i64,
+    pub ready: bool,
+    pub due: Option<i64>,
+    pub changed: Option<i64>,
+    pub restarts: i32,
+    pub cause: Option<Cause>,
+    pub disrupted: bool,
+}
+
+/// A Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dep {
+    pub tag: Tag,
+    pub desired: i32,
+    pub trouble: Option<Cause>,
+    pub drifted_by: Vec<String>,
+    pub observed: bool,
+}
+
+/// The objects of one component on one colour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    pub deployment: Option<Dep>,
+    pub terminating: bool,
+    pub config: Option<Tag>,
+    pub service: Option<Tag>,
+    pub pods: Vec<Pod>,
+    pub sets: bool,
+}
+
+/// A front Service and what its `EndpointSlices` list: (ready, listed) of each colour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Door {
+    pub selects: Option<Colour>,
+    pub exact: bool,
+    pub version: Option<String>,
+    pub epoch: i64,
+    pub switched_at: Option<i64>,
+    pub slices: PerColour<(u32, u32)>,
+}
+
+/// Everything that is on the API server apart from the resource itself.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    pub now: i64,
+    pub fronts: PerComponent<Option<Door>>,
+    pub cells: PerColour<PerComponent<Cell>>,
+    pub revisions: Vec<Revision>,
+    pub boots: HashMap<(String, Component), Boot>,
+    /// Whether `EndpointSlices` stand still.
+    pub slices_held: bool,
+    /// Whether what is deleted stays until [`Cluster::collect`].
+    pub deletes_held: bool,
+    /// Replicas that a new Deployment gets.
+    pub replicas: i32,
+    pub born: usize,
+}
+
+impl Cluster {
+    pub fn cell(&self, component: Component, colour: Colour) -> &Cell {
+        self.cells.get(colour).get(component)
+    }
+
+    pub fn cell_mut(&mut self, component: Component, colour: Colour) -> &mut Cell {
+        self.cells.get_mut(colour).get_mut(component)
+    }
+
+    /// The `ReplicaSet` controller and kubelet: a new pod of a cell's Deployment.
+    pub fn spawn(&mut self, component: Component, colour: Colour) {
+        let Some(dep) = self.cell(component, colour).deployment.clone() else { return };
+        let boot = self.boots.get(&(dep.tag.hash.clone(), component)).copied().unwrap_or(Boot::Ready(3));
+        self.born += 1;
+        let name = format!("{component}-{colour}-{}", self.born);
+        let now = self.now;
+        let mut pod = Pod {
+            name,
+            version: dep.tag.version.clone(),
+            created: now,
+            ready: false,
+            due: None,
+            changed: Some(now),
+            restarts: 0,
+            cause: None,
+            disrupted: false,
+        };
+        match boot {
+            Boot::Ready(after) => pod.due = Some(now + after),
+            Boot::Fails(Cause::Quota | Cause::PodsRefused) => {
+                let cell = self.cell_mut(component, colour);
+                cell.deployment.as_mut().unwrap().trouble = boot_cause(boot);
+                return;
+            }
+            Boot::Fails(Cause::ProgressDeadline) => {
+                let cell = self.cell_mut(component, colour);
+                cell.deployment.as_mut().unwrap().trouble = boot_cause(boot);
+            }
+            Boot::Fails(cause) => pod.cause = Some(cause),
+        }
+        self.cell_mut(component, colour).pods.push(pod);
+    }
+
+    pub fn create_deployment(&mut self, component: Component, colour: Colour, tag: Tag) {
+        let serving = self.cell(component, colour.other()).deployment.as_ref().map_or(0, |dep| dep.desired);
+        let desired = self.replicas.max(serving);
+        let cell = self.cell_mut(component, colour);
+        assert!(cell.deployment.is_none(), "AlreadyExists: Deployment {component} {colour}");
+        cell.deployment = Some(Dep { tag, desired, trouble: None, drifted_by: vec![], observed: true });
+        cell.sets = true;
+        for _ in 0..desired {
+            self.spawn(component, colour);
+        }
+    }
+
+    pub fn delete_deployment(&mut self, component: Component, colour: Colour) {
+        let held = self.deletes_held;
+        let cell = self.cell_mut(component, colour);
+        cell.deployment = None;
+        cell.terminating = false;
+        if !held {
+            cell.pods.clear();
+            cell.sets = false;
+        }
+    }
+
+    /// The garbage collector catches up.
+    pub fn collect(&mut self) {
+        for colour in Colour::ALL {
+            for component in Component::ALL {
+                let cell = self.cell_mut(component, colour);
+                if cell.deployment.is_none() {
+                    cell.pods.clear();
+                    cell.sets = false;
+                }
+            }
+        }
+    }
+
+    /// When the next pod becomes ready by itself.
+    pub fn next_event(&self) -> Option<i64> {
+        let cells = Colour::ALL
+            .into_iter()
+            .flat_map(|colour| Component::ALL.into_iter().map(move |component| self.cell(component, colour)));
+        cells.flat_map(|cell| &cell.pods).filter_map(|pod| pod.due).min()
+    }
+
+    /// Nodes and the `EndpointSlice` controller do what is due.
+    pub fn tick(&mut self) {
+        let now = self.now;
+        for colour in Colour::ALL {
+            for component in Component::ALL {
+                for pod in &mut self.cell_mut(component, colour).pods {
+                    if pod.due.is_some_and(|due| due <= now) {
+                        pod.due = None;
+                        pod.ready = true;
+                        pod.cause = None;
+                        pod.changed = Some(now);
+                    }
+                }
+            }
+        }
+        if !self.slices_held {
+            self.slice();
+        }
+    }
+
+    fn slice(&mut self) {
+        for component in Component::ALL {
+            let counts = |colour: Colour, selects: Option<Colour>| {
+                let pods = &self.cells.get(colour).get(component).pods;
+                let listed = if selects == Some(colour) { pods.len() } else { 0 };
+                let ready = pods.iter().filter(|pod| pod.ready).count().min(listed);
+                (u32::try_from(ready).unwrap(), u32::try_from(listed).unwrap())
+            };
+            let Some(selects) = self.fronts.get(component).as_ref().map(|door| door.selects) else {
+                continue;
+            };
+            let slices = PerColour::from_fn(|colour| counts(colour, selects));
+            self.fronts.get_mut(component).as_mut().unwrap().slices = slices;
+        }
+    }
+
+    /// What the shell would tell the core.
+    pub fn facts(&self, status: Option<&MetadataServicesStatus>) -> Facts {
+        let rollout = status.and_then(|status| status.rollout.as_ref());
+        let switched =
+            rollout.and_then(|rollout| rollout.switched_at.as_ref()).map(|time| time.0.as_second());
+        let baseline = rollout.map(|rollout| rollout.restarted_before.clone()).unwrap_or_default();
+        let mut revisions = self.revisions.clone();
+        revisions.sort_by_key(|revision| revision.number);
+        Facts {
+            front: PerComponent::from_fn(|component| front(self.fronts.get(component).as_ref())),
+            colours: PerColour::from_fn(|colour| {
+                PerComponent::from_fn(|component| workload(self.cell(component, colour), switched, &baseline))
+            }),
+            revisions,
+            ..Facts::default()
+        }
+    }
+}
+
+fn boot_cause(boot: Boot) -> Option<Cause> {
+    match boot {
+        Boot::Fails(cause) => Some(cause),
+        Boot::Ready(_) => None,
+    }
+}
+
+fn front(door: Option<&Door>) -> Front {
+    door.map_or(Front::Absent, |door| {
+        Front::Present(FrontState {
+            selects: door.selects,
+            exact: door.exact,
+            version: door.version.clone(),
+            epoch: door.epoch,
+            switched_at: door.switched_at,
+            ready: PerColour::from_fn(|colour| door.slices.get(colour).0),
+            listed: PerColour::from_fn(|colour| door.slices.get(colour).1),
+            unknown: 0,
+        })
+    })
+}
+
+fn workload(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Workload {
+    let piece = |tag: &Option<Tag>| tag.clone().map_or(Piece::Absent, Piece::Present);
+    let count = |f: &dyn Fn(&&Pod) -> bool| i32::try_from(cell.pods.iter().filter(f).count()).unwrap();
+    let deployment = match &cell.deployment {
+        None => Deployment::Absent,
+        Some(_) if cell.terminating => Deployment::Terminating,
+        Some(dep) => Deployment::Present(DeploymentState {
+            tag: dep.tag.clone(),
+            observed: dep.observed,
+            desired: dep.desired,
+            updated: count(&|pod| pod.version == dep.tag.version),
+            ready: count(&|pod| pod.ready && pod.version == dep.tag.version),
+            available: count(&|pod| pod.ready && pod.version == dep.tag.version),
+            replicas: count(&|pod| pod.version == dep.tag.version),
+            drifted_by: dep.drifted_by.clone(),
+            trouble: dep.trouble.map(|cause| Trouble { cause, pod: None, said: format!("{cause:?}") }),
+        }),
+    };
+    Workload {
+        pods: pods(cell, switched, baseline),
+        deployment,
+        config_map: piece(&cell.config),
+        service: piece(&cell.service),
+        replica_sets: cell.sets,
+    }
+}
+
+fn pods(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Pods {
+    let release = cell.deployment.as_ref().map(|dep| dep.tag.version.as_str());
+    let mut sum = Pods::default();
+    for pod in &cell.pods {
+        sum.alive += 1;
+        sum.ready += u32::from(pod.ready);
+        sum.last_transition = sum.last_transition.max(pod.changed);
+        if release != Some(pod.version.as_str()) {
+            sum.strays.push(pod.name.clone());
+            sum.foreign.push(pod.name.clone());
+        }
+        if pod.restarts > 0 {
+            sum.restarts.push((pod.name.clone(), pod.restarts));
+        }
+        if !pod.ready {
+            let cause = pod.cause.unwrap_or(Cause::NotReady);
+            let trouble = Trouble { cause, pod: Some(pod.name.clone()), said: format!("{cause:?}") };
+            if sum.trouble.as_ref().is_none_or(|known| cause < known.cause) {
+                sum.trouble = Some(trouble);
+            }
+        }
+        if pod.disrupted || switched.is_none_or(|at| pod.created > at) {
+            continue;
+        }
+        if !pod.ready {
+            sum.unready_since_switch.push(pod.name.clone());
+        }
+        let before = baseline.iter().find(|known| known.pod == pod.name).map_or(0, |known| known.count);
+        if pod.restarts > before && sum.restarted_since_switch.is_none() {
+            let said = "restarted after the switch: exit code 1".to_owned();
+            sum.restarted_since_switch =
+                Some(Trouble { cause: Cause::Crash, pod: Some(pod.name.clone()), said });
+        }
+    }
+    sum
+}

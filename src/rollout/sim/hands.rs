@@ -1,0 +1,167 @@
+//! What others do: the user, nodes and controllers, another hand, and misfortune.
+
+use super::cluster::{Boot, Pod};
+use super::{Sim, hash, template};
+use crate::names::{Colour, Component};
+use crate::rollout::facts::{Cause, ObjectId};
+
+// === The user ===
+
+impl Sim {
+    /// Changes the release template in the spec.
+    pub fn edit(&mut self, name: &str) {
+        let wanted = template(name);
+        self.templates.insert(wanted.hash.clone(), wanted.clone());
+        self.intent.wanted = wanted;
+        self.intent.generation += 1;
+    }
+
+    pub fn rollback_to(&mut self, version: &str) {
+        self.intent.requests.rollback_to = Some(version.into());
+    }
+
+    pub fn retry(&mut self, value: &str) {
+        self.intent.requests.retry = Some(value.into());
+    }
+
+    pub fn restart(&mut self, value: &str) {
+        self.intent.requests.restart = Some(value.into());
+    }
+
+    pub fn pause(&mut self, paused: bool) {
+        self.intent.policy.paused = paused;
+        self.intent.generation += 1;
+    }
+
+    /// Pods of this template boot so, in one component.
+    pub fn boots(&mut self, name: &str, component: Component, boot: Boot) {
+        self.cluster.boots.insert((hash(name), component), boot);
+    }
+
+    /// Pods of this template's storage show a problem when they are created.
+    pub fn breaks(&mut self, name: &str, cause: Cause) {
+        self.boots(name, Component::Storage, Boot::Fails(cause));
+    }
+}
+
+// === Nodes and controllers ===
+
+impl Sim {
+    fn pods(&mut self, component: Component, colour: Colour) -> &mut Vec<Pod> {
+        &mut self.cluster.cell_mut(component, colour).pods
+    }
+
+    /// A pod loses readiness until [`Sim::recover`].
+    pub fn unready(&mut self, component: Component, colour: Colour, index: usize) {
+        let now = self.cluster.now;
+        let pod = &mut self.pods(component, colour)[index];
+        (pod.ready, pod.due, pod.changed) = (false, None, Some(now));
+        self.cluster.tick();
+    }
+
+    /// All pods of a component lose readiness.
+    pub fn all_unready(&mut self, component: Component, colour: Colour) {
+        for index in 0..self.pods(component, colour).len() {
+            self.unready(component, colour, index);
+        }
+    }
+
+    /// Pods that are not ready become ready, and stay well.
+    pub fn recover(&mut self, component: Component, colour: Colour) {
+        let now = self.cluster.now;
+        for pod in self.pods(component, colour).iter_mut().filter(|pod| !pod.ready) {
+            (pod.ready, pod.due, pod.changed, pod.cause) = (true, None, Some(now), None);
+        }
+        let cell = self.cluster.cell_mut(component, colour);
+        if let Some(dep) = &mut cell.deployment {
+            dep.trouble = None;
+            let missing = usize::try_from(dep.desired).unwrap().saturating_sub(cell.pods.len());
+            let tag = dep.tag.hash.clone();
+            self.cluster.boots.insert((tag, component), Boot::Ready(0));
+            for _ in 0..missing {
+                self.cluster.spawn(component, colour);
+            }
+        }
+        self.cluster.tick();
+    }
+
+    /// Pods show this problem.
+    pub fn suffer(&mut self, component: Component, colour: Colour, cause: Option<Cause>) {
+        for pod in self.pods(component, colour).iter_mut().filter(|pod| !pod.ready) {
+            pod.cause = cause;
+        }
+    }
+
+    /// A container ends and is started again at once.
+    pub fn restart_pod(&mut self, component: Component, colour: Colour, index: usize) {
+        self.pods(component, colour)[index].restarts += 1;
+    }
+
+    /// A drain: the pod gets the `DisruptionTarget` condition and loses readiness.
+    pub fn evict(&mut self, component: Component, colour: Colour, index: usize) {
+        self.pods(component, colour)[index].disrupted = true;
+        self.unready(component, colour, index);
+    }
+
+    /// A pod is deleted; its `ReplicaSet` makes another.
+    pub fn replace_pod(&mut self, component: Component, colour: Colour, index: usize) {
+        self.pods(component, colour).remove(index);
+        self.cluster.spawn(component, colour);
+        self.cluster.tick();
+    }
+
+    /// An autoscaler adds a pod.
+    pub fn scale_up(&mut self, component: Component, colour: Colour) {
+        self.cluster.cell_mut(component, colour).deployment.as_mut().unwrap().desired += 1;
+        self.cluster.spawn(component, colour);
+    }
+}
+
+// === Another hand, and misfortune ===
+
+impl Sim {
+    /// Deletes an object by hand.
+    pub fn remove(&mut self, id: &ObjectId) {
+        self.tampered = true;
+        match id {
+            ObjectId::Front(component) => *self.cluster.fronts.get_mut(*component) = None,
+            other => self.delete(other),
+        }
+        self.cluster.tick();
+    }
+
+    /// Points a front Service elsewhere by hand.
+    pub fn drift(&mut self, component: Component, selects: Option<Colour>) {
+        self.tampered = true;
+        self.cluster.fronts.get_mut(component).as_mut().unwrap().selects = selects;
+        self.cluster.tick();
+    }
+
+    /// The status is lost: a restore from backup, or `kubectl replace --subresource=status`.
+    pub fn lose_status(&mut self) {
+        self.status = None;
+        self.laws.lost = true;
+        self.laws.forget_epoch();
+    }
+
+    /// A restore from backup: every object is there without an owner, the status is not.
+    pub fn orphan(&mut self) {
+        self.lose_status();
+        for component in Component::ALL {
+            if self.cluster.fronts.get(component).is_some() {
+                self.adoptable.push(ObjectId::Front(component));
+            }
+            for colour in Colour::ALL {
+                if self.cluster.cell(component, colour).deployment.is_some() {
+                    self.adoptable.push(ObjectId::Deployment(component, colour));
+                    self.adoptable.push(ObjectId::Service(component, colour));
+                    self.adoptable.push(ObjectId::ConfigMap(component, colour));
+                }
+            }
+        }
+        let revisions = self.cluster.revisions.iter();
+        let revisions: Vec<_> = revisions.map(|known| ObjectId::Revision(known.version.clone())).collect();
+        self.adoptable.extend(revisions);
+        self.adoptable.sort();
+    }
+}

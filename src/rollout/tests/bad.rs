@@ -1,0 +1,295 @@
+//! After the switch: what makes a release bad, what does not, and where traffic goes then (design D9).
+
+use super::{assert_settled_on, in_step};
+use crate::api::status::Step;
+use crate::names::{Colour, Component};
+use crate::rollout::What;
+use crate::rollout::facts::{Cause, ObjectId};
+use crate::rollout::sim::{Boot, Sim};
+
+const AFTER: [Step; 2] = [Step::Switching, Step::Grace];
+
+fn switched(step: Step) -> Sim {
+    let mut sim = in_step(step);
+    sim.run();
+    assert_eq!(sim.traffic(), "b on green");
+    sim.forget();
+    sim
+}
+
+fn assert_rolled_back(sim: &mut Sim, step: Step) {
+    assert_eq!(sim.step(), Some(Step::RollingBack), "{step:?}: {}", sim.story());
+    assert_eq!(sim.traffic(), "a on blue", "{}", sim.story());
+    sim.settle();
+    assert_settled_on(sim, "a on blue");
+    assert_eq!(sim.history(), "a:Active b:Failed");
+    let mark = sim.cluster.revisions.iter().find(|known| known.version == "b").unwrap();
+    assert!(mark.failed.is_some(), "the mark outlives the status");
+    assert_eq!((sim.told(What::RolloutFailed), sim.told(What::RolledBack)), (1, 1));
+    let last = sim.known().last_rollback.clone().unwrap();
+    assert_eq!((last.from.as_str(), last.to.as_str(), last.trigger.as_str()), ("b", "a", "Automatic"));
+}
+
+#[test]
+fn a_restarted_pod_rolls_back_at_once() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.restart_pod(Component::Schema, Colour::Green, 1);
+        sim.run();
+        assert_rolled_back(&mut sim, step);
+        assert_eq!(sim.record_of("b").reason.as_deref(), Some("CrashLoop"));
+    }
+}
+
+#[test]
+fn restarts_from_before_the_switch_are_not_held_against_a_release() {
+    let mut sim = Sim::stable();
+    sim.edit("b");
+    sim.advance(5);
+    sim.restart_pod(Component::Storage, Colour::Green, 0);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+#[test]
+fn an_unready_pod_rolls_back_after_five_seconds_and_not_after_four() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.unready(Component::Storage, Colour::Green, 0);
+        sim.run();
+        sim.advance(4);
+        assert_eq!(sim.step(), Some(step), "{}", sim.story());
+        sim.advance(1);
+        assert_rolled_back(&mut sim, step);
+        assert_eq!(sim.record_of("b").reason.as_deref(), Some("NotReady"));
+    }
+}
+
+#[test]
+fn a_pod_that_is_unready_for_four_seconds_is_forgiven() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        for _ in 0..3 {
+            sim.unready(Component::Storage, Colour::Green, 0);
+            sim.run();
+            sim.advance(4);
+            sim.recover(Component::Storage, Colour::Green);
+            sim.advance(1);
+        }
+        sim.settle();
+        assert_settled_on(&mut sim, "b on green");
+    }
+}
+
+#[test]
+fn a_component_without_a_ready_pod_rolls_back_at_once() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.all_unready(Component::Schema, Colour::Green);
+        sim.run();
+        assert_rolled_back(&mut sim, step);
+    }
+}
+
+#[test]
+fn a_deleted_deployment_rolls_back_at_once() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.remove(&ObjectId::Deployment(Component::Storage, Colour::Green));
+        sim.run();
+        assert_rolled_back(&mut sim, step);
+        assert_eq!(sim.record_of("b").reason.as_deref(), Some("DeploymentLost"));
+    }
+}
+
+#[test]
+fn a_rollback_after_the_switch_costs_at_most_27_writes() {
+    let mut sim = Sim::stable();
+    sim.edit("b");
+    sim.until(Step::Grace);
+    sim.restart_pod(Component::Storage, Colour::Green, 0);
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert!(sim.total() <= 27, "{:?}", sim.writes);
+    assert!(sim.events() <= 6, "I44: {:?}", sim.notices);
+}
+
+#[test]
+fn scaling_eviction_and_deletion_of_pods_are_not_badness() {
+    let acts: [fn(&mut Sim); 3] = [
+        |sim| sim.scale_up(Component::Storage, Colour::Green),
+        |sim| sim.evict(Component::Storage, Colour::Green, 0),
+        |sim| sim.replace_pod(Component::Storage, Colour::Green, 0),
+    ];
+    for step in AFTER {
+        for (which, act) in acts.iter().enumerate() {
+            let mut sim = switched(step);
+            sim.boots("b", Component::Storage, Boot::Ready(20));
+            sim.cluster.now += 1;
+            act(&mut sim);
+            sim.run();
+            sim.advance(8);
+            assert_eq!(sim.told(What::RolloutFailed), 0, "{which} in {step:?}: {}", sim.story());
+            sim.recover(Component::Storage, Colour::Green);
+            sim.settle();
+            assert_settled_on(&mut sim, "b on green");
+        }
+    }
+}
+
+#[test]
+fn the_only_pod_may_be_replaced() {
+    let mut sim = Sim::stable();
+    sim.cluster.replicas = 1;
+    for component in Component::ALL {
+        sim.cluster.cell_mut(component, Colour::Blue).pods.truncate(1);
+        sim.cluster.cell_mut(component, Colour::Blue).deployment.as_mut().unwrap().desired = 1;
+    }
+    sim.edit("b");
+    sim.until(Step::Grace);
+    sim.cluster.now += 1;
+    sim.boots("b", Component::Storage, Boot::Ready(20));
+    sim.replace_pod(Component::Storage, Colour::Green, 0);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+#[test]
+fn the_warm_side_is_kept_while_a_drained_pod_has_no_replacement() {
+    let mut sim = switched(Step::Grace);
+    sim.evict(Component::Storage, Colour::Green, 0);
+    sim.evict(Component::Storage, Colour::Green, 1);
+    sim.advance(100);
+    assert_eq!(sim.step(), Some(Step::Grace), "the way back is kept: {}", sim.story());
+    sim.advance(25);
+    assert_rolled_back(&mut sim, Step::Grace);
+}
+
+#[test]
+fn with_both_sides_bad_traffic_stays_and_says_so() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.all_unready(Component::Storage, Colour::Blue);
+        sim.all_unready(Component::Storage, Colour::Green);
+        sim.advance(60);
+        assert_eq!((sim.step(), sim.traffic().as_str()), (Some(step), "b on green"), "{}", sim.story());
+        assert_eq!(sim.phase(), "Degraded");
+        assert!(sim.says("Stalled").starts_with("True/"), "{}", sim.says("Stalled"));
+        sim.stays_quiet();
+        sim.recover(Component::Storage, Colour::Green);
+        sim.settle();
+        assert_settled_on(&mut sim, "b on green");
+    }
+}
+
+#[test]
+fn with_both_sides_bad_the_old_one_is_taken_as_soon_as_it_is_healthier() {
+    let mut sim = switched(Step::Grace);
+    sim.all_unready(Component::Storage, Colour::Blue);
+    sim.all_unready(Component::Storage, Colour::Green);
+    sim.advance(60);
+    sim.recover(Component::Storage, Colour::Blue);
+    sim.run();
+    assert_rolled_back(&mut sim, Step::Grace);
+}
+
+#[test]
+fn an_impaired_old_side_is_no_way_back_from_an_impaired_new_one() {
+    let mut sim = switched(Step::Grace);
+    sim.unready(Component::Schema, Colour::Blue, 0);
+    sim.unready(Component::Storage, Colour::Green, 0);
+    sim.advance(20);
+    assert_eq!(sim.step(), Some(Step::Grace), "{}", sim.story());
+    sim.unready(Component::Storage, Colour::Green, 1);
+    sim.run();
+    assert_eq!(
+        (sim.step(), sim.traffic().as_str()),
+        (Some(Step::RollingBack), "a on blue"),
+        "{}",
+        sim.story()
+    );
+}
+
+#[test]
+fn with_automatic_rollback_off_a_bad_release_stays_degraded() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.intent.policy.auto_rollback = false;
+        sim.all_unready(Component::Schema, Colour::Green);
+        sim.advance(300);
+        assert_eq!((sim.step(), sim.traffic().as_str()), (Some(step), "b on green"), "{}", sim.story());
+        assert_eq!(sim.phase(), "Degraded");
+        sim.recover(Component::Schema, Colour::Green);
+        sim.settle();
+        assert_settled_on(&mut sim, "b on green");
+    }
+}
+
+#[test]
+fn endpoint_slices_that_do_not_follow_hold_the_next_step_up() {
+    for step in [Step::Switching, Step::RollingBack] {
+        let mut sim = in_step(step);
+        sim.cluster.slices_held = true;
+        sim.advance(200);
+        assert_eq!(sim.step(), Some(step), "{}", sim.story());
+        sim.cluster.slices_held = false;
+        sim.settle();
+        assert_settled_on(&mut sim, if step == Step::Switching { "b on green" } else { "a on blue" });
+    }
+}
+
+#[test]
+fn a_switch_that_stays_unproved_is_rolled_back_at_the_timeout() {
+    let mut sim = in_step(Step::Switching);
+    sim.cluster.slices_held = true;
+    sim.advance(599);
+    assert_eq!(sim.step(), Some(Step::Switching), "{}", sim.story());
+    sim.advance(1);
+    assert_eq!(
+        (sim.step(), sim.traffic().as_str()),
+        (Some(Step::RollingBack), "a on blue"),
+        "{}",
+        sim.story()
+    );
+    assert_eq!(sim.record_of("b").reason.as_deref(), Some("SwitchUnproved"));
+}
+
+#[test]
+fn neither_side_healthy_is_no_dead_end_for_a_third_release() {
+    for step in AFTER {
+        let mut sim = switched(step);
+        sim.all_unready(Component::Storage, Colour::Blue);
+        sim.all_unready(Component::Storage, Colour::Green);
+        sim.edit("c");
+        sim.run();
+        sim.advance(599);
+        assert_eq!(sim.step(), Some(step), "{}", sim.story());
+        sim.settle();
+        assert_settled_on(&mut sim, "c on blue");
+    }
+}
+
+#[test]
+fn a_lost_rollback_target_is_pruned_and_the_other_side_kept() {
+    let mut sim = in_step(Step::RollingBack);
+    sim.run();
+    sim.remove(&ObjectId::Deployment(Component::Schema, Colour::Blue));
+    sim.settle();
+    assert_eq!((sim.step(), sim.traffic().as_str()), (Some(Step::Stable), "b on green"), "{}", sim.story());
+    assert!(!sim.has_objects(Colour::Blue));
+    sim.stays_quiet();
+}
+
+#[test]
+fn a_failure_after_cleanup_is_told_but_changes_nothing() {
+    let mut sim = Sim::upgraded();
+    sim.all_unready(Component::Storage, Colour::Green);
+    sim.suffer(Component::Storage, Colour::Green, Some(Cause::Crash));
+    sim.run();
+    assert_eq!((sim.says("Ready").as_str(), sim.phase()), ("False/NotServing", "Degraded"));
+    assert_eq!((sim.wrote("Commit"), sim.total()), (1, 1), "{}", sim.story());
+    sim.stays_quiet();
+    sim.recover(Component::Storage, Colour::Green);
+    sim.run();
+    assert_settled_on(&mut sim, "b on green");
+}
