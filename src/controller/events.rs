@@ -40,8 +40,10 @@ impl Events {
 
 async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, Notice)>) {
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity) };
-    let recorder = Recorder::new(client, reporter);
     while let Some((about, notice)) = queue.recv().await {
+        // A recorder folds Events of one reason into a series that keeps the first one's words; ours name releases,
+        // and come once for each thing that happened.
+        let recorder = Recorder::new(client.clone(), reporter.clone());
         let event = Event {
             type_: if notice.what.is_warning() { EventType::Warning } else { EventType::Normal },
             reason: notice.what.reason().into(),

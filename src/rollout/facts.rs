@@ -282,7 +282,10 @@ impl Cause {
                 "create the ConfigMap, Secret or key it names, or correct env, envFrom or extraVolumes"
             }
             Self::ContainerStart => "check command, args, securityContext and volume mounts",
-            Self::Crash => "read the pod's log with kubectl logs --previous",
+            Self::Crash => {
+                "read its log with kubectl logs --previous; if the pod is gone, retry with \
+                 spec.rollout.autoRollback.enabled: false, which keeps it"
+            }
             Self::Quota => {
                 "raise the namespace's ResourceQuota or lower the resources: a release needs twice the capacity while it rolls out"
             }

@@ -64,7 +64,14 @@ async fn play(bench: &Bench, cases: &[Case], references: &BTreeMap<Scenario, Ref
     let playing = prepared
         .map(|case: &Case| bench.run(case, &references[&case.scenario]))
         .buffer_unordered(case::parallel())
-        .inspect(Outcome::report)
+        .enumerate()
+        .map(|(done, outcome)| {
+            outcome.report();
+            if (done + 1) % 25 == 0 {
+                println!("{} of {} cases", done + 1, cases.len());
+            }
+            outcome
+        })
         .collect();
     futures::join!(nursing, playing).1
 }

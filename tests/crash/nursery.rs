@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, PostParams};
 use serde_json::json;
 use testbed::Operator;
 
 use crate::run::{ARGS, Bench};
-use crate::scenario::{Deed, Scenario, act, asked_tag, at_rest, resources};
+use crate::scenario::{Deed, NAME, Scenario, act, asked_tag, at_rest, resources};
 
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -43,22 +42,14 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
     let log = bench.dir.join("nursery.log");
     let mut operator = operator(bench, &children, &log);
     loop {
-        let list = resources(&bench.client, None).list(&ListParams::default()).await.unwrap();
         for child in &mut children {
-            let there = list.items.iter().find(|one| one.namespace().as_deref() == Some(&child.namespace));
-            let rests = match (child.last(), there) {
-                (None, _) => true,
-                (Some(Deed::Apply(tag)), Some(there)) => {
-                    asked_tag(there) == tag && at_rest(&serde_json::to_value(there).unwrap())
-                }
-                (Some(_), _) => false,
-            };
-            if let (true, Some(deed)) = (rests, child.next()) {
-                act(&bench.client, &child.namespace, child.scenario, deed).await;
-                child.done += 1;
-            } else if rests {
-                child.done = child.scenario.before().len() + 1;
+            if !rests(bench, child).await {
+                continue;
             }
+            if let Some(deed) = child.next() {
+                act(&bench.client, &child.namespace, child.scenario, deed).await;
+            }
+            child.done += 1;
         }
         children.retain(|child| child.done <= child.scenario.before().len());
         if children.is_empty() {
@@ -72,9 +63,16 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
             children.len(),
             log.display()
         );
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     operator.kill();
+}
+
+/// Whether what was done last has come to its end.
+async fn rests(bench: &Bench, child: &Child) -> bool {
+    let Some(Deed::Apply(tag)) = child.last() else { return true };
+    let there = resources(&bench.client, Some(&child.namespace)).get(NAME).await.unwrap();
+    asked_tag(&there) == tag && at_rest(&serde_json::to_value(&there).unwrap())
 }
 
 /// An operator for these namespaces only: others may be in the middle of their scenarios.

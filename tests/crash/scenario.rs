@@ -48,7 +48,7 @@ impl Scenario {
 
     /// Whether the kills at its every write belong to every test run.
     pub const fn is_named(self) -> bool {
-        matches!(self, Self::Upgrade | Self::AutoRollback | Self::Rollback)
+        matches!(self, Self::Upgrade | Self::AutoRollback | Self::Rollback | Self::Clear)
     }
 
     /// What was done before, each to its end.

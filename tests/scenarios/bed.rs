@@ -30,6 +30,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// The one cluster of this binary, with the CRD.
 pub async fn cluster() -> &'static Cluster {
     let start = async || {
+        let _ = std::fs::remove_dir_all(logs());
         let cluster = Cluster::start_or_use(Options::default()).await.unwrap();
         install_crd(&cluster.client().unwrap(), "crds/metadataservices.e6data.io.yaml").await;
         cluster

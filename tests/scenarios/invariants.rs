@@ -25,6 +25,8 @@ pub struct Waived {
     pub objects: Vec<String>,
     /// Another hand took away the status.
     pub status: bool,
+    /// Another hand changed or deleted `ControllerRevisions`.
+    pub records: bool,
 }
 
 impl Waived {
@@ -455,12 +457,13 @@ impl Watcher<'_> {
                 wanted.insert((Kind::Deployment, format!("{name}-{component}-{colour}")));
                 wanted.insert((Kind::ConfigMap, format!("{name}-{component}-config-{colour}")));
             }
-            let versions: BTreeSet<&str> = now
-                .records()
-                .iter()
-                .filter(|one| one.get("activatedAt").is_some() || one["status"] == "Failed")
-                .filter_map(|one| one["version"].as_str())
-                .collect();
+            let of = |keep: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
+                let kept = now.records().iter().filter(|one| keep(one));
+                kept.filter_map(|one| one["version"].as_str()).map(str::to_owned).collect()
+            };
+            // What served or failed is recorded; what was undone while it was switched to may be.
+            let must = of(&|one| one.get("activatedAt").is_some() || one["status"] == "Failed");
+            let may = of(&|_| true);
             let owned: Vec<_> = self
                 .world
                 .values()
@@ -470,8 +473,9 @@ impl Watcher<'_> {
                 .collect();
             let (revisions, others): (Vec<_>, Vec<_>) =
                 owned.iter().partition(|entry| entry.kind == Kind::ControllerRevision);
-            let recorded: BTreeSet<&str> =
-                revisions.iter().filter_map(|one| one.annotation("e6data.io/release-version")).collect();
+            let version = |one: &Arc<Entry>| one.annotation("e6data.io/release-version").map(str::to_owned);
+            let recorded: BTreeSet<String> = revisions.iter().filter_map(|one| version(one)).collect();
+            let records = recorded.is_superset(&must) && recorded.is_subset(&may);
             let have: BTreeSet<_> = others.iter().map(|entry| (entry.kind, entry.name.clone())).collect();
             wanted.retain(|(_, name)| !self.waived.has(name));
             if have != wanted || (recorded != versions && self.waived.objects.is_empty()) {

@@ -13,6 +13,8 @@ mod deletion;
 mod demo;
 mod edits;
 mod hands;
+mod history;
 mod invariants;
 mod lost_status;
 mod numbers;
+mod refused;

@@ -24,14 +24,17 @@ impl Events {
         let start = Instant::now();
         let head = format!("{kind_and_reason}: ");
         while start.elapsed() < Duration::from_secs(5) {
-            let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(event) = told.iter().skip(from).rfind(|event| event.starts_with(&head)) {
-                return event.clone();
+            if let Some(event) = self.last(from, &head) {
+                return event;
             }
-            drop(told);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         "no such Event".to_owned()
+    }
+
+    fn last(&self, from: usize, head: &str) -> Option<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().skip(from).rfind(|event| event.starts_with(head)).cloned()
     }
 
     /// How many there are.

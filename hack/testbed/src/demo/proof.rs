@@ -104,7 +104,7 @@ impl<'a> Switch<'a> {
             "all, at least one for each component",
             format!("{} of {}", ready.len(), pods.len()),
         );
-        self.prove_wait(
+        prove_wait(
             checks,
             &format!("{what}: ready before the switch"),
             self.ready_since(at),
@@ -130,20 +130,8 @@ impl<'a> Switch<'a> {
         }
         let last = switched.iter().flatten().map(|(entry, _)| entry.at).max();
         let name = format!("{what}: old release kept after the switch");
-        self.prove_wait(checks, &name, last, deleted.at, DWELL + CLEANUP);
+        prove_wait(checks, &name, last, deleted.at, DWELL + CLEANUP);
         self.prove_served(checks, what);
-    }
-
-    /// A wait that must not be cut short. Watches of different kinds may be some tens of milliseconds apart.
-    fn prove_wait(self, checks: &Checks, name: &str, since: Option<Duration>, until: Duration, least: u64) {
-        let waited = since.map(|since| until.saturating_sub(since));
-        let slack = Duration::from_millis(100);
-        checks.holds(
-            name,
-            waited.is_some_and(|waited| waited + slack >= Duration::from_secs(least)),
-            format!("at least {least} s"),
-            waited.map_or_else(|| "unknown".to_owned(), |waited| format!("{:.1} s", waited.as_secs_f64())),
-        );
     }
 
     /// At every moment both Services have a ready endpoint.
@@ -195,6 +183,18 @@ impl<'a> Switch<'a> {
     fn after(&self, kind: Kind) -> impl Iterator<Item = &'a Arc<Entry>> {
         self.history.of_kind(kind).filter(|entry| entry.resource_version > self.from)
     }
+}
+
+/// A wait that must not be cut short. Watches of different kinds may be some tens of milliseconds apart.
+fn prove_wait(checks: &Checks, name: &str, since: Option<Duration>, until: Duration, least: u64) {
+    let waited = since.map(|since| until.saturating_sub(since));
+    let slack = Duration::from_millis(100);
+    checks.holds(
+        name,
+        waited.is_some_and(|waited| waited + slack >= Duration::from_secs(least)),
+        format!("at least {least} s"),
+        waited.map_or_else(|| "unknown".to_owned(), |waited| format!("{:.1} s", waited.as_secs_f64())),
+    );
 }
 
 /// What is left of a colour, as `Deployment sample1-storage-blue`; pods that are ending do not count.

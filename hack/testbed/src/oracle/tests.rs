@@ -182,7 +182,7 @@ fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
     let mut story = Story::switched();
     story.front("storage", "blue", 3).finds("I13: the epoch of m-storage falls");
     let mut story = Story::served();
-    let mut moved = (*story.history.live(Kind::Service, "m-storage").unwrap().clone()).object.clone();
+    let mut moved = story.history.live(Kind::Service, "m-storage").unwrap().object.clone();
     moved["spec"]["clusterIP"] = json!("10.0.0.2");
     story.tell(Kind::Service, "m-storage", Verb::Modified, moved).finds("I8");
 }
