@@ -31,7 +31,7 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
     let mut status = blank(intent, facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
-        Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
+        Serving::One(claim) => serve_one(&mut status, intent, facts, &claim, now),
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
     let rollout = status.rollout.clone();
@@ -166,38 +166,75 @@ enum Serving {
     Torn { keep: Claim, other: Option<Claim> },
 }
 
-/// Which release serves. If the fronts differ: the one with the higher epoch, unless that side is failed or not Full
-/// while the other is Full and not failed.
+/// Which release serves. If the fronts differ: the one with the higher epoch. A side that failed or is not Full gives
+/// way to the other if that is Full and did not fail, whether one front names it or both: a status may get lost just
+/// before the way back was begun.
 fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
+    let sound = |claim: &Claim| is_sound(facts, status, &claim.side);
     match claims {
         [] => Serving::Nothing,
         [one] => Serving::Torn { keep: one.clone(), other: None },
-        [one, two, ..] if one.side == two.side => Serving::One(one.clone()),
+        [one, two, ..] if one.side == two.side => {
+            let warm = warm_side(facts, one).filter(|warm| !sound(one) && sound(warm));
+            Serving::One(warm.unwrap_or_else(|| one.clone()))
+        }
         [one, two, ..] => {
-            let sound = |claim: &Claim| {
-                let failed = status
-                    .record(&claim.side.version)
-                    .is_some_and(|record| record.status == RecordStatus::Failed);
-                let colour = facts.colours.get(claim.side.strategy);
-                !failed && health(colour, &claim.side.version) == Health::Full
-            };
             let (newer, older) = if one.epoch >= two.epoch { (one, two) } else { (two, one) };
-            let (keep, other) = if !sound(newer) && sound(older) { (older, newer) } else { (newer, older) };
-            Serving::Torn { keep: keep.clone(), other: Some(other.clone()) }
+            if !sound(newer) && sound(older) {
+                return Serving::One(older.clone());
+            }
+            Serving::Torn { keep: newer.clone(), other: Some(older.clone()) }
         }
     }
 }
 
-/// Both fronts agree: the other colour, if it holds anything, is pruned.
-fn serve_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
+fn is_sound(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
+    let record = status.record(&side.version);
+    record.is_some_and(|record| record.status != RecordStatus::Failed)
+        && health(facts.colours.get(side.strategy), &side.version) == Health::Full
+}
+
+/// The one release that the colour holds that no front names.
+fn warm_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
+    let strategy = claim.side.strategy.other();
+    let colour = facts.colours.get(strategy);
+    let version = colour.storage.deployment.state()?.tag.version.clone();
+    let same = colour.schema.deployment.state()?.tag.version == version;
+    same.then(|| Claim { side: Side { strategy, version }, epoch: claim.epoch })
+}
+
+/// One side serves, or is gone back to. What the other colour holds is pruned; if traffic may still be on its way from
+/// there, it goes as after any rollback: once EndpointSlices prove it and the delay is over.
+fn serve_one(
+    status: &mut MetadataServicesStatus,
+    intent: &Intent,
+    facts: &Facts,
+    claim: &Claim,
+    now: Timestamp,
+) {
     ensure_record(status, facts, claim, now);
     history::activate(&mut status.release_history, &claim.side.version, claim.side.strategy, now);
     status.active_strategy = Some(claim.side.strategy);
     status.active_release_version = Some(claim.side.version.clone());
-    let step = if is_occupied(facts, claim.side.strategy.other()) { Step::Prune } else { Step::Stable };
+    let step = match is_occupied(facts, claim.side.strategy.other()) {
+        false => Step::Stable,
+        true if has_arrived(intent, facts, claim.side.strategy, now) => Step::Prune,
+        true => Step::RollingBack,
+    };
     if let Some(rollout) = &mut status.rollout {
         rollout.step = step;
     }
+}
+
+/// Whether traffic has been on this colour, and nowhere else, for as long as any switch is given.
+fn has_arrived(intent: &Intent, facts: &Facts, colour: Colour, now: Timestamp) -> bool {
+    let delay = intent.policy.dwell + intent.policy.cleanup_delay;
+    facts.front.all(|front| {
+        front.state().is_some_and(|state| {
+            let since = state.switched_at.unwrap_or(0).saturating_add(delay);
+            state.selects == Some(colour) && state.proves(colour) && since <= now.as_second()
+        })
+    })
 }
 
 /// The fronts differ: switch both to the side that is kept. The other side stays the way back, if it is one.

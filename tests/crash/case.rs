@@ -55,7 +55,7 @@ fn others() -> [Fault; 10] {
         Fault::DropRequest,
         Fault::Answer(429),
         // Longer than the operator waits for an answer: the write comes when it has been given up.
-        Fault::Delay(Duration::from_millis(6000)),
+        Fault::Delay(Duration::from_secs(6)),
         Fault::Answer(503),
         Fault::Answer(504),
         Fault::Delay(Duration::from_millis(1500)),
@@ -134,7 +134,7 @@ fn spread(scenario: Scenario, turn: usize, index: usize) -> bool {
     if scenario == Scenario::Upgrade {
         turn % others().len() == index
     } else {
-        turn % 3 == 0 && (turn / 3) % others().len() == index
+        turn.is_multiple_of(3) && (turn / 3) % others().len() == index
     }
 }
 

@@ -117,11 +117,11 @@ impl Bench {
 
     /// Plays a scenario without faults.
     pub async fn undisturbed(&self, scenario: Scenario) -> Reference {
-        let mut play = self.play(format!("reference-{scenario}"), scenario, Plan::default()).await;
+        let mut play = self.set_up(format!("reference-{scenario}"), scenario, Plan::default()).await;
         let ended = play.go(|_| true).await;
         let history = play.history().await;
         assert!(ended, "{scenario} did not end by itself; see {}", play.log.display());
-        let violations = play.invariants(&history);
+        let violations = invariants(&history);
         assert!(violations.is_empty(), "{scenario} undisturbed: {violations:#?}");
         Reference {
             writes: play.proxy.writes(),
@@ -133,13 +133,13 @@ impl Bench {
 
     /// Plays a case and compares it with the undisturbed run.
     pub async fn run(&self, case: &Case, reference: &Reference) -> Outcome {
-        let plan = Plan::on_write(case.number, case.fault);
-        let mut play = self.play(case.namespace(), case.scenario, plan).await;
+        let fault = Plan::on_write(case.number, case.fault);
+        let mut play = self.set_up(case.namespace(), case.scenario, fault).await;
         let namespace = play.namespace.clone();
         let ended = play.go(|history| end(history, &namespace) == reference.end).await;
         let seconds = play.start.elapsed().as_secs_f64();
         let history = play.history().await;
-        let mut violations = play.invariants(&history);
+        let mut violations = invariants(&history);
         if !ended {
             violations.push(format!("I36: not at the end of the undisturbed run within {PATIENCE:?}"));
         }
@@ -159,7 +159,7 @@ impl Bench {
         Outcome { case: *case, violations, struck, seconds, writes, log: play.log.clone() }
     }
 
-    async fn play(&self, namespace: String, scenario: Scenario, plan: Plan) -> Play<'_> {
+    async fn set_up(&self, namespace: String, scenario: Scenario, plan: Plan) -> Play<'_> {
         let timeline = Timeline::start(self.client.clone(), Some(&namespace)).await.unwrap();
         let kubeconfig = self.dir.join(format!("{namespace}.kubeconfig"));
         let proxy = Proxy::start(&self.upstream, &kubeconfig, plan).await.unwrap();
@@ -238,12 +238,12 @@ impl Play<'_> {
         assert_eq!(self.timeline.gaps(), 0, "the timeline has gaps: the API server forgot too early");
         self.timeline.history()
     }
+}
 
-    fn invariants(&self, history: &History) -> Vec<String> {
-        let mut violations = oracle::check(history, NAME);
-        violations.extend(oracle::colours_settled(history, NAME));
-        violations
-    }
+fn invariants(history: &History) -> Vec<String> {
+    let mut violations = oracle::check(history, NAME);
+    violations.extend(oracle::colours_settled(history, NAME));
+    violations
 }
 
 fn unlike(what: &str, should: &End, is: &End) -> Vec<String> {

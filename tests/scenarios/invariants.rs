@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use testbed::audit::AuditLog;
 use testbed::{Entry, History, Kind, State, Verb};
 
 /// Largest status, in bytes (I20).
@@ -27,10 +26,13 @@ pub struct Waived {
     pub status: bool,
     /// Another hand changed or deleted `ControllerRevisions`.
     pub records: bool,
+    /// The CRD was changed, which breaks all watches of resources.
+    pub gaps: bool,
 }
 
 impl Waived {
-    fn has(&self, name: &str) -> bool {
+    /// Whether an object is overlooked.
+    pub fn has(&self, name: &str) -> bool {
         self.objects.iter().any(|known| known == name)
     }
 }
@@ -68,7 +70,6 @@ pub fn check(history: &History, waived: &Waived) -> Vec<String> {
     for entry in history.entries() {
         watcher.see(entry);
     }
-    watcher.at_rest();
     watcher.broken
 }
 
@@ -93,12 +94,14 @@ fn triple(front: &Entry) -> (&str, Option<&str>, Option<&str>) {
     )
 }
 
-fn is_ours(entry: &Entry) -> bool {
+/// Whether the operator made it.
+pub fn is_ours(entry: &Entry) -> bool {
     entry.label("app.kubernetes.io/managed-by") == Some("e6-operator")
         && matches!(entry.kind, Kind::Service | Kind::Deployment | Kind::ConfigMap | Kind::ControllerRevision)
 }
 
-fn is_terminating(entry: &Entry) -> bool {
+/// Whether it is being deleted.
+pub fn is_terminating(entry: &Entry) -> bool {
     entry.get("/metadata/deletionTimestamp").is_some()
 }
 
@@ -437,91 +440,4 @@ impl Watcher<'_> {
             self.say("I17", entry, format!("dropped {dropped:?}"));
         }
     }
-
-    /// I33: in Stable, what is owned is what is needed.
-    fn at_rest(&mut self) {
-        let resources: Vec<_> = self
-            .world
-            .values()
-            .filter(|entry| entry.kind == Kind::MetadataServices && !is_terminating(entry))
-            .cloned()
-            .collect();
-        for resource in resources.iter().filter(|one| State(one).is_settled()) {
-            let (now, name) = (State(resource), &resource.name);
-            let uid = resource.text("/metadata/uid");
-            let mut wanted = BTreeSet::new();
-            for component in ["storage", "schema"] {
-                let colour = now.colour();
-                wanted.insert((Kind::Service, format!("{name}-{component}")));
-                wanted.insert((Kind::Service, format!("{name}-{component}-{colour}")));
-                wanted.insert((Kind::Deployment, format!("{name}-{component}-{colour}")));
-                wanted.insert((Kind::ConfigMap, format!("{name}-{component}-config-{colour}")));
-            }
-            let of = |keep: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
-                let kept = now.records().iter().filter(|one| keep(one));
-                kept.filter_map(|one| one["version"].as_str()).map(str::to_owned).collect()
-            };
-            // What served or failed is recorded; what was undone while it was switched to may be.
-            let must = of(&|one| one.get("activatedAt").is_some() || one["status"] == "Failed");
-            let may = of(&|_| true);
-            let owned: Vec<_> = self
-                .world
-                .values()
-                .filter(|entry| entry.text("/metadata/ownerReferences/0/uid") == uid)
-                .filter(|entry| is_ours(entry) && !self.waived.has(&entry.name))
-                .cloned()
-                .collect();
-            let (revisions, others): (Vec<_>, Vec<_>) =
-                owned.iter().partition(|entry| entry.kind == Kind::ControllerRevision);
-            let version = |one: &Arc<Entry>| one.annotation("e6data.io/release-version").map(str::to_owned);
-            let recorded: BTreeSet<String> = revisions.iter().filter_map(|one| version(one)).collect();
-            let records = recorded.is_superset(&must) && recorded.is_subset(&may);
-            let have: BTreeSet<_> = others.iter().map(|entry| (entry.kind, entry.name.clone())).collect();
-            wanted.retain(|(_, name)| !self.waived.has(name));
-            if have != wanted || (recorded != versions && self.waived.objects.is_empty()) {
-                let why =
-                    format!("has {have:?} and records of {recorded:?}, wanted {wanted:?} and {versions:?}");
-                self.say("I33", resource, why);
-            }
-        }
-    }
-}
-
-/// I29: the operator's successful writes to objects of each name are not more than the versions these had.
-pub fn writes_changed_something(history: &History, audit: &AuditLog) -> Vec<String> {
-    let kinds = [
-        (Kind::Service, "services"),
-        (Kind::ConfigMap, "configmaps"),
-        (Kind::Deployment, "deployments"),
-        (Kind::ControllerRevision, "controllerrevisions"),
-        (Kind::MetadataServices, "metadataservices"),
-    ];
-    let mut writes: BTreeMap<(Kind, String), usize> = BTreeMap::new();
-    for request in audit.requests().iter().filter(|request| request.succeeded()) {
-        let kind = kinds.iter().find(|(_, resource)| *resource == request.resource).map(|(kind, _)| *kind);
-        if let Some(kind) = kind.filter(|_| matches!(request.verb.as_str(), "patch" | "update")) {
-            *writes.entry((kind, request.name.clone())).or_default() += 1;
-        }
-    }
-    let changes = |kind: Kind, name: &str| {
-        let states: Vec<_> = history.of(kind, name).collect();
-        let changed = |pair: &&[&Arc<Entry>]| {
-            // What others write into the status of a Deployment is not counted.
-            let of = |entry: &Entry| match kind {
-                Kind::Deployment => {
-                    [entry.get("/spec"), entry.get("/metadata/annotations")].map(|part| part.cloned())
-                }
-                _ => [Some(entry.resource_version.into()), None],
-            };
-            pair[1].verb == Verb::Modified && of(pair[0]) != of(pair[1])
-        };
-        states.windows(2).filter(changed).count()
-    };
-    writes
-        .into_iter()
-        .filter(|((kind, name), count)| changes(*kind, name) < *count)
-        .map(|((kind, name), count)| {
-            format!("I29: {count} writes to {kind:?} {name} made {} versions", changes(kind, &name))
-        })
-        .collect()
 }

@@ -9,12 +9,16 @@
 
 mod after_switch;
 mod bed;
+mod clocks;
 mod deletion;
 mod demo;
 mod edits;
 mod hands;
 mod history;
+mod in_place;
 mod invariants;
 mod lost_status;
 mod numbers;
+mod process;
 mod refused;
+mod rest;

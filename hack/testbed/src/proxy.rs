@@ -9,6 +9,8 @@
 
 mod fault;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

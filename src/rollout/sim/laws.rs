@@ -60,7 +60,7 @@ pub fn before_commit(sim: &mut Sim, new: &MetadataServicesStatus) {
 }
 
 fn rebuilt(sim: &Sim, rollout: &Rollout) {
-    let legal = [Step::Stable, Step::Deploying, Step::Switching, Step::Prune];
+    let legal = [Step::Stable, Step::Deploying, Step::Switching, Step::RollingBack, Step::Prune];
     law!(sim, legal.contains(&rollout.step), "D6: rebuilt as {:?}", rollout.step);
     let stamped = Component::ALL.into_iter().filter_map(|of| door(sim, of)).map(|door| door.epoch);
     law!(sim, stamped.max().unwrap_or(0) < rollout.epoch, "D6: a rebuilt epoch is above all that was seen");

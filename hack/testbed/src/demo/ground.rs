@@ -103,6 +103,14 @@ impl Site {
     }
 }
 
+/// How `make` stops a cluster in this directory.
+pub fn down(dir: &Path) -> String {
+    if dir.file_name().is_some_and(|name| name == ".cluster") {
+        return "make cluster-down".to_owned();
+    }
+    format!("make cluster-down CLUSTER_DIR={}", dir.display())
+}
+
 /// True when all that is recorded of a cluster runs.
 fn runs(dir: &Path) -> bool {
     let mark = format!("{}/", dir.display());
@@ -203,7 +211,7 @@ pub async fn check_pods(client: &Client, console: &Console, images: &str) -> Res
         let image = format!("{images}/{component}:{tag}");
         let name = format!("e6-demo-{component}");
         let pod = probe(&name, component, &image)?;
-        api.create(&PostParams::default(), &pod).await?;
+        create(&api, &pod).await?;
         let seen = wait_ready(&api, &name).await;
         let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
         seen.map_err(|seen| {
@@ -218,6 +226,21 @@ pub async fn check_pods(client: &Client, console: &Console, images: &str) -> Res
         })?;
     }
     Ok(())
+}
+
+/// Creates a pod; a new namespace has no service account for some moments.
+async fn create(api: &Api<Pod>, pod: &Pod) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match api.create(&PostParams::default(), pod).await {
+            Err(kube::Error::Api(status))
+                if status.code == 403 && start.elapsed() < Duration::from_secs(10) =>
+            {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            other => return Ok(other.map(|_| ())?),
+        }
+    }
 }
 
 /// A pod as the operator makes them.

@@ -145,6 +145,7 @@ impl Stage {
         self.tasks.push(tokio::spawn(telling));
         let (binary, own) = (&self.settings.operator, &self.site.own);
         let operator = self.operator.insert(Process::new(binary, own, &kubeconfig, images.as_deref())?);
+        console.gap();
         console.say(&format!("$ {} &", operator.command()));
         let pid = operator.start()?;
         console.say(&format!("Process {pid}; it logs to {}", operator.log().display()));
@@ -223,10 +224,14 @@ impl Stage {
             self.console.say("The cluster is stopped.");
             return Ok(());
         }
-        match (&self.shell, self.installed) {
-            (Some(shell), Some(definition)) => ground::uninstall(shell, definition).await,
-            _ => Ok(()),
+        if let (Some(shell), Some(definition)) = (&self.shell, self.installed) {
+            ground::uninstall(shell, definition).await?;
         }
+        if self.site.origin == Origin::Found {
+            let stop = ground::down(&self.site.cluster);
+            self.console.say(&format!("The cluster goes on running; stop it with: {stop}"));
+        }
+        Ok(())
     }
 
     /// Leaves everything running, and says how to use and how to stop it.
@@ -248,7 +253,7 @@ impl Stage {
             self.console.paragraph(&format!("The operator is process {pid}. {}", self.logs()));
             stop = format!("kill {pid}; {stop}");
         }
-        let stop = if given { stop } else { "make cluster-down".to_owned() };
+        let stop = if given { stop } else { ground::down(&self.site.cluster) };
         self.console.say(&format!("Stop all of it with: {stop}"));
         Ok(())
     }

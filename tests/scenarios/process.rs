@@ -1,0 +1,346 @@
+//! The process: metrics, probes, its end, and what it does without the CRD or without rights.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+use testbed::ports::free_port;
+use testbed::resource::quick;
+use testbed::{Cluster, Kind, Options, State};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::bed::{Bed, PATIENCE, cluster, install_crd};
+use crate::demo::{pods, selected};
+use crate::refused::{invalid, with};
+
+/// Status code and body of a GET on loopback; none while nobody listens.
+async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// Waits until a path is answered with a code; gives the body.
+async fn answered(port: u16, path: &str, code: u16) -> String {
+    let start = Instant::now();
+    loop {
+        let answer = get(port, path).await;
+        if let Some((_, body)) = answer.as_ref().filter(|answer| answer.0 == code) {
+            return body.clone();
+        }
+        assert!(start.elapsed() < PATIENCE, "{path} is answered with {answer:?}, not {code}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The value of a series, found by the beginning of its line and a text in its labels.
+fn value(metrics: &str, name: &str, labels: &str) -> Option<f64> {
+    let mut lines = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    lines.find(|line| line.contains(labels))?.rsplit(' ').next()?.parse().ok()
+}
+
+/// A bed whose operator answers on two ports: metrics and probes.
+async fn listening(bed: &mut Bed) -> (u16, u16) {
+    let (metrics, probes) = (free_port().unwrap(), free_port().unwrap());
+    bed.set_arg(&format!("--metrics-bind-address=127.0.0.1:{metrics}"));
+    bed.set_arg(&format!("--health-probe-bind-address=127.0.0.1:{probes}"));
+    bed.start();
+    (metrics, probes)
+}
+
+#[tokio::test]
+async fn metrics_move_probes_answer_and_sigterm_ends_in_time() {
+    let mut bed = Bed::idle("metrics", &[]).await;
+    let (port, probes) = listening(&mut bed).await;
+    answered(probes, "/healthz", 200).await;
+    answered(probes, "/readyz", 200).await;
+    let (subject, first) = bed.deploy("a", &quick("1", "1")).await;
+    subject.upgrade("2-crash", "2").await.unwrap();
+    bed.rolled_back(&subject, "1").await;
+    subject.upgrade("2-slow", "2").await.unwrap();
+    bed.step(&subject, "Deploying").await;
+    subject.upgrade("3-slow", "3").await.unwrap();
+    let third =
+        |state: State<'_>| state.step() == "Deploying" && state.pending() == state.version_of_tag("3-slow");
+    bed.until(&subject, "the third release", third).await;
+    subject.upgrade("1", "1").await.unwrap();
+    bed.serves(&subject, "1").await;
+    subject.upgrade("4", "4").await.unwrap();
+    bed.step(&subject, "Grace").await;
+    subject.upgrade("1", "1").await.unwrap();
+    bed.serves(&subject, "1").await;
+    subject.upgrade("4", "4").await.unwrap();
+    bed.serves(&subject, "4").await;
+    subject.annotate("e6data.io/rollback-to", &first).await.unwrap();
+    bed.serves(&subject, "1").await;
+    bed.linger(2).await;
+    let metrics = answered(port, "/metrics", 200).await;
+    check_metrics(&metrics, &bed.namespace);
+    subject.delete().await.unwrap();
+    bed.wait("its end", |history| subject.state(history).is_none().then_some(())).await;
+    bed.linger(2).await;
+    let metrics = answered(port, "/metrics", 200).await;
+    assert_eq!(
+        value(&metrics, "e6_operator_deployment_phase", "name=\"a\""),
+        None,
+        "no series of what is gone"
+    );
+    bed.operator().terminate(Duration::from_secs(5)).unwrap();
+    assert!(get(probes, "/healthz").await.is_none());
+    bed.finish().await;
+}
+
+fn check_metrics(metrics: &str, namespace: &str) {
+    let at_least = |name: &str, labels: &str, least: f64| {
+        let found = value(metrics, name, labels);
+        assert!(
+            found.is_some_and(|found| found >= least),
+            "{name}{{{labels}}} is {found:?}, not {least} or more\n{metrics}"
+        );
+    };
+    at_least("controller_runtime_reconcile_total", "result=\"requeue_after\"", 5.0);
+    at_least("controller_runtime_reconcile_time_seconds_count", "metadataservices", 5.0);
+    at_least("controller_runtime_max_concurrent_reconciles", "", 8.0);
+    at_least("workqueue_adds_total", "name=\"metadataservices\"", 5.0);
+    at_least("leader_election_master_status", "", 1.0);
+    at_least("rest_client_requests_total", "method=\"PUT\"", 5.0);
+    for (result, least) in
+        [("succeeded", 4.0), ("failed", 1.0), ("superseded", 1.0), ("aborted", 1.0), ("rolled_back", 1.0)]
+    {
+        at_least("e6_operator_rollouts_total", &format!("result=\"{result}\""), least);
+    }
+    for trigger in ["manual", "automatic", "undo"] {
+        at_least("e6_operator_rollbacks_total", &format!("trigger=\"{trigger}\""), 1.0);
+    }
+    at_least("e6_operator_build_info", env!("CARGO_PKG_VERSION"), 1.0);
+    at_least("e6_operator_phase_transition_timestamp_seconds", namespace, 1.0);
+    at_least("process_resident_memory_bytes", "", 1e6);
+    at_least("process_open_fds", "", 5.0);
+    for (name, labels) in [("workqueue_depth", "metadataservices"), ("controller_runtime_active_workers", "")]
+    {
+        assert_eq!(value(metrics, name, labels), Some(0.0), "{name} at rest");
+    }
+    assert_eq!(value(metrics, "e6_operator_deployment_phase", "phase=\"Stable\""), Some(1.0));
+    assert_eq!(value(metrics, "e6_operator_deployment_phase", "phase=\"Deploying\""), Some(0.0));
+    assert_eq!(value(metrics, "controller_runtime_reconcile_errors_total", "").unwrap_or_default(), 0.0);
+}
+
+#[tokio::test]
+async fn sigterm_in_mid_rollout_leaves_a_clean_state_and_a_free_lease() {
+    let mut bed = Bed::new("term").await;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    subject.upgrade("2", "2").await.unwrap();
+    bed.step(&subject, "Deploying").await;
+    bed.operator().terminate(Duration::from_secs(5)).unwrap();
+    // The lease was given back: the next operator need not wait for its end.
+    let start = Instant::now();
+    bed.start();
+    bed.serves(&subject, "2").await;
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(bed.log().matches("leading").count() >= 2, "{}", bed.log());
+    bed.finish().await;
+}
+
+/// A namespace in which the operator may do nothing, then all but one thing, then all.
+#[tokio::test]
+async fn missing_rights_are_named_and_granting_them_heals() {
+    let Ok(limited) = cluster().await.kubeconfig_for("limited-operator", None) else { return };
+    let mut bed = Bed::idle("rights", &[]).await;
+    bed.act_as(&limited);
+    let roles: Api<Role> = bed.api();
+    let rule = |groups: &[&str], resources: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": ["*"]});
+    let most = json!([
+        rule(&["e6data.io", "coordination.k8s.io", "apps", "policy", "discovery.k8s.io", "events.k8s.io"], &["*"]),
+        rule(&[""], &["pods", "services", "serviceaccounts", "events"]),
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
+    ]);
+    let role = json!({"metadata": {"name": "operator"}, "rules": most});
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    let binding = json!({"metadata": {"name": "operator"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "limited-operator"}]});
+    let bindings: Api<RoleBinding> = bed.api();
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    see_crds(&bed).await;
+    bed.start();
+    let subject = bed.subject("a");
+    subject.create(&quick("1", "1")).await.unwrap();
+    let told = |state: State<'_>| {
+        let message = state.condition("Stalled", "message");
+        state.condition("Stalled", "reason") == "WriteRefused"
+            && message.contains("configmaps")
+            && message.contains("forbidden")
+    };
+    bed.until(&subject, "the refused write to be named", told).await;
+    bed.event("a", "Warning", "WriteRefused", "forbidden").await;
+    let all = json!({"rules": [rule(&["*"], &["*"])]});
+    roles
+        .patch("operator", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&all))
+        .await
+        .unwrap();
+    bed.serves(&subject, "1").await;
+    bed.finish().await;
+}
+
+/// The right to read CRDs, which is not a namespace's to give.
+async fn see_crds(bed: &Bed) {
+    use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+    let name = format!("see-crds-{}", bed.namespace);
+    let role = json!({"metadata": {"name": name}, "rules": [{
+        "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get", "list", "watch"],
+    }]});
+    let binding = json!({"metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "limited-operator"}]});
+    let roles: Api<ClusterRole> = Api::all(bed.client.clone());
+    let bindings: Api<ClusterRoleBinding> = Api::all(bed.client.clone());
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+}
+
+/// A cluster of its own: without the CRD, then with the one for servers that know no CEL.
+#[tokio::test]
+async fn without_the_crd_it_waits_and_without_cel_it_judges_itself() {
+    let own = Cluster::start(Options::default()).await.unwrap();
+    let mut bed = Bed::on(&own, "legacy", &[]).await;
+    bed.waived.gaps = true;
+    let (_, probes) = listening(&mut bed).await;
+    let report = answered(probes, "/readyz", 503).await;
+    assert!(report.contains("crd") && report.contains("kubectl apply"), "{report}");
+    answered(probes, "/healthz", 200).await;
+    while !bed.log().contains("ERROR") {
+        bed.linger(1).await;
+    }
+    assert!(bed.log().contains("is not installed"), "{}", bed.log());
+    install_crd(&bed.client, "crds/legacy/metadataservices.e6data.io.yaml").await;
+    answered(probes, "/readyz", 200).await;
+    let (subject, version) = bed.deploy("good", &quick("1", "1")).await;
+
+    judged_by_the_operator(&bed).await;
+    illegal_edit(&bed, &subject, &version).await;
+    unreadable(&bed).await;
+    outdated(&bed).await;
+    bed.finish().await;
+}
+
+/// What a server with CEL refuses becomes a condition and a Warning, and nothing is made.
+async fn judged_by_the_operator(bed: &Bed) {
+    let by_schema = ["Invalid value", "Unsupported value", "Required value"];
+    let mut judged = 0;
+    for (number, (change, field, remedy)) in invalid().into_iter().enumerate() {
+        let name = format!("bad-{number}");
+        let subject = bed.subject(&name);
+        if let Err(refusal) = subject.create(&with(&change)).await {
+            // The structural schema may know it already.
+            let text = refusal.to_string();
+            assert!(by_schema.iter().any(|said| text.contains(said)), "{change}: {text}");
+            continue;
+        }
+        judged += 1;
+        let told = |state: State<'_>| {
+            let message = state.condition("SpecApplied", "message");
+            state.condition("SpecApplied", "reason") == "Invalid"
+                && message.contains(field)
+                && message.contains(remedy)
+        };
+        let entry = bed.until(&subject, &format!("{change}: {field}, {remedy}"), told).await;
+        assert_eq!((State(&entry).phase(), State(&entry).condition("Ready", "status")), ("Pending", "False"));
+    }
+    assert!(judged >= 30, "only {judged} were left to the operator");
+    bed.event("bad-0", "Warning", "SpecInvalid", "must be an image tag").await;
+    let history = bed.history().await;
+    let made: Vec<_> = [Kind::Deployment, Kind::Service, Kind::ConfigMap]
+        .into_iter()
+        .flat_map(|kind| history.all_live(kind))
+        .filter(|one| one.label("app").is_some_and(|app| app.starts_with("bad")))
+        .map(|one| one.name.clone())
+        .collect();
+    assert!(made.is_empty(), "{made:?}");
+    // Corrected, it starts.
+    let subject = bed.subject("bad-0");
+    subject.edit(&json!({"storage": {"imageTag": "1"}})).await.unwrap();
+    bed.serves(&subject, "1").await;
+}
+
+/// An illegal edit of what serves touches nothing.
+async fn illegal_edit(bed: &Bed, subject: &testbed::Subject, version: &str) {
+    let before = pods(&bed.history().await, "good", "blue");
+    subject.edit(&json!({"storage": {"imageTag": "2", "replicas": 5000}})).await.unwrap();
+    let told = |state: State<'_>| {
+        state.condition("SpecApplied", "reason") == "Invalid" && state.phase() == "Degraded"
+    };
+    let entry = bed.until(subject, "Invalid", told).await;
+    assert_eq!((State(&entry).active(), State(&entry).condition("Ready", "status")), (version, "True"));
+    bed.linger(2).await;
+    let history = bed.history().await;
+    assert_eq!(pods(&history, "good", "blue"), before);
+    assert_eq!(selected(&history, "good", "storage"), ["none", "blue"]);
+    subject.edit(&json!({"storage": {"replicas": 1}})).await.unwrap();
+    bed.serves(subject, "2").await;
+}
+
+/// With a schema that lets anything pass, an object that cannot be read is reported, and the others go on.
+async fn unreadable(bed: &Bed) {
+    let api: Api<CustomResourceDefinition> = Api::all(bed.client.clone());
+    let mut crd = api.get("metadataservices.e6data.io").await.unwrap();
+    let mut lax = serde_json::to_value(&crd.spec).unwrap();
+    let spec: &mut Value = lax.pointer_mut("/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+    let fields = spec["properties"].as_object_mut().unwrap();
+    fields.remove("storage");
+    *spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": fields});
+    crd.spec = serde_json::from_value(lax).unwrap();
+    crd.metadata.managed_fields = None;
+    api.replace("metadataservices.e6data.io", &PostParams::default(), &crd).await.unwrap();
+    let odd = bed.subject("odd");
+    let mut spec = quick("1", "1");
+    spec["storage"] = json!({"imageTag": {"not": "a string"}});
+    let start = Instant::now();
+    while odd.create(&spec).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "the lax CRD is not in force");
+        bed.linger(1).await;
+    }
+    while !bed
+        .log()
+        .lines()
+        .any(|line| line.contains("ERROR") && line.contains("odd") && line.contains(&bed.namespace))
+    {
+        assert!(start.elapsed() < PATIENCE, "no ERROR names it: {}", bed.log());
+        bed.linger(1).await;
+    }
+    install_crd(&bed.client, "crds/legacy/metadataservices.e6data.io.yaml").await;
+    bed.deploy("next", &quick("1", "1")).await;
+    let objects = bed.objects(Kind::MetadataServices);
+    objects.delete("odd", &DeleteParams::default()).await.unwrap();
+}
+
+/// A CRD without a field that the operator knows: no release starts, nothing is touched, and the command is named.
+async fn outdated(bed: &Bed) {
+    let api: Api<CustomResourceDefinition> = Api::all(bed.client.clone());
+    let mut crd = api.get("metadataservices.e6data.io").await.unwrap();
+    let mut old = serde_json::to_value(&crd.spec).unwrap();
+    let fields = old.pointer_mut("/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+    fields.as_object_mut().unwrap().remove("karpenterNodePool").unwrap();
+    crd.spec = serde_json::from_value(old).unwrap();
+    crd.metadata.managed_fields = None;
+    api.replace("metadataservices.e6data.io", &PostParams::default(), &crd).await.unwrap();
+    let subject = bed.subject("next");
+    let told = |state: State<'_>| {
+        state.condition("SpecApplied", "reason") == "CRDOutdated"
+            && state.condition("SpecApplied", "message").contains("kubectl apply")
+    };
+    bed.until(&subject, "CRDOutdated", told).await;
+    subject.upgrade("2", "2").await.unwrap();
+    bed.linger(3).await;
+    let history = bed.history().await;
+    assert_eq!(selected(&history, "next", "storage"), ["none", "blue"]);
+    assert_eq!(subject.state(&history).unwrap().condition("Ready", "status"), "True");
+    install_crd(&bed.client, "crds/legacy/metadataservices.e6data.io.yaml").await;
+    bed.serves(&subject, "2").await;
+}
