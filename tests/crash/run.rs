@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use testbed::proxy::{Plan, Proxy, Upstream, Write};
 use testbed::{Cluster, History, Kind, Operator, Options, Timeline, oracle};
 
 use crate::case::Case;
 use crate::end::{Counts, End, counts, differences, end};
-use crate::scenario::{NAME, Scenario, act, at_rest};
+use crate::scenario::{NAME, Scenario, act, at_rest, resources};
 
 /// Flags of every operator here: it leads at once, and takes no port.
 pub const ARGS: [&str; 7] = [
@@ -94,6 +94,11 @@ impl Bench {
         let crd: CustomResourceDefinition =
             serde_json::from_value(serde_json::to_value(e6_operator::api::crd::crd()).unwrap()).unwrap();
         Api::all(client.clone()).create(&PostParams::default(), &crd).await.unwrap();
+        let start = Instant::now();
+        while resources(&client, None).list(&ListParams::default()).await.is_err() {
+            assert!(start.elapsed() < PATIENCE, "the CRD is not served");
+            tokio::time::sleep(LOOK).await;
+        }
         let dir = logs();
         // A copy: a build meanwhile would change it under the test.
         let binary = dir.join("e6-operator");

@@ -32,7 +32,12 @@ async fn lose_in(step: &'static str) {
     } else {
         in_step(&bed, step).await
     };
-    let colour = served(&bed.history().await).unwrap();
+    // In RollingBack the fronts may still select the bad release; the good one is what must live on.
+    let good = (step == "RollingBack").then(|| "blue".to_owned());
+    let colour = match good {
+        Some(colour) => colour,
+        None => served(&bed.history().await).unwrap(),
+    };
     let before = pods(&bed.timeline.history(), "a", &colour);
     let fronts = |history: &History| {
         ["a-storage", "a-schema"]

@@ -116,7 +116,9 @@ impl Subject {
         loop {
             let mut object = self.api.get(&self.name).await?;
             object.metadata.managed_fields = None;
-            object.data["status"] = json!({});
+            if let Some(data) = object.data.as_object_mut() {
+                data.insert("status".into(), json!({}));
+            }
             match self.api.replace_status(&self.name, &PostParams::default(), &object).await {
                 Ok(_) => return Ok(()),
                 // The operator wrote meanwhile: whatever it wrote is to be lost.

@@ -219,7 +219,7 @@ pub async fn check_pods(client: &Client, console: &Console, images: &str) -> Res
                 "a pod with the image {image} does not become ready on this cluster: {seen}\n\
                  The demo needs the images {images}/storage with the tags 1.0.437-old, 1.0.500-new and \
                  1.0.700-next, and {images}/schema with 1.0.547-old, 1.0.600-new and 1.0.800-next, which listen \
-                 on the ports 9005 and 9006 and need not be root. Push them, or name where they are with \
+                 on the ports 9005 and 9006 and run as a user who is not root. Push them, or name where they are with \
                  E6_DEMO_IMAGES=registry/path, or let KWOK play the pods, or unset {USE_VARIABLE}: then the demo \
                  starts a cluster of its own."
             ))

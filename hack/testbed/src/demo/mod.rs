@@ -176,7 +176,11 @@ impl Stage {
             self.console.say(&format!("{error}"));
         }
         let count = self.checks.count();
-        let verdict = if held { "every one held" } else { "NOT all held" };
+        let verdict = match (held, &done) {
+            (true, _) => "every one held",
+            (false, Ok(())) => "NOT all held",
+            (false, Err(_)) => "then it could not go on",
+        };
         self.console.paragraph(&format!("{count} checks, {verdict}, {:.0} s.", took.as_secs_f64()));
         if held {
             return Ending::Held;
@@ -197,13 +201,13 @@ impl Stage {
         self.checks.holds(what, seen.starts_with("ended with code 0"), "code 0 within 5 s", seen);
     }
 
+    /// Where to look.
     fn logs(&self) -> String {
-        let operator = self.site.own.join("operator.log");
-        let mut text = format!("Logs: {}", operator.display());
-        if !matches!(self.site.origin, Origin::Given(_)) {
-            text = format!("{text}, and of the control plane: {}", self.site.cluster.join("logs").display());
-        }
-        text
+        let operator = self.operator.as_ref().map(|operator| operator.log().display().to_string());
+        let plane = !matches!(self.site.origin, Origin::Given(_));
+        let plane = plane.then(|| format!("{}/logs (the control plane)", self.site.cluster.display()));
+        let all: Vec<String> = operator.into_iter().chain(plane).collect();
+        if all.is_empty() { String::new() } else { format!("Logs: {}", all.join(", ")) }
     }
 
     /// Leaves the place as it was found, or running when that is asked for.
