@@ -200,7 +200,7 @@ fn warm_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     let colour = facts.colours.get(strategy);
     let version = colour.storage.deployment.state()?.tag.version.clone();
     let same = colour.schema.deployment.state()?.tag.version == version;
-    same.then(|| Claim { side: Side { strategy, version }, epoch: claim.epoch })
+    same.then_some(Claim { side: Side { strategy, version }, epoch: claim.epoch })
 }
 
 /// One side serves, or is gone back to. What the other colour holds is pruned; if traffic may still be on its way from

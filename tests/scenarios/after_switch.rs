@@ -5,26 +5,29 @@ use testbed::resource::{merge, quick};
 use testbed::{Kind, State};
 
 use crate::bed::{Bed, case, together};
+use crate::damage::{Damage, break_pods};
 use crate::demo::{pods, selected};
 
 #[test]
 fn a_release_that_goes_bad_after_the_switch_is_rolled_back() {
     together(vec![
-        case("flaky", || goes_bad("2-flaky", "2", "storage: pod ")),
-        case("latecrash", || goes_bad("2", "2-latecrash", "schema: pod ")),
+        case("unready", || goes_bad("storage", Damage::Unready)),
+        case("crashed", || goes_bad("schema", Damage::Crashed)),
         case("revert-spec", revert_spec),
         case("disabled", disabled),
         case("deleted-pod", deleted_pod),
     ]);
 }
 
-async fn goes_bad(storage: &'static str, schema: &'static str, said: &'static str) {
+async fn goes_bad(component: &'static str, damage: Damage) {
     let bed = Bed::new("bad-after").await;
     let mut spec = quick("1", "1");
-    merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 60}}));
+    merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 120}}));
     let (subject, first) = bed.deploy("a", &spec).await;
     let blue = pods(&bed.history().await, "a", "blue");
-    subject.upgrade(storage, schema).await.unwrap();
+    subject.upgrade("2", "2").await.unwrap();
+    bed.step(&subject, "Grace").await;
+    break_pods(&bed, "a", component, "green", damage).await;
     bed.step(&subject, "RollingBack").await;
     // The decision is made; the rest need not take a minute.
     subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 2}})).await.unwrap();
@@ -33,7 +36,7 @@ async fn goes_bad(storage: &'static str, schema: &'static str, said: &'static st
     assert_eq!(state.active(), first);
     let record = state.records().last().unwrap();
     assert_eq!(record["status"], "Failed");
-    assert!(record["message"].as_str().unwrap().contains(said), "{record}");
+    assert!(record["message"].as_str().unwrap().contains(&format!("{component}: pod ")), "{record}");
     assert_eq!(entry.object["status"]["lastRollback"]["trigger"], "Automatic");
     let history = bed.history().await;
     for component in ["storage", "schema"] {

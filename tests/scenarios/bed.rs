@@ -150,7 +150,9 @@ impl Bed {
             log: logs().join(format!("{namespace}.log")),
             namespace,
         };
-        args.iter().for_each(|arg| bed.set_arg(arg));
+        for arg in args {
+            bed.set_arg(arg);
+        }
         bed
     }
 
@@ -343,11 +345,13 @@ impl Bed {
 
     /// Checks the invariants over all that was seen, and leaves the namespace.
     pub async fn finish(mut self) {
+        // First what was asked, then what became of it: the operator may still be writing.
+        let audit = self.audit().await;
         let history = self.history().await;
         assert!(self.timeline.gaps() == 0 || self.waived.gaps, "the watch has gaps");
         let mut broken = invariants::check(&history, &self.waived);
         broken.extend(rest::owns_what_it_needs(&history, &self.waived));
-        if let Some(audit) = self.audit().await {
+        if let Some(audit) = audit {
             broken.extend(rest::writes_changed_something(&history, &audit));
         }
         assert!(broken.is_empty(), "{}: broken invariants:\n{}", self.namespace, broken.join("\n"));

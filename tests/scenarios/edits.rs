@@ -5,6 +5,7 @@ use testbed::resource::{merge, quick};
 use testbed::{Kind, State, Subject, Verb};
 
 use crate::bed::{Bed, case, together};
+use crate::damage::{Damage, break_pods};
 use crate::demo::{assert_both_served, pods, selected};
 
 /// Long enough in every step to act in it.
@@ -21,7 +22,6 @@ pub fn unhurried(storage: &str, schema: &str) -> Value {
 pub fn second(step: &str) -> &'static str {
     match step {
         "Deploying" => "2-slow",
-        "RollingBack" => "2-latecrash",
         _ => "2",
     }
 }
@@ -30,11 +30,15 @@ pub fn second(step: &str) -> &'static str {
 pub async fn in_step(bed: &Bed, step: &str) -> (Subject, usize) {
     let mut spec = unhurried("1", "1");
     if step == "RollingBack" {
-        merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 12}}));
+        merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 120}}));
     }
     let (subject, _) = bed.deploy("a", &spec).await;
     let from = bed.history().await.entries().len();
     subject.upgrade(second(step), "2").await.unwrap();
+    if step == "RollingBack" {
+        bed.step(&subject, "Grace").await;
+        break_pods(bed, "a", "storage", "green", Damage::Crashed).await;
+    }
     bed.step(&subject, step).await;
     if step == "Switching" {
         bed.wait("both fronts to be switched", |history| {

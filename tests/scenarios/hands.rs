@@ -8,6 +8,7 @@ use testbed::{History, Kind, State};
 
 use crate::bed::{Bed, case, together};
 use crate::demo::{pods, selected};
+use crate::invariants;
 
 #[test]
 fn what_another_hand_deletes_is_made_again() {
@@ -244,4 +245,38 @@ async fn an_edited_template_is_named_not_fought_and_healed_by_a_restart() {
     let deployment = history.live(Kind::Deployment, "a-storage-green").unwrap();
     assert_eq!(deployment.text("/spec/template/spec/containers/0/image"), "docker.io/e6data/storage:1");
     bed.finish().await;
+}
+
+/// The watcher itself: what another hand does, and no waiver covers, it reports.
+#[tokio::test]
+async fn the_watcher_sees_what_is_wrong() {
+    let mut bed = Bed::new("watcher").await;
+    bed.deploy("a", &quick("1", "1")).await;
+    let sound = bed.history().await;
+    assert_eq!(invariants::check(&sound, &bed.waived), Vec::<String>::new());
+    bed.kill().await;
+    let template = json!({"spec": {"template": {"metadata": {"annotations": {"x": "y"}}}}});
+    bed.patch(Kind::Deployment, "a-schema-blue", &template).await;
+    bed.patch(Kind::Service, "a-schema", &json!({"spec": {"selector": {"strategy": "green"}}})).await;
+    let back = json!({"metadata": {"annotations": {"e6data.io/epoch": "0"}}});
+    bed.patch(Kind::Service, "a-schema", &back).await;
+    bed.delete(Kind::Deployment, "a-storage-blue").await;
+    bed.patch(Kind::Service, "a-schema-blue", &json!({"spec": {"selector": {"app": null}}})).await;
+    bed.delete(Kind::Service, "a-storage").await;
+    let subject = bed.subject("a");
+    let record = json!({"version": "x", "hash": "", "strategy": "blue", "storageTag": "", "schemaTag": "",
+        "timestamp": "2026-01-01T00:00:00Z", "status": "Active"});
+    let status =
+        json!({"status": {"rollout": {"step": "Grace", "epoch": 0}, "releaseHistory": [record, record]}});
+    let params = kube::api::PatchParams::default();
+    bed.objects(Kind::MetadataServices)
+        .patch_status(&subject.name, &params, &kube::api::Patch::Merge(&status))
+        .await
+        .unwrap();
+    let broken = invariants::check(&bed.history().await, &bed.waived);
+    for kind in
+        ["I1:", "I4:", "I5:", "I6 I8 I11:", "I7:", "I8:", "I9:", "I12:", "I13:", "I14:", "I15:", "I17:"]
+    {
+        assert!(broken.iter().any(|one| one.starts_with(kind)), "{kind} is not reported: {broken:#?}");
+    }
 }

@@ -191,10 +191,8 @@ impl Watcher<'_> {
         if comes_or_goes && !by_hand && !is_front(entry) && entry.kind != Kind::ControllerRevision {
             self.agreed(entry, &app);
         }
-        if is_front(entry) && entry.verb == Verb::Modified && !by_hand {
-            if let Some(before) = before {
-                self.switched(entry, before, &app);
-            }
+        if let Some(before) = before.filter(|_| is_front(entry) && entry.verb == Verb::Modified && !by_hand) {
+            self.switched(entry, before, &app);
         }
         if matches!(entry.kind, Kind::Service | Kind::Deployment) {
             self.routed(entry, &app);
@@ -236,8 +234,7 @@ impl Watcher<'_> {
         let fixed: &[&str] = match entry.kind {
             Kind::Service => &["/spec/clusterIP", "/metadata/uid"],
             Kind::Deployment => &["/spec/template", "/spec/selector", "/metadata/uid"],
-            Kind::ConfigMap => &["/data", "/metadata/uid"],
-            Kind::ControllerRevision => &["/data", "/metadata/uid"],
+            Kind::ConfigMap | Kind::ControllerRevision => &["/data", "/metadata/uid"],
             _ => &[],
         };
         for pointer in fixed {
@@ -308,7 +305,8 @@ impl Watcher<'_> {
             let generation = deployment.number("/metadata/generation");
             let was_full = self.full.iter().any(|(of, at)| of == uid && (!forward || *at == generation));
             let right = deployment.annotation("e6data.io/release-version") == version;
-            if !self.waived.has(&name) && !(was_full && right) {
+            let complete = was_full && right;
+            if !complete && !self.waived.has(&name) {
                 self.say(
                     "I2",
                     entry,

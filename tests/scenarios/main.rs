@@ -10,6 +10,7 @@
 mod after_switch;
 mod bed;
 mod clocks;
+mod damage;
 mod deletion;
 mod demo;
 mod edits;

@@ -6,6 +6,7 @@ use testbed::resource::{merge, quick};
 use testbed::{State, Subject};
 
 use crate::bed::{Bed, case, together};
+use crate::damage::{Damage, break_pods};
 
 /// Events of one rollout, at most.
 const EVENTS: usize = 6;
@@ -100,10 +101,12 @@ async fn before_the_switch() {
 async fn after_the_switch() {
     let bed = Bed::new("count-after").await;
     let mut spec = quick("1", "1");
-    merge(&mut spec, &json!({"rollout": {"switchDwellSeconds": 2, "cleanupDelaySeconds": 20}}));
+    merge(&mut spec, &json!({"rollout": {"switchDwellSeconds": 2, "cleanupDelaySeconds": 120}}));
     let (subject, _) = bed.deploy("a", &spec).await;
     let mut meter = Meter::new(&bed).await;
-    subject.upgrade("2", "2-latecrash").await.unwrap();
+    subject.upgrade("2", "2").await.unwrap();
+    bed.step(&subject, "Grace").await;
+    break_pods(&bed, "a", "schema", "green", Damage::Crashed).await;
     bed.step(&subject, "RollingBack").await;
     subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 2}})).await.unwrap();
     bed.rolled_back(&subject, "1").await;

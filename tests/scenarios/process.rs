@@ -155,10 +155,10 @@ async fn missing_rights_are_named_and_granting_them_heals() {
     let mut bed = Bed::idle("rights", &[]).await;
     bed.act_as(&limited);
     let roles: Api<Role> = bed.api();
-    let rule = |groups: &[&str], resources: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": ["*"]});
+    let may = |groups: &[&str], resources: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": ["*"]});
     let most = json!([
-        rule(&["e6data.io", "coordination.k8s.io", "apps", "policy", "discovery.k8s.io", "events.k8s.io"], &["*"]),
-        rule(&[""], &["pods", "services", "serviceaccounts", "events"]),
+        may(&["e6data.io", "coordination.k8s.io", "apps", "policy", "discovery.k8s.io", "events.k8s.io"], &["*"]),
+        may(&[""], &["pods", "services", "serviceaccounts", "events"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
     ]);
     let role = json!({"metadata": {"name": "operator"}, "rules": most});
@@ -180,7 +180,7 @@ async fn missing_rights_are_named_and_granting_them_heals() {
     };
     bed.until(&subject, "the refused write to be named", told).await;
     bed.event("a", "Warning", "WriteRefused", "forbidden").await;
-    let all = json!({"rules": [rule(&["*"], &["*"])]});
+    let all = json!({"rules": [may(&["*"], &["*"])]});
     roles
         .patch("operator", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&all))
         .await

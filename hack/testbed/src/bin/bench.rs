@@ -109,7 +109,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     std::fs::write(&cli.output, &report)?;
     println!("{report}\nWritten to {}.", cli.output.display());
     drop(operator);
-    bench.cluster.stop()?;
+    bench.cluster.stop();
     Ok(())
 }
 
