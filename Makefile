@@ -33,7 +33,8 @@ api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSET
 	@echo "A control plane is built from Go modules where none is given: once, about 8 minutes."
 	$(CARGO) run -q --locked -p testbed --bin cluster -- path kubectl
 	$(CARGO) test --locked -p testbed
-	$(CARGO) test --locked --test scenarios --test crash
+	$(CARGO) test --locked --test scenarios -- --test-threads=4
+	$(CARGO) test --locked --test crash -- --nocapture
 
 build: ## the operator: target/release/e6-operator
 	$(CARGO) build --release --locked

@@ -61,7 +61,8 @@ pub enum Error {
 /// Runs the operator until it is told to stop.
 pub fn run(args: &RunArgs) -> Result<(), Error> {
     telemetry::init(args.log_format, &args.log_level)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread does: the work is waiting, and every further thread costs an allocator's arena.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(operate(args));
     // Watches and Events that are still under way have nothing to lose.
     runtime.shutdown_timeout(Duration::from_millis(100));

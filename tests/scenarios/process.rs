@@ -47,7 +47,7 @@ fn value(metrics: &str, name: &str, labels: &str) -> Option<f64> {
 }
 
 /// A bed whose operator answers on two ports: metrics and probes.
-async fn listening(bed: &mut Bed) -> (u16, u16) {
+fn listening(bed: &mut Bed) -> (u16, u16) {
     let (metrics, probes) = (free_port().unwrap(), free_port().unwrap());
     bed.set_arg(&format!("--metrics-bind-address=127.0.0.1:{metrics}"));
     bed.set_arg(&format!("--health-probe-bind-address=127.0.0.1:{probes}"));
@@ -58,7 +58,7 @@ async fn listening(bed: &mut Bed) -> (u16, u16) {
 #[tokio::test]
 async fn metrics_move_probes_answer_and_sigterm_ends_in_time() {
     let mut bed = Bed::idle("metrics", &[]).await;
-    let (port, probes) = listening(&mut bed).await;
+    let (port, probes) = listening(&mut bed);
     answered(probes, "/healthz", 200).await;
     answered(probes, "/readyz", 200).await;
     let (subject, first) = bed.deploy("a", &quick("1", "1")).await;
@@ -129,7 +129,9 @@ fn check_metrics(metrics: &str, namespace: &str) {
     }
     assert_eq!(value(metrics, "e6_operator_deployment_phase", "phase=\"Stable\""), Some(1.0));
     assert_eq!(value(metrics, "e6_operator_deployment_phase", "phase=\"Deploying\""), Some(0.0));
-    assert_eq!(value(metrics, "controller_runtime_reconcile_errors_total", "").unwrap_or_default(), 0.0);
+    assert!(
+        value(metrics, "controller_runtime_reconcile_errors_total", "").is_none_or(|errors| errors < 1.0)
+    );
 }
 
 #[tokio::test]
@@ -211,7 +213,7 @@ async fn without_the_crd_it_waits_and_without_cel_it_judges_itself() {
     let own = Cluster::start(Options::default()).await.unwrap();
     let mut bed = Bed::on(&own, "legacy", &[]).await;
     bed.waived.gaps = true;
-    let (_, probes) = listening(&mut bed).await;
+    let (_, probes) = listening(&mut bed);
     let report = answered(probes, "/readyz", 503).await;
     assert!(report.contains("crd") && report.contains("kubectl apply"), "{report}");
     answered(probes, "/healthz", 200).await;

@@ -63,6 +63,15 @@ pub fn invalid() -> Vec<(Value, &'static str, &'static str)> {
             "raise one of them",
         ),
     ];
+    all.extend(beyond_ranges());
+    all
+}
+
+/// One below and one above every range.
+fn beyond_ranges() -> Vec<(Value, &'static str, &'static str)> {
+    let mut all = vec![];
+    let storage = |part: Value| json!({"storage": part});
+    let rollout = |part: Value| json!({"rollout": part});
     for (field, low, high) in [
         ("gracePeriodSeconds", 0, 3600),
         ("deployTimeoutSeconds", 5, 7200),

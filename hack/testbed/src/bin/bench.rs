@@ -99,11 +99,20 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     writeln!(report, "| writes to create | {} |", created.0)?;
     writeln!(report, "| writes of an upgrade, median of {} | {writes:.0} |", cli.upgrades)?;
     writeln!(report, "| reads of an upgrade, median | {reads:.0} |")?;
-    writeln!(report, "| requests in {} s at rest, besides the lease and watches | {} |", REST.as_secs(), rest.0 + rest.1)?;
+    writeln!(
+        report,
+        "| requests in {} s at rest, besides the lease and watches | {} |",
+        REST.as_secs(),
+        rest.0 + rest.1
+    )?;
     writeln!(report, "| resident memory at rest, one resource | {memory:.1} MB |")?;
     writeln!(report, "| release binary | {:.1} MB |", to_f64(usize::try_from(size)?) / 1e6)?;
     let first = median(firsts);
-    writeln!(report, "| from edit to the operator's first write, median, in plain writes of this machine | {:.1} |", first / baseline)?;
+    writeln!(
+        report,
+        "| from edit to the operator's first write, median, in plain writes of this machine | {:.1} |",
+        first / baseline
+    )?;
     let whole = median(wholes);
     writeln!(report, "| a whole upgrade, median, over the sum of its own timers | {:.2} |", whole / TIMERS)?;
     std::fs::write(&cli.output, &report)?;
