@@ -69,19 +69,12 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     let size = std::fs::metadata(&cli.operator)?.len();
 
     println!("Creating ...");
-    let created = bench.counted(async { bench.first().await }).await?;
+    let created = bench.counted(bench.first()).await?;
     println!("Upgrading {} times ...", cli.upgrades);
     let baseline = bench.baseline().await?;
     let (mut requests, mut firsts, mut wholes) = (vec![], vec![], vec![]);
     for number in 0..cli.upgrades {
-        let tag = format!("2.{number}");
-        let mut took = (0.0, 0.0);
-        let counts = bench
-            .counted(async {
-                took = bench.upgrade(&tag).await?;
-                Ok(())
-            })
-            .await?;
+        let (counts, took) = bench.counted_upgrade(&format!("2.{number}")).await?;
         requests.push(counts);
         firsts.push(took.0);
         wholes.push(took.1);
@@ -183,6 +176,17 @@ impl Bench {
         let first = start.elapsed().as_secs_f64();
         self.stable(tag).await?;
         Ok((first, start.elapsed().as_secs_f64()))
+    }
+
+    async fn counted_upgrade(&self, tag: &str) -> Outcome<((usize, usize), (f64, f64))> {
+        let mut took = (0.0, 0.0);
+        let counts = self
+            .counted(async {
+                took = self.upgrade(tag).await?;
+                Ok(())
+            })
+            .await?;
+        Ok((counts, took))
     }
 
     /// Median seconds of a plain write, seen by the same watch.
