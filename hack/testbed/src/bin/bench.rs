@@ -90,7 +90,11 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     let writes = median(requests.iter().map(|counts| to_f64(counts.0)).collect());
     let reads = median(requests.iter().map(|counts| to_f64(counts.1)).collect());
     writeln!(report, "| writes to create | {} |", created.0)?;
-    writeln!(report, "| writes of an upgrade, median of {} | {writes:.0} |", cli.upgrades)?;
+    writeln!(
+        report,
+        "| writes of an upgrade, median of {}, most of which trim the history | {writes:.0} |",
+        cli.upgrades
+    )?;
     writeln!(report, "| reads of an upgrade, median | {reads:.0} |")?;
     writeln!(
         report,
