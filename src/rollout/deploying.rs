@@ -31,13 +31,10 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
         .or_else(|| missing_parts(ctx, &target, false))
         .or_else(|| settle(ctx))
         .or_else(|| become_ready(ctx, &target));
-    // What cannot even be created, since a predecessor does not go, is late like anything else.
-    match answer {
-        Some(Plan { next: Move::Wait, .. }) if ctx.rollout.clocks.ready_since.is_none() => {
-            fail(ctx, &target).or(answer)
-        }
-        answer => answer,
-    }
+    // While nothing can be done the release may fail: what cannot even be created, since a predecessor does not go,
+    // is late like anything else.
+    let waits = answer.as_ref().is_none_or(|plan| plan.next == Move::Wait);
+    if waits && ctx.rollout.clocks.ready_since.is_none() { fail(ctx, &target).or(answer) } else { answer }
 }
 
 /// Gives the release up if it has failed and something else serves.
@@ -153,9 +150,6 @@ fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
         return shift.commit();
     }
     if let answer @ Some(_) = failing_clocks(ctx, target) {
-        return answer;
-    }
-    if let answer @ Some(_) = fail(ctx, target) {
         return answer;
     }
     let due = failure(ctx, target).1;

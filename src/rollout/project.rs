@@ -30,14 +30,7 @@ impl Said {
 pub(super) fn status(ctx: &Ctx, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
     let machine = status.clone();
     let Some(rollout) = machine.rollout.as_ref() else { return status };
-    let ctx = Ctx {
-        intent: ctx.intent,
-        status: &machine,
-        rollout,
-        facts: ctx.facts,
-        now: ctx.now,
-        stamp: ctx.stamp,
-    };
+    let ctx = Ctx { status: &machine, rollout, ..*ctx };
     status.observed_generation = Some(ctx.intent.generation);
     fill_machine(&ctx, &mut status);
     fill_serving(&ctx, &mut status);
