@@ -87,8 +87,7 @@ impl Writer<'_> {
         let settings = InPlace::of(self.part(component));
         let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
         let serving = active.filter(|active| *active != colour).and_then(|active| {
-            let name = names::workload(&self.owner.name, component, active);
-            seen(&self.world.deployments, &name).ok()
+            self.ours(&self.world.deployments, &names::workload(&self.owner.name, component, active))
         });
         serving.map_or(settings, |serving| settings.at_least(serving.replicas))
     }
@@ -98,7 +97,7 @@ impl Writer<'_> {
     pub(super) async fn record(&self, tagged: &Tagged, failed: Option<&str>) -> Result<Written, Error> {
         let last = self.world.revisions.iter().map(|revision| revision.number).max().unwrap_or(0);
         let name = names::revision(&self.owner.name, &tagged.version);
-        let Ok(seen) = seen(&self.world.revisions, &name) else {
+        let Some(seen) = self.ours(&self.world.revisions, &name) else {
             let (template, _) = self.template(&tagged.hash)?;
             let object =
                 revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
@@ -154,7 +153,7 @@ impl Writer<'_> {
     }
 
     async fn settle_account(&self, wanted: ServiceAccount) -> Result<Written, Error> {
-        let Ok(seen) = seen(&self.world.accounts, wanted.object_name()) else {
+        let Some(seen) = self.ours(&self.world.accounts, wanted.object_name()) else {
             return self.create(wanted).await;
         };
         let patch = json!({"metadata": {
@@ -164,7 +163,7 @@ impl Writer<'_> {
     }
 
     async fn settle_budget(&self, wanted: PodDisruptionBudget) -> Result<Written, Error> {
-        let Ok(seen) = seen(&self.world.budgets, wanted.object_name()) else {
+        let Some(seen) = self.ours(&self.world.budgets, wanted.object_name()) else {
             return self.create(wanted).await;
         };
         let spec = wanted.spec.as_ref();

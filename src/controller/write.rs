@@ -22,8 +22,9 @@ use crate::api::template::{ReleaseHash, ReleaseTemplate};
 use crate::api::{MetadataServices, MetadataServicesStatus};
 use crate::names::{self, Component, MANAGER, Owner};
 use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
+use crate::observe::settings;
 use crate::observe::views::Meta;
-use crate::rollout::facts::ObjectId;
+use crate::rollout::facts::{Extra, ObjectId};
 use crate::rollout::{Action, Amend};
 
 /// What became of a write.
@@ -227,10 +228,10 @@ impl Writer<'_> {
             ObjectId::Revision(_) => {
                 self.delete_seen::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
             }
-            ObjectId::Extra(crate::rollout::facts::Extra::ServiceAccount) => {
+            ObjectId::Extra(Extra::ServiceAccount) => {
                 self.delete_seen::<ServiceAccount, _>(seen(&self.world.accounts, &name)?).await
             }
-            ObjectId::Extra(crate::rollout::facts::Extra::DisruptionBudget(_)) => {
+            ObjectId::Extra(Extra::DisruptionBudget(_)) => {
                 self.delete_seen::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?).await
             }
         }
@@ -249,7 +250,14 @@ impl Writer<'_> {
             ObjectId::Revision(_) => {
                 self.take::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
             }
-            ObjectId::Extra(_) => Ok(Written::Done),
+            ObjectId::Extra(Extra::ServiceAccount) => {
+                let orphan = settings::orphaned_account(self.world, &self.owner);
+                let orphan = orphan.ok_or_else(|| Error::Moved("the ServiceAccount".into()))?;
+                self.take::<ServiceAccount, _>(orphan).await
+            }
+            ObjectId::Extra(Extra::DisruptionBudget(_)) => {
+                self.take::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?).await
+            }
         }
     }
 
@@ -265,9 +273,14 @@ impl Writer<'_> {
         self.patch::<K>(seen.object_name(), &patch).await
     }
 
+    /// The object of ours that was read under a name.
+    pub(super) fn ours<'w, T: Meta>(&self, objects: &'w [Arc<T>], name: &str) -> Option<&'w T> {
+        let found = objects.iter().map(AsRef::as_ref).find(|object| object.object_name() == name);
+        found.filter(|object| ownership(*object, &self.owner) == Ownership::Ours)
+    }
+
     /// The name of an object.
     pub(super) fn name_of(&self, id: &ObjectId) -> String {
-        use crate::rollout::facts::Extra;
         let name = &self.owner.name;
         match id {
             ObjectId::Front(component) | ObjectId::Extra(Extra::DisruptionBudget(component)) => {
@@ -279,8 +292,7 @@ impl Writer<'_> {
             ObjectId::ConfigMap(component, colour) => names::config(name, *component, *colour),
             ObjectId::Revision(version) => names::revision(name, version),
             ObjectId::Extra(Extra::ServiceAccount) => {
-                crate::observe::settings::surplus_account(self.world, &self.owner, &self.resource.spec)
-                    .unwrap_or_default()
+                settings::surplus_account(self.world, &self.owner, &self.resource.spec).unwrap_or_default()
             }
         }
     }

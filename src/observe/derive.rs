@@ -11,8 +11,8 @@ use super::views::{
 use crate::api::status::{MetadataServicesStatus, PodRestarts};
 use crate::api::template::ReleaseTemplate;
 use crate::names::{
-    self, Colour, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, PerColour,
-    PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
+    self, APPLIED_SETTINGS, Colour, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner,
+    PerColour, PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
 use crate::resources::{Defaults, pod};
 use crate::rollout::facts::{
@@ -48,7 +48,7 @@ pub struct World {
 pub enum Ownership {
     /// Its controller is this resource.
     Ours,
-    /// It has our labels and a release, and no controller.
+    /// It has our labels and an annotation of ours, and no controller.
     Adoptable,
     /// Somebody else's.
     Foreign,
@@ -62,7 +62,9 @@ pub fn ownership<T: Meta>(object: &T, owner: &Owner) -> Ownership {
         None => {
             let labelled = object.label(names::LABEL_MANAGED_BY) == Some(names::MANAGER)
                 && object.label(LABEL_APP) == Some(owner.name.as_str());
-            let marked = object.annotation(RELEASE_VERSION).is_some() || object.annotation(EPOCH).is_some();
+            // Every object that the operator makes carries one of these.
+            let marks = [RELEASE_VERSION, EPOCH, APPLIED_SETTINGS];
+            let marked = marks.iter().any(|mark| object.annotation(mark).is_some());
             if labelled && marked { Ownership::Adoptable } else { Ownership::Foreign }
         }
     }

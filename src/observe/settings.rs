@@ -1,14 +1,14 @@
 //! Settings that follow the spec in place, compared with what was applied (design D3).
 
 use super::derive::{Ownership, World, ownership};
-use super::views::Meta;
+use super::views::{Meta, ServiceAccountView};
 use crate::api::MetadataServicesSpec;
 use crate::api::template::ReleaseTemplate;
-use crate::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Colour, Component, LABEL_COMPONENT, Owner};
+use crate::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Colour, Component, Owner};
 use crate::resources::service::front_digest;
 use crate::resources::support::{disruption_budget, service_account, service_account_name};
 use crate::resources::workload::InPlace;
-use crate::rollout::facts::{Extra, Facts, Setting};
+use crate::rollout::facts::{Extra, Facts, ObjectId, Setting};
 
 /// Adds to the facts which settings are stale, and which optional objects are not wanted any more.
 pub fn compare(
@@ -31,6 +31,7 @@ pub fn compare(
         budget(world, owner, component, spec, active, facts);
     }
     account(world, owner, spec, facts);
+    facts.adoptable.sort();
 }
 
 /// The Deployment's settings as they were last applied differ from what the spec asks for now.
@@ -70,14 +71,16 @@ fn budget(
     active: Option<Colour>,
     facts: &mut Facts,
 ) {
-    let found = world.budgets.iter().find(|object| {
-        object.label(LABEL_COMPONENT) == Some(component.as_str())
-            && ownership(object.as_ref(), owner) == Ownership::Ours
-            && !object.is_terminating()
-    });
+    let extra = Extra::DisruptionBudget(component);
+    let name = names::front(&owner.name, component);
+    let there = world.budgets.iter().find(|object| object.object_name() == name && !object.is_terminating());
+    let found = match there.map(|object| (object, ownership(object.as_ref(), owner))) {
+        Some((object, Ownership::Ours)) => Some(object),
+        Some((_, Ownership::Adoptable)) => return facts.adoptable.push(ObjectId::Extra(extra)),
+        Some((_, Ownership::Foreign)) | None => None,
+    };
     let policy = &spec.component(component).pod_disruption_budget;
     let wanted = active.and_then(|colour| disruption_budget(owner, component, colour, policy));
-    let extra = Extra::DisruptionBudget(component);
     match (wanted, found) {
         (Some(wanted), found) => {
             let applied = found.and_then(|object| object.annotation(APPLIED_SETTINGS));
@@ -92,6 +95,9 @@ fn budget(
 
 /// The ServiceAccount is wanted by the spec; one that only an earlier release used goes when that release has gone.
 fn account(world: &World, owner: &Owner, spec: &MetadataServicesSpec, facts: &mut Facts) {
+    if orphaned_account(world, owner).is_some() {
+        return facts.adoptable.push(ObjectId::Extra(Extra::ServiceAccount));
+    }
     let ours = |name: &str| {
         world.accounts.iter().find(|object| {
             object.object_name() == name && ownership(object.as_ref(), owner) == Ownership::Ours
@@ -106,6 +112,14 @@ fn account(world: &World, owner: &Owner, spec: &MetadataServicesSpec, facts: &mu
     if surplus_account(world, owner, spec).is_some() {
         facts.surplus.push(Extra::ServiceAccount);
     }
+}
+
+/// An account of ours that lost its owner (design D5).
+pub fn orphaned_account<'w>(world: &'w World, owner: &Owner) -> Option<&'w ServiceAccountView> {
+    let orphaned = |object: &&ServiceAccountView| {
+        ownership(*object, owner) == Ownership::Adoptable && !object.is_terminating()
+    };
+    world.accounts.iter().map(AsRef::as_ref).find(orphaned)
 }
 
 /// An account of ours that neither the spec nor any recorded release names.

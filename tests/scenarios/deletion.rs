@@ -1,8 +1,11 @@
 //! The resource is deleted in any step; deleted without its objects, and applied again.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
-use testbed::resource::quick;
+use serde_json::json;
+use testbed::resource::{merge, quick};
 use testbed::{History, Kind, State, Verb};
 
 use crate::bed::{Bed, case, together};
@@ -80,7 +83,11 @@ async fn a_successor_created_at_once_is_not_hurt_by_the_end_of_its_predecessor()
 async fn what_was_orphaned_is_adopted_when_the_resource_is_applied_again() {
     let mut bed = Bed::new("orphan").await;
     bed.waived.status = true;
-    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    let mut spec = quick("1", "1");
+    let beside =
+        json!({"serviceAccount": {"create": true}, "storage": {"podDisruptionBudget": {"enabled": true}}});
+    merge(&mut spec, &beside);
+    let (subject, _) = bed.deploy("a", &spec).await;
     subject.upgrade("2", "2").await.unwrap();
     bed.serves(&subject, "2").await;
     let before = bed.history().await;
@@ -105,6 +112,11 @@ async fn what_was_orphaned_is_adopted_when_the_resource_is_applied_again() {
             assert_eq!(object.text("/metadata/uid"), uid_before, "{kind:?} {}", object.name);
         }
     }
+    let owner = |meta: kube::core::ObjectMeta| meta.owner_references.unwrap()[0].uid.clone();
+    let account: kube::Api<ServiceAccount> = bed.api();
+    assert_eq!(owner(account.get("a").await.unwrap().metadata), uid);
+    let budget: kube::Api<PodDisruptionBudget> = bed.api();
+    assert_eq!(owner(budget.get("a-storage").await.unwrap().metadata), uid);
     assert_eq!(selected(&history, "a", "storage"), ["none", "blue", "green"]);
     let sets: kube::Api<ReplicaSet> = bed.api();
     assert_eq!(sets.list(&ListParams::default()).await.unwrap().items.len(), 2);

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use e6_operator::names::revision;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use testbed::resource::{merge, quick};
 use testbed::{History, Kind, State};
@@ -167,6 +170,84 @@ async fn in_the_way(kind: Kind, name: &'static str) {
     bed.delete(kind, name).await;
     bed.serves(&subject, if second { "2" } else { "1" }).await;
     bed.finish().await;
+}
+
+/// Names that are needed only for what the spec asks for beside the workloads, or at the end of the grace period.
+#[test]
+fn a_revision_account_or_budget_in_the_way_is_named_and_never_touched() {
+    let account = json!({"serviceAccount": {"create": true}});
+    let budget = json!({"storage": {"podDisruptionBudget": {"enabled": true}}});
+    let record = json!({"releaseVersion": "one"});
+    let kinds = [
+        ("ServiceAccount", "v1", "a".to_owned(), account),
+        ("PodDisruptionBudget", "policy/v1", "a-storage".to_owned(), budget),
+        ("ControllerRevision", "apps/v1", revision("a", "one"), record),
+    ];
+    let cases = kinds.into_iter().flat_map(|(kind, version, name, change)| {
+        // Once of somebody who knows nothing of us, once with our labels under another controller.
+        [false, true].map(|disguised| {
+            let (name, change) = (name.clone(), change.clone());
+            case(kind, move || beside_in_the_way(kind, version, name, change, disguised))
+        })
+    });
+    together(cases.collect());
+}
+
+async fn beside_in_the_way(kind: &str, version: &str, name: String, change: Value, disguised: bool) {
+    let mut bed = Bed::new("beside").await;
+    bed.waived.objects = vec![name.clone()];
+    bed.waived.records = true;
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(bed.client.clone(), &bed.namespace, &resource);
+    let mut theirs = beside(kind, &name);
+    if disguised {
+        merge(&mut theirs, &disguise(&bed).await);
+    }
+    let theirs: DynamicObject = serde_json::from_value(theirs).unwrap();
+    let before = api.create(&PostParams::default(), &theirs).await.unwrap();
+    let subject = bed.subject("a");
+    let mut spec = quick("1", "1");
+    merge(&mut spec, &change);
+    subject.create(&spec).await.unwrap();
+    let told = |state: State<'_>| {
+        state.condition("Stalled", "reason") == "NameTaken"
+            && state.condition("Stalled", "message").contains(&format!("{kind} {name}"))
+    };
+    bed.until(&subject, "the condition to name it", told).await;
+    bed.event("a", "Warning", "NameTaken", &name).await;
+    bed.linger(2).await;
+    let now = api.get(&name).await.unwrap();
+    assert_eq!(now.metadata.owner_references, before.metadata.owner_references);
+    assert_eq!(now.metadata.annotations, before.metadata.annotations);
+    for part in ["spec", "data", "revision"] {
+        assert_eq!(now.data.get(part), before.data.get(part), "{part} of {name}");
+    }
+    api.delete(&name, &DeleteParams::background()).await.unwrap();
+    bed.serves(&subject, "1").await;
+    bed.finish().await;
+}
+
+fn beside(kind: &str, name: &str) -> Value {
+    let mut object = json!({"metadata": {"name": name, "labels": {"app": "theirs"}}});
+    match kind {
+        "PodDisruptionBudget" => {
+            object["spec"] = json!({"maxUnavailable": 1, "selector": {"matchLabels": {"app": "theirs"}}});
+        }
+        "ControllerRevision" => merge(&mut object, &json!({"revision": 7, "data": {"theirs": "yes"}})),
+        _ => {}
+    }
+    object
+}
+
+/// Our labels on an object that another controller owns.
+async fn disguise(bed: &Bed) -> Value {
+    let controller = json!({"metadata": {"name": "their-controller"}});
+    bed.create(Kind::ConfigMap, controller).await;
+    let uid = bed.objects(Kind::ConfigMap).get("their-controller").await.unwrap().metadata.uid;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "their-controller", "uid": uid, "controller": true});
+    let labels = json!({"app": "a", "component": "storage", "app.kubernetes.io/managed-by": "e6-operator"});
+    json!({"metadata": {"labels": labels, "ownerReferences": [owner]}})
 }
 
 #[tokio::test]
