@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -9,7 +10,7 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use testbed::ports::free_port;
 use testbed::resource::quick;
-use testbed::{Cluster, Kind, Options, State};
+use testbed::{Cluster, Kind, Options, State, Subject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::{Bed, PATIENCE, cluster, install_crd};
@@ -205,6 +206,34 @@ async fn see_crds(bed: &Bed) {
     let bindings: Api<ClusterRoleBinding> = Api::all(bed.client.clone());
     roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
     bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+}
+
+/// A namespace to watch and to hold the lease that does not exist yet.
+#[tokio::test]
+async fn a_missing_namespace_is_named_and_waited_for() {
+    let mut bed = Bed::idle("absent", &[]).await;
+    let later = format!("{}-later", bed.namespace);
+    bed.set_arg(&format!("--watch-namespace={},{later}", bed.namespace));
+    bed.set_arg(&format!("--leader-elect-namespace={later}"));
+    bed.start();
+    let named = format!("namespace {later} does not exist: create it");
+    let start = Instant::now();
+    while !bed.log().lines().any(|line| line.contains("ERROR") && line.contains(&named)) {
+        assert!(start.elapsed() < PATIENCE, "{}", bed.log());
+        bed.linger(1).await;
+    }
+    let namespaces: Api<Namespace> = Api::all(bed.client.clone());
+    let object: Namespace = serde_json::from_value(json!({"metadata": {"name": later}})).unwrap();
+    namespaces.create(&PostParams::default(), &object).await.unwrap();
+    bed.deploy("here", &quick("1", "1")).await;
+    let there = Subject::new(&bed.client, &later, "there");
+    there.create(&quick("1", "1")).await.unwrap();
+    while there.get().await.unwrap()["status"]["phase"] != "Stable" {
+        assert!(start.elapsed() < PATIENCE, "the new namespace is not watched: {}", bed.log());
+        bed.linger(1).await;
+    }
+    namespaces.delete(&later, &DeleteParams::background()).await.unwrap();
+    bed.finish().await;
 }
 
 /// A cluster of its own: without the CRD, then with the one for servers that know no CEL.
