@@ -9,7 +9,8 @@
 //!    again.
 //!
 //! [`api`] is the custom resource, [`names`] what the operator calls things on the cluster; [`leader`], [`clock`],
-//! [`client`], [`metrics`], [`server`], [`telemetry`] and [`cli`] make it a [`process`].
+//! [`client`], [`metrics`], [`server`], [`telemetry`] and [`cli`] make it a [`process`]. Under another name the same binary
+//! is the kubectl [`plugin`].
 
 pub mod api;
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod leader;
 pub mod metrics;
 pub mod names;
 pub mod observe;
+pub mod plugin;
 pub mod process;
 pub mod resources;
 pub mod rollout;

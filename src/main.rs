@@ -1,22 +1,32 @@
-//! The binary: reads the command line, runs, and turns the outcome into an exit code.
+//! The binary: reads the command line, runs, and turns the outcome into an exit code. Called `kubectl-mds` it is the
+//! kubectl plugin.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use e6_operator::api::crd;
 use e6_operator::cli::{Cli, Command, CrdArgs};
-use e6_operator::process;
+use e6_operator::{plugin, process};
 
 fn main() -> ExitCode {
+    let program = std::env::args_os().next();
+    if plugin::is_called(program.as_ref().map(Path::new)) {
+        return finish("kubectl mds", plugin::run(&plugin::Cli::parse()));
+    }
     match Cli::parse().into_command() {
         Command::Crd(args) => print_crd(args),
-        Command::Run(args) => match process::run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("e6-operator: {failure}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Run(args) => finish("e6-operator", process::run(&args)),
+    }
+}
+
+fn finish(program: &str, outcome: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{program}: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -1,0 +1,163 @@
+use clap::CommandFactory;
+use serde_json::{Value, json};
+
+use super::act::{pause, refuse_a_second, restart, retry, rollback};
+use super::follow::{Progress, progress};
+use super::*;
+
+fn record(version: &str, status: &str, served: bool) -> Value {
+    let mut record = json!({"version": version, "hash": version, "strategy": "blue", "storageTag": "1", "schemaTag": "2",
+        "timestamp": "2026-01-02T03:04:05Z", "status": status});
+    if served {
+        record["activatedAt"] = json!("2026-01-02T03:05:00Z");
+    }
+    record
+}
+
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-02T03:04:05Z"})
+}
+
+fn resource(status: Value) -> MetadataServices {
+    let mut object = json!({"apiVersion": "e6data.io/v1alpha1", "kind": "MetadataServices",
+        "metadata": {"name": "sample1", "namespace": "ns", "generation": 3, "resourceVersion": "7"},
+        "spec": {"storage": {"imageTag": "1"}, "schema": {"imageTag": "2"}}});
+    if !status.is_null() {
+        object["status"] = status;
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn settled() -> Value {
+    json!({"observedGeneration": 3, "phase": "Stable", "deploymentPhase": "Stable", "activeStrategy": "green",
+        "activeReleaseVersion": "b", "storage": {"replicas": 2, "readyReplicas": 2, "image": "", "service": ""},
+        "releaseHistory": [record("x", "Failed", false), record("a", "Superseded", true), record("b", "Active", true)],
+        "conditions": [condition("SpecApplied", "True", "Applied", "it serves"), condition("Stalled", "False", "None", "")],
+        "endpoints": {"storage": "sample1-storage.ns.svc:9005", "schema": "sample1-schema.ns.svc:9006"}})
+}
+
+fn blocked() -> Value {
+    let mut status = settled();
+    status["phase"] = json!("Degraded");
+    status["releaseHistory"] =
+        json!([record("a", "Superseded", true), record("b", "Active", true), record("c", "Failed", false)]);
+    status["conditions"] = json!([
+        condition("SpecApplied", "False", "RolledBack", "c failed"),
+        condition("Stalled", "True", "RolledBack", "c failed: storage: no")
+    ]);
+    status
+}
+
+fn meaning(change: Result<super::act::Change, Error>) -> String {
+    change.map_or_else(|error| error.to_string(), |change| change.meaning)
+}
+
+#[test]
+fn the_command_line_is_sound_and_known_by_its_name() {
+    Cli::command().debug_assert();
+    assert!(is_called(Some(Path::new("/usr/bin/kubectl-mds"))));
+    assert!(!is_called(Some(Path::new("/usr/bin/e6-operator"))) && !is_called(None));
+}
+
+#[test]
+fn a_rollback_goes_to_the_release_before_or_stays_on_the_serving_one() {
+    let change = rollback(&resource(settled()), None).unwrap();
+    assert_eq!(
+        change.patch,
+        json!({"metadata": {"resourceVersion": "7", "annotations": {"e6data.io/rollback-to": "a"}}})
+    );
+    assert_eq!(change.meaning, "rolling back to a (storage 1, schema 2)");
+    assert!(meaning(rollback(&resource(blocked()), None)).starts_with("staying on b"));
+    assert!(meaning(rollback(&resource(blocked()), Some("a"))).starts_with("rolling back to a"));
+}
+
+#[test]
+fn a_rollback_to_nowhere_is_refused_with_what_there_is() {
+    assert_eq!(
+        meaning(rollback(&resource(settled()), Some("x"))),
+        "x is no release that served; there are: a, b"
+    );
+    assert_eq!(
+        meaning(rollback(&resource(settled()), Some("?"))),
+        "? is no release that served; there are: a, b"
+    );
+    let mut first = settled();
+    first["releaseHistory"] = json!([record("b", "Active", true)]);
+    assert_eq!(meaning(rollback(&resource(first), None)), "there is no release to go back to; there are: b");
+    assert!(meaning(rollback(&resource(Value::Null), None)).contains("is it running?"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    assert!(retry(&resource(blocked())).is_ok());
+    assert!(meaning(retry(&resource(settled()))).contains("nothing to retry"));
+    assert!(restart(&resource(settled())).is_ok());
+    assert!(meaning(restart(&resource(json!({})))).contains("nothing to restart"));
+    assert!(meaning(pause(&resource(settled()), false)).contains("not paused"));
+    assert_eq!(pause(&resource(settled()), true).unwrap().patch["spec"]["rollout"]["paused"], true);
+    let mut twice = resource(settled());
+    assert!(refuse_a_second(&twice).is_ok());
+    twice.metadata.annotations = Some([("e6data.io/retry".to_owned(), "now".to_owned())].into());
+    assert!(refuse_a_second(&twice).unwrap_err().to_string().contains("e6data.io/retry"));
+}
+
+#[test]
+fn a_wait_ends_when_the_spec_serves_or_cannot() {
+    let with = |mut status: Value, key: &str, value: Value| {
+        status[key] = value;
+        progress(&resource(status))
+    };
+    assert_eq!(progress(&resource(settled())), Progress::Done);
+    assert_eq!(progress(&resource(blocked())), Progress::Stuck("c failed".into()));
+    assert_eq!(progress(&resource(Value::Null)), Progress::Under);
+    assert_eq!(with(settled(), "observedGeneration", json!(2)), Progress::Under);
+    assert_eq!(with(settled(), "deploymentPhase", json!("Cleanup")), Progress::Under);
+    let mut asked = resource(settled());
+    asked.metadata.annotations = Some([("e6data.io/restart".to_owned(), "now".to_owned())].into());
+    assert_eq!(progress(&asked), Progress::Under);
+    let mut first = blocked();
+    first["phase"] = json!("Failed");
+    first["deploymentPhase"] = json!("Deploying");
+    assert_eq!(progress(&resource(first)), Progress::Stuck("c failed: storage: no".into()));
+    let refused = json!([
+        condition("SpecApplied", "True", "Applied", ""),
+        condition("Progressing", "False", "RollbackRefused", "no such")
+    ]);
+    assert_eq!(with(settled(), "conditions", refused), Progress::Stuck("no such".into()));
+}
+
+#[test]
+fn the_status_says_what_serves_and_what_needs_a_person() {
+    let text = view::status(&resource(blocked()));
+    assert_eq!(
+        text,
+        "sample1 in ns: Degraded
+  serving       b on green (storage 1, schema 2); storage 2/2 ready, schema ? ready
+  needs you     RolledBack: c failed: storage: no
+  clients use   sample1-storage.ns.svc:9005 and sample1-schema.ns.svc:9006
+
+VERSION  STATUS      COLOUR  STORAGE  SCHEMA  TRIGGER  SERVED SINCE          NOTE
+a        Superseded  blue    1        2       Spec     2026-01-02T03:05:00Z
+b        Active      blue    1        2       Spec     2026-01-02T03:05:00Z
+c        Failed      blue    1        2       Spec     never
+"
+    );
+    assert_eq!(
+        view::status(&resource(Value::Null)),
+        "sample1 in ns: the operator has not looked at it yet\n"
+    );
+    assert_eq!(view::history(&resource(json!({}))), "No release yet.\n");
+}
+
+#[test]
+fn a_line_of_a_wait_names_both_releases() {
+    let mut status = settled();
+    status["deploymentPhase"] = json!("Deploying");
+    status["pendingStrategy"] = json!("blue");
+    status["pendingReleaseVersion"] = json!("c");
+    status["conditions"] = json!([condition("Progressing", "True", "Deploying", "waiting for pods")]);
+    assert_eq!(
+        view::line(&resource(status)),
+        "Deploying b on green (storage 1, schema 2) -> c on blue: waiting for pods\n"
+    );
+}
