@@ -169,7 +169,7 @@ impl Watcher<'_> {
     fn object(&mut self, entry: &Arc<Entry>, before: Option<&Entry>) {
         let app = entry.label("app").unwrap_or_default().to_owned();
         let by_hand = self.waived.has(&entry.name);
-        if entry.verb == Verb::Added && !entry.listed {
+        if entry.verb == Verb::Added && !entry.listed && !by_hand {
             self.owned(entry, &app);
         }
         if !by_hand {
