@@ -20,6 +20,7 @@ mod in_place;
 mod invariants;
 mod lost_status;
 mod numbers;
+mod plugin;
 mod process;
 mod refused;
 mod rest;
