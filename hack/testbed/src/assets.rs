@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::golang::{ETCD, HELM, KUBERNETES, KWOK, Module};
+use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KWOK, Module};
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -57,6 +57,14 @@ pub fn kwok() -> Result<PathBuf> {
 /// When it cannot be built.
 pub fn helm() -> Result<PathBuf> {
     HELM.program("helm")
+}
+
+/// Finds or builds Helm 3.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn helm3() -> Result<PathBuf> {
+    HELM3.program("helm")
 }
 
 /// A kubectl without building one: from `KUBEBUILDER_ASSETS`, the cache, or else by name from `PATH`.

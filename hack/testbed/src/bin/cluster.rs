@@ -51,6 +51,8 @@ enum Tool {
     Kubectl,
     /// The installer of charts.
     Helm,
+    /// The same, version 3.
+    Helm3,
     /// The player of nodes and pods.
     Kwok,
 }
@@ -121,6 +123,7 @@ fn path(tool: Tool) -> Result<ExitCode> {
     let path = match tool {
         Tool::Kubectl => assets::kubectl()?,
         Tool::Helm => assets::helm()?,
+        Tool::Helm3 => assets::helm3()?,
         Tool::Kwok => assets::kwok()?,
     };
     println!("{}", path.display());
