@@ -9,13 +9,14 @@ IMAGE ?= e6-operator:0.2.0
 
 include hack/cluster/cluster.mk
 include hack/cluster/demo.mk
+include hack/install.mk
 
 .PHONY: help test lint unit api-server tools build generate check-generated image bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
 
-test: tools lint check-generated unit api-server ## everything that can be checked here
+test: tools lint check-generated unit api-server install-test ## everything that can be checked here
 	@if [ "$$(id -u)" != 0 ]; then echo "Not root: tests on a real node would be skipped."; fi
 	@echo "All checks passed. Skipped: tests on a real node (there are none yet)."
 
@@ -27,7 +28,7 @@ lint: ## format and clippy
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 unit: ## unit, property, golden and CRD tests: no cluster
-	$(CARGO) test --locked --lib --bins --examples --test crds --test goldens --test rules --test structure
+	$(CARGO) test --locked --lib --bins --examples --test crds --test released --test goldens --test rules --test structure
 
 api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSETS, or E6_KUBECONFIG)
 	@echo "A control plane is built from Go modules where none is given: once, about 8 minutes."

@@ -66,11 +66,15 @@ pub fn next() -> CustomResourceDefinition {
     crd
 }
 
-/// The CRD files of the repository: path, and what is in it.
-pub fn files() -> [(&'static str, CustomResourceDefinition); 3] {
+/// The CRD files of the repository: path, and what is in it. Charts cannot read files outside of their folder, so
+/// each carries its own; the operator's chart installs its copy where there is no CRD (contract A14).
+pub fn files() -> [(&'static str, CustomResourceDefinition); 6] {
     [
         ("crds/metadataservices.e6data.io.yaml", crd()),
         ("crds/legacy/metadataservices.e6data.io.yaml", legacy()),
+        ("charts/e6-operator/crds/metadataservices.e6data.io.yaml", crd()),
+        ("charts/e6-operator-crds/files/metadataservices.e6data.io.yaml", crd()),
+        ("charts/e6-operator-crds/files/legacy.yaml", legacy()),
         ("crds/next/metadataservices.e6data.io.yaml", next()),
     ]
 }
