@@ -162,7 +162,10 @@ pub async fn run(
         .inspect(move |event| observed.note(event))
         .touched_objects()
         .predicate_filter(
-            predicates::generation.combine(predicates::annotations).combine(predicates::labels),
+            predicates::generation
+                .combine(predicates::annotations)
+                .combine(predicates::labels)
+                .combine(has_machine),
             PredicateConfig::default(),
         );
     let (queued, waiting) = (scope.clone(), scope.clone());
@@ -180,6 +183,13 @@ pub async fn run(
     };
     futures::pin_mut!(watches, controller);
     futures::future::select(watches, controller).await;
+}
+
+/// Whether there is a status to go on from. It triggers when that changes: a lost status is rebuilt at once, not at the
+/// next resync.
+fn has_machine(object: &Guarded) -> Option<u64> {
+    let status = object.0.as_ref().ok().and_then(|resource| resource.status.as_ref());
+    Some(u64::from(status.is_some_and(|status| status.rollout.is_some())))
 }
 
 fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {

@@ -28,6 +28,8 @@ async fn lose_in(step: &'static str) {
     bed.waived.status = true;
     let (subject, from) = if step == "Stable" {
         let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+        // Long enough that the operator does not look again by itself before its next resync.
+        bed.linger(5).await;
         (subject, bed.history().await.entries().len())
     } else {
         in_step(&bed, step).await
