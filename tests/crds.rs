@@ -204,3 +204,22 @@ fn an_older_type_reads_a_newer_object() {
         "1.0.500-new"
     );
 }
+
+/// What an API server with the CRD of 0.1.0 leaves of a status: it counts as lost, and the resource stays readable.
+#[test]
+fn a_status_with_lost_fields_is_read() {
+    let record = json!({"version": "v1", "strategy": "blue", "storageTag": "1", "schemaTag": "1",
+        "timestamp": "2026-01-01T00:00:00Z", "status": "Active"});
+    let resource = |status: Value| -> MetadataServices {
+        let spec = json!({"storage": {"imageTag": "1"}, "schema": {"imageTag": "1"}});
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec, "status": status})).unwrap()
+    };
+    let status = json!({"phase": "Stable", "activeReleaseVersion": "v1", "releaseHistory": [&record],
+        "rollout": {"step": "Stable"}, "conditions": [{"type": "Ready"}], "lastRollback": {}});
+    let read = resource(status).status.unwrap();
+    assert_eq!(read.active_release_version.as_deref(), Some("v1"));
+    assert!(read.release_history.is_empty() && read.rollout.is_none() && read.conditions.is_empty());
+    let mut whole = record.clone();
+    whole["hash"] = json!("h");
+    assert_eq!(resource(json!({"releaseHistory": [whole]})).status.unwrap().release_history.len(), 1);
+}

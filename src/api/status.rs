@@ -6,7 +6,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::Colour;
 
@@ -40,17 +41,17 @@ pub struct MetadataServicesStatus {
     pub pending_release_version: Option<String>,
     /// The recorded releases, oldest first: `[-1]` is the newest attempt while one runs and the serving release
     /// after success; `[-2]` is what a manual rollback would go to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub release_history: Vec<ReleaseRecord>,
     /// The state machine's memory. Not for scripts: it may gain fields in any version.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub rollout: Option<Rollout>,
     /// The last rollback, manual or automatic.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub last_rollback: Option<Rollback>,
     /// `Ready`, `SpecApplied`, `Progressing`, `Reconciling`, `Stalled`, `Drifted`, `ImageCompatible`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The serving colour's storage service.
@@ -299,6 +300,15 @@ pub struct Endpoints {
     pub storage: String,
     /// The schema service.
     pub schema: String,
+}
+
+/// A part of the status that is incomplete counts as lost, and is rebuilt: an API server with an older CRD drops fields of
+/// what it stores, and a resource must not become unreadable by that.
+fn readable<'de, T: Default + DeserializeOwned, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 impl MetadataServicesStatus {
