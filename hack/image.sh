@@ -11,6 +11,9 @@ mkdir -p target/image
 cp "target/$target/release/e6-operator" target/image/e6-operator
 ls -l target/image/e6-operator
 
+if ! command -v buildah >/dev/null && ! docker info >/dev/null 2>&1 && ! command -v podman >/dev/null; then
+  hack/install-package.sh buildah || true
+fi
 for builder in buildah docker podman; do
   if command -v "$builder" >/dev/null 2>&1; then
     case "$builder" in

@@ -1,6 +1,6 @@
 # Charts, kustomize, scripts and the upgrade guide, tested as users run them. Included by the root Makefile.
 
-INSTALL_TESTS = policy
+INSTALL_TESTS = policy scripts
 
 .PHONY: install-test charts shellcheck
 

@@ -43,7 +43,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 die() {
-  echo "$test_name: $*" >&2
+  echo "$test_name: $*" | cut -c 1-500 | tail -n 40 >&2
   exit 1
 }
 
@@ -84,7 +84,9 @@ kubeconfig_of() { # NAMESPACE SERVICEACCOUNT FILE
 # The operator as a process with the rights of its pod. KWOK plays the pods of its Deployment, which run nothing.
 start_operator() { # [FLAGS...]
   kubeconfig_of "$system" "$manager" "$work/operator.kubeconfig"
-  KUBECONFIG=$work/operator.kubeconfig "${operator_binary:-$target/debug/e6-operator}" \
+  # A copy: a build meanwhile must not change what is tested.
+  [ -e "$work/e6-operator" ] || cp "$target/debug/e6-operator" "$work/e6-operator"
+  KUBECONFIG=$work/operator.kubeconfig "$work/e6-operator" \
     --leader-elect-namespace "$system" --metrics-bind-address 0 --health-probe-bind-address 0 \
     --min-storage-version 1.0.450 --min-schema-version 1.0.550 "$@" >>"$work/operator.log" 2>&1 &
   operator_pid=$!

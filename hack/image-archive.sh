@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Writes an image that hack/image.sh built to a docker archive, to be imported where there is no registry.
+set -euo pipefail
+
+image=${1:?usage: hack/image-archive.sh IMAGE FILE}
+file=${2:?usage: hack/image-archive.sh IMAGE FILE}
+rm -f "$file"
+if command -v buildah >/dev/null 2>&1; then
+  exec buildah --storage-driver "${STORAGE_DRIVER:-vfs}" push -q "$image" "docker-archive:$file:$image"
+fi
+for engine in docker podman; do
+  if command -v "$engine" >/dev/null 2>&1 && "$engine" info >/dev/null 2>&1; then exec "$engine" save -o "$file" "$image"; fi
+done
+echo "No image builder was found: install buildah, podman, or docker with a running engine." >&2
+exit 1

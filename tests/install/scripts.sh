@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# The scripts of the guide: backup, restore in each case that it is for, batch upgrade.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_tools kubectl
+backup=$root/scripts/backup-operator-state.sh
+restore=$root/scripts/restore-operator-state.sh
+batch=$root/scripts/batch-upgrade.sh
+
+install() {
+  kubectl apply -k "$root/config/default" >"$work/apply.log"
+  kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
+}
+latest() { find "$1" -maxdepth 1 -name 'backup-*.tar.gz' | sort | tail -n 1; }
+nothing_left_in() { same "nothing half done is left in $1" "" "$(find "$1" -mindepth 1)"; }
+history() { # NAMESPACE NAME: versions and what became of them
+  kubectl get metadataservices "$2" -n "$1" -o json | jq -c '[.status.releaseHistory[] | [.version, .status, .storageTag]]'
+}
+
+# === Backup: what goes wrong ===
+mkdir "$work/out"
+refuses "is this the right cluster" "$backup" "$work/out"
+start_cluster first
+refuses "the CRD metadataservices.e6data.io cannot be read" "$backup" "$work/out"
+install
+refuses "create it, or name another" "$backup" "$work/no-such-directory"
+refuses "unknown option --all" "$backup" --all
+kubectl delete clusterrolebinding metadataservices-operator-manager-rolebinding >/dev/null
+refuses "nothing was saved" "$backup" "$work/out"
+kubectl apply -k "$root/config/rbac" >/dev/null
+nothing_left_in "$work/out"
+kubectl create serviceaccount reader >/dev/null
+kubeconfig_of default reader "$work/reader.kubeconfig"
+refuses "forbidden" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
+
+# === A fleet with a past ===
+start_operator --log-level info
+kubectl create namespace shop >/dev/null
+kubectl create namespace bar >/dev/null
+for name in sample1 sample2 failed; do sample "$name" 1.0.437-old 1.0.547-old | kubectl apply -n shop -f - >/dev/null; done
+sample other 1.0.1 1.0.1 | kubectl apply -n bar -f - >/dev/null
+for name in sample1 sample2 failed; do eventually "$name serves" serves shop "$name" 1.0.437-old; done
+eventually "other serves" serves bar other 1.0.1
+
+# === Batch upgrade ===
+run_batch() { "$batch" --interval 1 --timeout 60 -n shop "$@"; }
+refuses "name the namespace" "$batch" --storage 1 --schema 1
+refuses "name both image tags" "$batch" -n shop --storage 1
+refuses "needs a number of at least 1" run_batch --storage 1 --schema 1 --max-parallel 0
+refuses "unknown option" run_batch --storage 1 --schema 1 --force
+says "There are no MetadataServices in namespace empty" "$batch" -n empty --storage 1 --schema 1
+says "nothing was changed" run_batch --storage 1.0.500-new --schema 1.0.600-new --dry-run
+same "a dry run changes nothing" 1.0.437-old "$(part shop sample1 .spec.storage.imageTag)"
+refuses "must be an image tag" run_batch --storage "a b;\$(id)" --schema 1 sample1
+refuses "not upgraded: no-such-one" run_batch --storage 1.0.500-new --schema 1.0.600-new no-such-one
+says "sample2 upgrade complete" run_batch --storage 1.0.500-new --schema 1.0.600-new --max-parallel 3
+serves shop sample1 1.0.500-new >/dev/null || die "sample1 was not upgraded"
+serves shop failed 1.0.500-new >/dev/null || die "failed was not upgraded"
+says "All upgrades complete" run_batch --storage 1.0.500-new --schema 1.0.600-new --max-parallel 3
+# The guide's own variables.
+says "other upgrade complete" env NEW_STORAGE_TAG=1.0.2 NEW_SCHEMA_TAG=1.0.2 NAMESPACE=bar "$batch" --interval 1
+# An automatic rollback is no success, and the rest is not begun.
+refuses "not upgraded: failed; not started: sample1 sample2" \
+  run_batch --storage 1.0.501-crash --schema 1.0.601 --stop-on-failure failed sample1 sample2
+refuses "e6data.io/retry" run_batch --storage 1.0.501-crash --schema 1.0.601 failed
+same "what was not started is as it was" 1.0.500-new "$(part shop sample1 .spec.storage.imageTag)"
+
+# === Backup ===
+past=$(history shop sample1)
+failed_past=$(history shop failed)
+says "Saved 4 MetadataServices with 9 releases" "$backup" "$work/out"
+archive=$(latest "$work/out")
+mkdir "$work/odd name;x"
+says "Backup complete" "$backup" "$work/odd name;x"
+same "files" "clusterrole.yaml clusterrolebinding.yaml controllerrevisions.yaml crd.yaml metadataservices.yaml operator-deployment.yaml" \
+  "$(tar -tzf "$archive" | sed 's|^[^/]*/||' | sort | xargs)"
+mkdir "$work/files"
+tar -xzf "$archive" -C "$work/files" --strip-components=1
+for file in "$work"/files/*.yaml; do says "" kubectl apply --dry-run=server -f "$file"; done
+if [ "$(id -u)" -eq 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=16k tmpfs "$work/small" 2>/dev/null; then
+  refuses "is there room left" "$backup" "$work/small"
+  left=$(find "$work/small" -mindepth 1)
+  umount "$work/small"
+  same "nothing half done is left on a full disk" "" "$left"
+else
+  echo "  SKIPPED a full disk: needs root and mount"
+fi
+
+# === Restore: what goes wrong ===
+refuses "cannot be read" "$restore" "$work/no-such-file"
+head -c 500 "$archive" >"$work/torn.tar.gz"
+refuses "is not a whole backup" "$restore" "$work/torn.tar.gz"
+mkdir -p "$work/raw/backup" && kubectl get metadataservices -A -o yaml >"$work/raw/backup/metadataservices.yaml"
+tar -czf "$work/raw.tar.gz" -C "$work/raw" backup
+refuses "cannot be restored by this script" "$restore" "$work/raw.tar.gz"
+
+# === Restore: nothing is missing ===
+before=$(pods_of shop sample1)
+says "shop/sample1 is there and stays as it is" "$restore" "$archive"
+
+# === Restore: the status is lost ===
+kubectl get metadataservices sample1 -n shop -o json | jq '.status = {}' | kubectl replace --subresource=status -f - >/dev/null
+eventually "a lost status is rebuilt by the operator" serves shop sample1 1.0.500-new
+same "with its history" "$past" "$(history shop sample1)"
+same "and no pod was restarted" "$before" "$(pods_of shop sample1)"
+
+# === Restore: deleted with --cascade=orphan ===
+# Once with the restore script, once by applying the backup as the guide has it.
+failing=$(pods_of shop failed)
+kubectl delete metadataservices sample1 failed -n shop --cascade=orphan >/dev/null
+says "would create metadataservices shop/failed" "$restore" --dry-run "$archive"
+says "the operator adopts them" "$restore" -n shop "$archive"
+kubectl delete metadataservices sample2 -n shop --cascade=orphan >/dev/null
+kubectl apply -f "$work/files/metadataservices.yaml" >/dev/null
+eventually "sample1 serves what it served" serves shop sample1 1.0.500-new
+eventually "sample2 serves what it served" serves shop sample2 1.0.500-new
+degraded() { serves "$1" failed 1.0.500-new && [ "$(part "$1" failed .status.phase)" = Degraded ]; }
+eventually "the blocked release stays blocked" degraded shop
+same "history of sample1" "$past" "$(history shop sample1)"
+same "no pod of sample1 was restarted" "$before" "$(pods_of shop sample1)"
+same "no pod of the blocked one was restarted" "$failing" "$(pods_of shop failed)"
+owned() {
+  [ "$(kubectl get controllerrevisions,deployments,services,configmaps -n shop -l app=sample1 -o json |
+    jq '[.items[] | select((.metadata.ownerReferences // []) == [])] | length')" = 0 ]
+}
+eventually "everything has its owner again" owned
+
+# === Restore: the whole cluster is lost ===
+stop_operator
+start_cluster second
+says "Restore complete" "$restore" "$archive"
+same "the CRD is back" "customresourcedefinition.apiextensions.k8s.io/metadataservices.e6data.io" \
+  "$(kubectl get crd metadataservices.e6data.io -o name)"
+install
+start_operator --log-level info
+for name in sample1 sample2; do eventually "$name serves" serves shop "$name" 1.0.500-new; done
+eventually "other serves" serves bar other 1.0.2
+eventually "the blocked release is still blocked, and the one that served serves" degraded shop
+same "history of sample1 on the new cluster" "$past" "$(history shop sample1)"
+same "history of the blocked one on the new cluster" "$failed_past" "$(history shop failed)"
+ready() { [ "$(part shop "$1" '.status.conditions[?(@.type=="Ready")].status')" = True ]; }
+eventually "sample1 is ready" ready sample1
+eventually "the one that served is ready" ready failed
+# What was recorded can be gone back to.
+kubectl annotate metadataservices sample1 -n shop \
+  "e6data.io/rollback-to=$(part shop sample1 '.status.releaseHistory[-2].version')" >/dev/null
+eventually "a rollback to a release from before the loss" serves shop sample1 1.0.437-old
