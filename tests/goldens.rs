@@ -131,7 +131,14 @@ fn objects_of_the_resource() {
             documents.add(&account);
         }
         let template = ReleaseTemplate::of(&case.spec);
-        documents.add(&revision::controller_revision(&case.owner, &template, case.version, 2, None));
+        documents.add(&revision::controller_revision(
+            &case.owner,
+            &template,
+            &case.defaults,
+            case.version,
+            2,
+            None,
+        ));
         documents.check(&format!("{}-resource.yaml", case.name));
     }
 }

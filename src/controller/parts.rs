@@ -9,7 +9,7 @@ use crate::names::{self, APPLIED_SETTINGS, Colour, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
 use crate::resources::workload::InPlace;
-use crate::resources::{Release, RenderError, config, revision, support, workload};
+use crate::resources::{Defaults, Release, RenderError, config, revision, support, workload};
 use crate::rollout::Tagged;
 use crate::rollout::facts::{Extra, ObjectId, Setting, Triple};
 
@@ -51,6 +51,7 @@ impl Writer<'_> {
     /// Creates an object of a colour.
     pub(super) async fn create_part(&self, id: &ObjectId, tagged: &Tagged) -> Result<Written, Error> {
         let (template, hash) = self.template(&tagged.hash)?;
+        let defaults = self.defaults(&tagged.hash);
         let release = |colour: Colour| Release {
             owner: &self.owner,
             template: &template,
@@ -58,7 +59,7 @@ impl Writer<'_> {
             version: &tagged.version,
             hash: &hash,
             epoch: tagged.epoch,
-            defaults: &self.scope.settings.defaults,
+            defaults: &defaults,
         };
         match id {
             ObjectId::ConfigMap(component, colour) => {
@@ -82,6 +83,14 @@ impl Writer<'_> {
         }
     }
 
+    /// What the operator adds to a release: what it added when the release was recorded, if it was.
+    fn defaults(&self, hash: &str) -> Defaults {
+        let now = &self.scope.settings.defaults;
+        let recorded = self.world.revisions.iter().find(|revision| revision.hash == hash);
+        let recorded = recorded.and_then(|revision| revision.defaults.as_deref());
+        recorded.map_or_else(|| now.clone(), |recorded| recorded.under(now))
+    }
+
     /// Settings of a new Deployment: at least as large as the serving colour is now (design D8).
     fn initial(&self, component: Component, colour: Colour) -> InPlace {
         let settings = InPlace::of(self.part(component));
@@ -99,8 +108,15 @@ impl Writer<'_> {
         let name = names::revision(&self.owner.name, &tagged.version);
         let Some(seen) = self.ours(&self.world.revisions, &name) else {
             let (template, _) = self.template(&tagged.hash)?;
-            let object =
-                revision::controller_revision(&self.owner, &template, &tagged.version, last + 1, failed);
+            let defaults = &self.scope.settings.defaults;
+            let object = revision::controller_revision(
+                &self.owner,
+                &template,
+                defaults,
+                &tagged.version,
+                last + 1,
+                failed,
+            );
             return self.create(object).await;
         };
         let outcome = failed.map(|_| revision::FAILED);

@@ -295,7 +295,8 @@ fn revisions(
                 Ownership::Adoptable => adoptable.push(ObjectId::Revision(version.clone())),
                 Ownership::Foreign => return None,
             }
-            let images = view.template.as_deref().map(|template| images(template, defaults));
+            let added = view.defaults.as_deref().unwrap_or(defaults);
+            let images = view.template.as_deref().map(|template| images(template, added));
             Some(Revision {
                 version,
                 hash: view.hash.clone(),

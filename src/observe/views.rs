@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 
 use crate::api::template::ReleaseTemplate;
 use crate::names::{GROUP, MANAGER};
-use crate::resources::revision;
+use crate::resources::{Defaults, revision};
 
 /// Metadata without managed fields and without the annotations of others.
 #[derive(Deserialize)]
@@ -341,6 +341,8 @@ pub struct RevisionView {
     pub failed: Option<String>,
     /// What shapes the release's pods; dropped in the cache.
     pub template: Option<Box<ReleaseTemplate>>,
+    /// What the operator added when it was recorded; dropped in the cache.
+    pub defaults: Option<Box<Defaults>>,
 }
 
 #[derive(Deserialize)]
@@ -357,21 +359,24 @@ impl From<RawRevision> for RevisionView {
         let metadata = ObjectMeta::from(raw.metadata);
         let object = ControllerRevision { metadata, data: raw.data, revision: raw.revision };
         let record = revision::read(&object).ok();
-        let faithful = record.as_ref().filter(|record| record.faithful);
+        let failed = record.as_ref().and_then(|record| record.failed.clone());
+        let faithful = record.filter(|record| record.faithful);
         Self {
             number: raw.revision,
-            hash: faithful.map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
-            failed: record.as_ref().and_then(|record| record.failed.clone()),
-            template: record.filter(|record| record.faithful).map(|record| Box::new(record.template)),
+            hash: faithful.as_ref().map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
+            failed,
+            defaults: faithful.as_ref().and_then(|record| record.defaults.clone()).map(Box::new),
+            template: faithful.map(|record| Box::new(record.template)),
             metadata: object.metadata,
         }
     }
 }
 
 impl RevisionView {
-    /// Drops the template, which the cache does not need.
+    /// Drops what only a rendering needs; the cache does not.
     pub fn forget_template(&mut self) {
         self.template = None;
+        self.defaults = None;
     }
 }
 

@@ -16,6 +16,7 @@ pub mod workload;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -27,13 +28,27 @@ use crate::{
 /// String to string, sorted: labels, annotations, selectors.
 pub type Strings = BTreeMap<String, String>;
 
-/// What the operator's configuration and the server contribute to a rendering.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the operator's configuration and the server contribute to a rendering. It is recorded with a release, so that
+/// a rollback brings back what ran even if the configuration has changed since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Defaults {
     /// Registry, or registry and path, of images whose spec names none; empty means the node's default registry.
     pub image_repository: String,
     /// Whether the server knows the sleep action of a preStop hook (Kubernetes 1.30 and later).
     pub sleep_action: bool,
+}
+
+impl Defaults {
+    /// What a release that was recorded with `self` is rendered from now: a server that has lost the sleep action
+    /// would refuse it.
+    #[must_use]
+    pub fn under(&self, now: &Self) -> Self {
+        Self {
+            image_repository: self.image_repository.clone(),
+            sleep_action: self.sleep_action && now.sleep_action,
+        }
+    }
 }
 
 /// A release on a colour: what all its objects are rendered from.

@@ -58,10 +58,14 @@ pub fn open(
         reason: None,
         message: None,
     });
-    record.storage_tag.clone_from(&wanted.images.storage.tag);
-    record.schema_tag.clone_from(&wanted.images.schema.tag);
-    record.storage_image.clone_from(&wanted.images.storage.reference);
-    record.schema_image.clone_from(&wanted.images.schema.reference);
+    // A release with a ControllerRevision comes back as it was recorded, whatever the default repository is now.
+    let recorded = record.activated_at.is_some() || record.status == RecordStatus::Failed;
+    if !recorded {
+        record.storage_tag.clone_from(&wanted.images.storage.tag);
+        record.schema_tag.clone_from(&wanted.images.schema.tag);
+        record.storage_image.clone_from(&wanted.images.storage.reference);
+        record.schema_image.clone_from(&wanted.images.schema.reference);
+    }
     record.timestamp = Time(now);
     record.trigger = trigger;
     record.ready_at = None;

@@ -142,3 +142,26 @@ async fn damaged(damage: Damage) {
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
     bed.finish().await;
 }
+
+/// The operator's own configuration is no part of the spec, but of what a release was.
+#[tokio::test]
+async fn a_rollback_brings_back_the_images_that_ran_whatever_the_default_registry_is_now() {
+    let mut bed = Bed::idle("registry", &["--default-image-repository=old.example/e6"]).await;
+    bed.start();
+    let (subject, first) = bed.deploy("a", &quick("1", "1")).await;
+    bed.kill().await;
+    bed.set_arg("--default-image-repository=new.example/e6");
+    bed.start();
+    subject.upgrade("2", "2").await.unwrap();
+    bed.serves(&subject, "2").await;
+    let image = |history: &History, colour: &str| {
+        let deployment = history.live(Kind::Deployment, &format!("a-storage-{colour}")).unwrap();
+        deployment.text("/spec/template/spec/containers/0/image").to_owned()
+    };
+    assert_eq!(image(&bed.history().await, "green"), "new.example/e6/storage:2");
+    subject.annotate("e6data.io/rollback-to", &first).await.unwrap();
+    let entry = bed.serves(&subject, "1").await;
+    assert_eq!(image(&bed.history().await, "blue"), "old.example/e6/storage:1");
+    assert_eq!(entry.text("/status/storage/image"), "old.example/e6/storage:1");
+    bed.finish().await;
+}
