@@ -2,7 +2,7 @@
 //!
 //! One cluster serves all scenarios; each has a namespace, an operator process and a watch of its own. What is
 //! asserted is seen by that watch, by own reads and in the API server's audit log, not told by the operator. After
-//! each scenario the whole history is checked against the invariants ([`invariants`]).
+//! each scenario the whole history is checked against the invariants ([`testbed::watcher`]).
 
 // Unwrapping, indexing and panicking are how a test fails.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
@@ -17,10 +17,8 @@ mod edits;
 mod hands;
 mod history;
 mod in_place;
-mod invariants;
 mod lost_status;
 mod numbers;
 mod plugin;
 mod process;
 mod refused;
-mod rest;

@@ -16,12 +16,13 @@ pub mod history;
 mod kubeconfig;
 pub mod kwok;
 pub mod operator;
-pub mod oracle;
+
 pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod resource;
 pub mod timeline;
+pub mod watcher;
 
 pub use cluster::{Cluster, Options};
 pub use error::{Error, Result};

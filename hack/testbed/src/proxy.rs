@@ -2,40 +2,51 @@
 //!
 //! The client talks plain HTTP to it, by a kubeconfig that the proxy writes; the proxy talks to the API server as the
 //! client it was given. It numbers the writes, Events and Leases apart, in the order in which they come in, records
-//! them, and lets the planned fault strike. Everything else, watches included, goes through as it is.
+//! them and the reads between them, and lets the planned fault strike. Everything else goes through as it is, watches
+//! too until a fault is for them.
 //!
 //! A kill leaves the API server with an exact prefix of the writes: those that came before are carried out to their
 //! end, those that come after wait until the client is dead, and are dropped then.
 
+mod answer;
 mod fault;
+mod stale;
 mod target;
 #[cfg(test)]
 mod tests;
+mod watches;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::answer::{json_answer, refusal, whole};
 pub use self::fault::{Fault, Plan};
+use self::stale::Stale;
 pub use self::target::{Class, Target};
+use self::watches::Word;
 use crate::error::{IoContext, Result};
+use crate::watcher::Call;
+
+/// How many reads fail after [`Fault::FailReads`].
+const BAD_READS: usize = 4;
 
 /// How long a proxy waits for a client to be killed before it gives up on it.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -62,14 +73,16 @@ impl std::fmt::Display for Write {
     }
 }
 
-/// The client is to be killed now; [`Kill::done`] says that it is dead.
+/// Something has to be done before a write goes on; [`Halt::done`] says that it is.
 #[derive(Debug)]
-pub struct Kill {
+pub struct Halt {
+    /// Why: the client is to be killed, or what it works for deleted.
+    pub fault: Fault,
     done: oneshot::Sender<()>,
 }
 
-impl Kill {
-    /// The client is dead: what it had sent is dropped, and a new client may connect.
+impl Halt {
+    /// It is done. After a kill what the client had sent is dropped, and a new client may connect.
     pub fn done(self) {
         let _ = self.done.send(());
     }
@@ -80,7 +93,7 @@ impl Kill {
 pub struct Proxy {
     shared: Arc<Shared>,
     kubeconfig: PathBuf,
-    kills: mpsc::Receiver<Kill>,
+    halts: mpsc::Receiver<Halt>,
     task: JoinHandle<()>,
 }
 
@@ -89,17 +102,28 @@ struct Shared {
     upstream: Upstream,
     state: Mutex<State>,
     changed: watch::Sender<()>,
-    kills: mpsc::Sender<Kill>,
+    halts: mpsc::Sender<Halt>,
+    /// What open watches are told.
+    words: watch::Sender<Word>,
 }
 
 /// The way to the API server: a client that sends each request once. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Upstream(Client);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     plan: Plan,
     writes: Vec<Write>,
+    /// Reads and writes in the order in which they came in.
+    calls: Vec<Call>,
+    /// How many of the next reads fail.
+    bad_reads: usize,
+    /// Watches that are told 410 when they go on, by path.
+    forgotten: BTreeSet<String>,
+    /// The paths of watches that were opened.
+    watched: BTreeSet<String>,
+    stale: Stale,
     /// Counts the clients that were killed; a connection belongs to the client that opened it.
     client: usize,
     /// A client is being killed: writes wait.
@@ -108,10 +132,10 @@ struct State {
     open: usize,
 }
 
-type Body = UnsyncBoxBody<Bytes, kube::Error>;
+type Body = UnsyncBoxBody<Bytes, Cut>;
 
-/// The connection is to be cut without an answer.
-#[derive(Debug, thiserror::Error)]
+/// The connection is to be cut without an answer, or in the middle of it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("cut")]
 struct Cut;
 
@@ -144,16 +168,17 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.at("listen for", kubeconfig)?;
         let address = listener.local_addr().at("listen for", kubeconfig)?;
         std::fs::write(kubeconfig, kubeconfig_text(address)).at("write", kubeconfig)?;
-        let (sender, kills) = mpsc::channel(1);
-        let state = State { plan, writes: Vec::new(), client: 0, killing: false, open: 0 };
+        let (sender, halts) = mpsc::channel(1);
+        let state = State { plan, ..State::default() };
         let shared = Arc::new(Shared {
             upstream: upstream.clone(),
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
-            kills: sender,
+            halts: sender,
+            words: watch::Sender::new(Word::Open),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { shared, kubeconfig: kubeconfig.to_path_buf(), kills, task })
+        Ok(Self { shared, kubeconfig: kubeconfig.to_path_buf(), halts, task })
     }
 
     /// The kubeconfig by which clients reach the proxy.
@@ -171,15 +196,25 @@ impl Proxy {
         self.shared.state().open == 0
     }
 
+    /// The reads and writes that came in until now, and where a new client began.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.state().calls.clone()
+    }
+
     /// Replaces the plan; its numbers count from the proxy's first write.
     pub fn plan(&self, plan: Plan) {
         self.shared.state().plan = plan;
     }
 
-    /// Waits until a client is to be killed.
-    pub async fn kill(&mut self) -> Kill {
-        match self.kills.recv().await {
-            Some(kill) => kill,
+    /// Lets all open watches fall silent, at once.
+    pub fn stall_watches(&self) {
+        self.shared.words.send_replace(Word::Silence);
+    }
+
+    /// Waits until something is to be done before a write goes on.
+    pub async fn halt(&mut self) -> Halt {
+        match self.halts.recv().await {
+            Some(halt) => halt,
             // The sender lives as long as self.
             None => std::future::pending().await,
         }
@@ -239,10 +274,58 @@ impl Shared {
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         let target = Target::of(&head.method, &head.uri, &body);
         match target.class {
-            Class::Read | Class::Watch | Class::Event | Class::Lease => self.forward(head, body).await,
+            Class::Event | Class::Lease => self.forward(head, body).await,
+            Class::Read => self.read(client, target, head, body).await,
+            Class::Watch => self.watch(target, head, body).await,
             // In a task of its own: a client that hangs up does not stop it half-way.
             Class::Write => tokio::spawn(self.write(client, target, head, body)).await.unwrap_or(Err(Cut)),
         }
+    }
+
+    async fn read(
+        &self,
+        client: usize,
+        target: Target,
+        head: Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Cut> {
+        let (bad, old) = {
+            let mut state = self.state();
+            if state.client == client {
+                state.calls.extend(target.call());
+            }
+            let bad = state.bad_reads;
+            state.bad_reads = bad.saturating_sub(1);
+            (bad, target.fills_cache().then(|| state.stale.list(&target.uri)).flatten())
+        };
+        match (bad, old) {
+            (0, Some(old)) => return json_answer(StatusCode::OK, old),
+            (0, None) => {}
+            (odd, _) if odd % 2 == 1 => return Err(Cut),
+            _ => return refusal(500),
+        }
+        let (head, body) = self.forward(head, body).await?.into_parts();
+        let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+        if target.fills_cache() && head.status.is_success() {
+            self.state().stale.remember(&target.uri, &body);
+        }
+        Ok(Response::from_parts(head, whole(body)))
+    }
+
+    async fn watch(&self, target: Target, head: Parts, body: Bytes) -> Result<Response<Body>, Cut> {
+        let path = target.uri.split('?').next().unwrap_or_default();
+        let (late, forgotten) = {
+            let mut state = self.state();
+            (state.stale.behind(), state.forgotten.remove(path))
+        };
+        if forgotten {
+            return refusal(410);
+        }
+        tokio::time::sleep(late).await;
+        let words = self.words.subscribe();
+        self.state().watched.insert(path.to_owned());
+        let answer = self.forward(head, body).await?;
+        Ok(answer.map(|body| watches::guided(body, words)))
     }
 
     /// Sends a request on and streams the answer back.
@@ -256,7 +339,7 @@ impl Shared {
             head.headers.remove(name);
         }
         head.version = Version::HTTP_11;
-        Ok(Response::from_parts(head, body.boxed_unsync()))
+        Ok(Response::from_parts(head, body.map_err(|_| Cut).boxed_unsync()))
     }
 
     async fn write(
@@ -282,6 +365,7 @@ impl Shared {
             if state.killing {
                 return None;
             }
+            state.calls.extend(target.call());
             let number = state.writes.len() + 1;
             let fault = state.plan.writes.remove(&number);
             state.writes.push(Write { number, target: target.clone(), status: None, fault });
@@ -300,32 +384,51 @@ impl Shared {
         body: Bytes,
     ) -> Result<Response<Body>, Cut> {
         match fault {
-            None => self.carry_out(number, head, body).await,
-            Some(Fault::KillBefore) => {
-                self.kill().await;
-                Err(Cut)
+            Some(Fault::KillBefore | Fault::StaleRestart) => {
+                self.kill(fault).await;
+                return Err(Cut);
             }
             Some(Fault::KillAfter) => {
-                self.when(|state| (state.open == 1).then_some(())).await;
+                self.alone().await;
                 let _ = self.carry_out(number, head, body).await;
-                self.kill().await;
-                Err(Cut)
+                self.kill(fault).await;
+                return Err(Cut);
             }
-            Some(Fault::LoseReply) => {
-                let _ = self.carry_out(number, head, body).await;
-                Err(Cut)
+            Some(Fault::DropRequest) => return Err(Cut),
+            Some(Fault::Answer(code)) => return refusal(code),
+            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Fault::CutWatches) => self.tell(Word::Cut).await,
+            Some(Fault::StallWatches) => self.tell(Word::Silence).await,
+            Some(Fault::Expire) => self.tell(Word::Expired).await,
+            Some(Fault::Forget) => {
+                self.forget();
+                self.tell(Word::Cut).await;
             }
-            Some(Fault::DropRequest) => Err(Cut),
-            Some(Fault::Answer(code)) => refusal(code),
-            Some(Fault::AnswerAfter(code)) => {
-                let _ = self.carry_out(number, head, body).await;
-                refusal(code)
-            }
-            Some(Fault::Delay(time)) => {
-                tokio::time::sleep(time).await;
-                self.carry_out(number, head, body).await
-            }
+            Some(Fault::Delete) => self.halt(Fault::Delete).await,
+            Some(Fault::LoseReply | Fault::AnswerAfter(_) | Fault::FailReads) | None => {}
         }
+        let answer = self.carry_out(number, head, body).await;
+        match fault {
+            Some(Fault::LoseReply) => Err(Cut),
+            Some(Fault::AnswerAfter(code)) => refusal(code),
+            Some(Fault::FailReads) => {
+                self.state().bad_reads = BAD_READS;
+                answer
+            }
+            _ => answer,
+        }
+    }
+
+    /// From now on each watch that is open is told once that its place is too old.
+    fn forget(&self) {
+        let State { forgotten, watched, .. } = &mut *self.state();
+        forgotten.clone_from(watched);
+    }
+
+    /// Says a word to all open watches, and gives it time to arrive.
+    async fn tell(&self, word: Word) {
+        self.words.send_replace(word);
+        tokio::time::sleep(watches::HEARD).await;
     }
 
     /// Sends a write on and takes its whole answer.
@@ -338,16 +441,30 @@ impl Shared {
         Ok(Response::from_parts(head, whole(body)))
     }
 
-    /// Has the client killed, when the writes before this one are done with.
-    async fn kill(&self) {
+    /// Waits until the writes before this one are done with.
+    async fn alone(&self) {
         self.when(|state| (state.open == 1).then_some(())).await;
-        let (done, dead) = oneshot::channel();
-        if self.kills.send(Kill { done }).await.is_ok() {
-            let _ = tokio::time::timeout(KILL_PATIENCE, dead).await;
-        }
+    }
+
+    /// Has the client killed, when the writes before this one are done with.
+    async fn kill(&self, fault: Option<Fault>) {
+        self.alone().await;
+        self.halt(fault.unwrap_or(Fault::KillBefore)).await;
         let mut state = self.state();
         state.client += 1;
         state.killing = false;
+        state.calls.push(Call::start());
+        if fault == Some(Fault::StaleRestart) {
+            state.stale.begin();
+        }
+    }
+
+    /// Waits until whoever plays has done what is to be done.
+    async fn halt(&self, fault: Fault) {
+        let (done, heard) = oneshot::channel();
+        if self.halts.send(Halt { fault, done }).await.is_ok() {
+            let _ = tokio::time::timeout(KILL_PATIENCE, heard).await;
+        }
     }
 
     /// Waits until `check` gives a value; it is asked now and after every change.
@@ -362,32 +479,4 @@ impl Shared {
             let _ = changes.changed().await;
         }
     }
-}
-
-fn whole(body: Bytes) -> Body {
-    Full::new(body).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// An answer as the API server would give it.
-fn refusal(code: u16) -> Result<Response<Body>, Cut> {
-    let status = StatusCode::from_u16(code).map_err(|_| Cut)?;
-    let reason = match code {
-        409 => "Conflict",
-        429 => "TooManyRequests",
-        500 => "InternalError",
-        503 => "ServiceUnavailable",
-        504 => "Timeout",
-        _ => "",
-    };
-    let text = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("planned fault: {code}"), "reason": reason, "code": code,
-    });
-    let mut answer = Response::new(whole(Bytes::from(text.to_string())));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if code == 429 {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    Ok(answer)
 }

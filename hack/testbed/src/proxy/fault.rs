@@ -1,11 +1,11 @@
-//! What may go wrong with a write, and when.
+//! What may go wrong, and at which write.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A fault of one write. Its text (`kill-before`, `answer-409`, `delay-1500`) reads back as the same fault.
+/// A fault at one write. Its text (`kill-before`, `answer-409`, `delay-1500`) reads back as the same fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     /// The client dies before the write reaches the API server.
@@ -22,25 +22,58 @@ pub enum Fault {
     AnswerAfter(u16),
     /// The write is held up this long, and then carried out whether or not the client still waits.
     Delay(Duration),
+    /// The write is carried out, and from then on some reads are answered with 500 or cut.
+    FailReads,
+    /// All open watches break, then the write is carried out.
+    CutWatches,
+    /// All open watches stay open and are silent from before this write on.
+    StallWatches,
+    /// All open watches say that their place is too old (410) before the write is carried out.
+    Expire,
+    /// All open watches break, and each is told 410 when it wants to go on where it was.
+    Forget,
+    /// The client dies before the write; the next one is shown, for a while, the lists that the first one began with.
+    StaleRestart,
+    /// What the client works for is deleted by somebody before the write is carried out.
+    Delete,
 }
 
 impl Fault {
     /// Whether the client is to be killed.
     pub const fn kills(self) -> bool {
-        matches!(self, Self::KillBefore | Self::KillAfter)
+        matches!(self, Self::KillBefore | Self::KillAfter | Self::StaleRestart)
+    }
+
+    /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
+    pub const fn halts(self) -> bool {
+        self.kills() || matches!(self, Self::Delete)
     }
 }
+
+/// The faults without a number.
+const NAMED: [(&str, Fault); 11] = [
+    ("kill-before", Fault::KillBefore),
+    ("kill-after", Fault::KillAfter),
+    ("lose-reply", Fault::LoseReply),
+    ("drop-request", Fault::DropRequest),
+    ("fail-reads", Fault::FailReads),
+    ("cut-watches", Fault::CutWatches),
+    ("stall-watches", Fault::StallWatches),
+    ("expire", Fault::Expire),
+    ("forget", Fault::Forget),
+    ("stale-restart", Fault::StaleRestart),
+    ("delete", Fault::Delete),
+];
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KillBefore => f.write_str("kill-before"),
-            Self::KillAfter => f.write_str("kill-after"),
-            Self::LoseReply => f.write_str("lose-reply"),
-            Self::DropRequest => f.write_str("drop-request"),
             Self::Answer(code) => write!(f, "answer-{code}"),
             Self::AnswerAfter(code) => write!(f, "answer-after-{code}"),
             Self::Delay(time) => write!(f, "delay-{}", time.as_millis()),
+            named => {
+                f.write_str(NAMED.iter().find(|(_, fault)| fault == named).map_or("?", |(name, _)| name))
+            }
         }
     }
 }
@@ -49,22 +82,22 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, fault)) = NAMED.iter().find(|(name, _)| *name == text) {
+            return Ok(*fault);
+        }
         let unknown = || {
+            let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
             format!(
-                "unknown fault {text}; use kill-before, kill-after, lose-reply, drop-request, answer-<code>, \
-                 answer-after-<code> or delay-<milliseconds>"
+                "unknown fault {text}; use {}, answer-<code>, answer-after-<code> or delay-<milliseconds>",
+                names.join(", ")
             )
         };
         let (kind, number) = text.rsplit_once('-').ok_or_else(unknown)?;
         let code = || number.parse().map_err(|_| unknown());
-        match (kind, number) {
-            ("kill", "before") => Ok(Self::KillBefore),
-            ("kill", "after") => Ok(Self::KillAfter),
-            ("lose", "reply") => Ok(Self::LoseReply),
-            ("drop", "request") => Ok(Self::DropRequest),
-            ("answer", _) => Ok(Self::Answer(code()?)),
-            ("answer-after", _) => Ok(Self::AnswerAfter(code()?)),
-            ("delay", _) => Ok(Self::Delay(Duration::from_millis(number.parse().map_err(|_| unknown())?))),
+        match kind {
+            "answer" => Ok(Self::Answer(code()?)),
+            "answer-after" => Ok(Self::AnswerAfter(code()?)),
+            "delay" => Ok(Self::Delay(Duration::from_millis(number.parse().map_err(|_| unknown())?))),
             _ => Err(unknown()),
         }
     }
@@ -90,16 +123,9 @@ mod tests {
 
     #[test]
     fn the_text_of_a_fault_reads_back() {
-        let all = [
-            Fault::KillBefore,
-            Fault::KillAfter,
-            Fault::LoseReply,
-            Fault::DropRequest,
-            Fault::Answer(409),
-            Fault::AnswerAfter(504),
-            Fault::Delay(Duration::from_millis(1500)),
-        ];
-        for fault in all {
+        let numbered =
+            [Fault::Answer(409), Fault::AnswerAfter(504), Fault::Delay(Duration::from_millis(1500))];
+        for fault in NAMED.into_iter().map(|(_, fault)| fault).chain(numbered) {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         for wrong in ["kill", "answer-x", "kill-now", ""] {

@@ -3,6 +3,8 @@
 use http::{Method, Uri};
 use serde_json::Value;
 
+use crate::watcher::{Act, Call};
+
 /// The kinds of requests, which faults tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -29,6 +31,11 @@ pub struct Target {
     pub resource: String,
     /// The object's name; empty for lists.
     pub name: String,
+    /// Path and query.
+    pub uri: String,
+    /// Whether it says what it was decided on: a change by its resourceVersion, a delete by UID and resourceVersion.
+    /// What is created says it by being new.
+    pub guarded: bool,
 }
 
 impl Target {
@@ -52,8 +59,46 @@ impl Target {
         };
         let resource =
             if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") };
-        let name = if name.is_empty() { named(body) } else { name.to_owned() };
-        Self { class: class(method, uri, plural), verb: method.to_string(), resource, name }
+        let object: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = if name.is_empty() { text(&object, "/metadata/name") } else { name };
+        Self {
+            class: class(method, uri, plural),
+            verb: method.to_string(),
+            resource,
+            name: name.to_owned(),
+            uri: uri.to_string(),
+            guarded: guarded(method, &object),
+        }
+    }
+
+    /// As the watcher asks for it; `None` for what it does not ask for.
+    pub fn call(&self) -> Option<Call> {
+        let act = match self.class {
+            Class::Read if self.name.is_empty() => Act::List,
+            Class::Read => Act::Get,
+            Class::Write => Act::Write,
+            Class::Watch | Class::Event | Class::Lease => return None,
+        };
+        let (resource, name, uri) = (self.resource.clone(), self.name.clone(), self.uri.clone());
+        Some(Call { act, resource, name, uri })
+    }
+
+    /// Whether it fills a cache: those lists come in pages.
+    pub fn fills_cache(&self) -> bool {
+        self.class == Class::Read && self.name.is_empty() && self.uri.contains("limit=")
+    }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn guarded(method: &Method, object: &Value) -> bool {
+    let says = |pointer| !text(object, pointer).is_empty();
+    match *method {
+        Method::PUT | Method::PATCH => says("/metadata/resourceVersion"),
+        Method::DELETE => says("/preconditions/uid") && says("/preconditions/resourceVersion"),
+        _ => true,
     }
 }
 
@@ -69,18 +114,12 @@ fn class(method: &Method, uri: &Uri, plural: &str) -> Class {
     }
 }
 
-/// The name that an object to be created has.
-fn named(body: &[u8]) -> String {
-    let object: Value = serde_json::from_slice(body).unwrap_or_default();
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn target(method: &Method, uri: &str, body: &str) -> (Class, String) {
-        let Target { class, verb, resource, name } =
+        let Target { class, verb, resource, name, .. } =
             Target::of(method, &uri.parse().unwrap(), body.as_bytes());
         (class, format!("{verb} {resource} {name}"))
     }
@@ -112,5 +151,28 @@ mod tests {
         for (method, uri, class, text) in cases {
             assert_eq!(target(&method, uri, named), (class, text.to_owned()), "{uri}");
         }
+    }
+
+    #[test]
+    fn a_write_says_what_it_was_decided_on() {
+        let of =
+            |method: Method, body: &str| Target::of(&method, &"/x".parse().unwrap(), body.as_bytes()).guarded;
+        let versioned = r#"{"metadata":{"resourceVersion":"7"}}"#;
+        assert!(of(Method::POST, "{}"));
+        assert!(of(Method::PATCH, versioned) && of(Method::PUT, versioned));
+        assert!(!of(Method::PATCH, "{}") && !of(Method::PUT, r#"{"metadata":{"resourceVersion":""}}"#));
+        assert!(of(Method::DELETE, r#"{"preconditions":{"uid":"u","resourceVersion":"7"}}"#));
+        assert!(!of(Method::DELETE, r#"{"preconditions":{"uid":"u"}}"#));
+    }
+
+    #[test]
+    fn lists_that_fill_caches_are_told_from_live_ones() {
+        let of = |uri: &str| Target::of(&Method::GET, &uri.parse().unwrap(), b"");
+        assert!(of("/api/v1/namespaces/n/pods?limit=100").fills_cache());
+        let live = of("/api/v1/namespaces/n/pods?labelSelector=app%3Dm");
+        assert!(!live.fills_cache());
+        assert_eq!(live.call().map(|call| call.act), Some(Act::List));
+        assert_eq!(of("/api/v1/namespaces/n/pods/p").call().map(|call| call.act), Some(Act::Get));
+        assert_eq!(of("/api/v1/namespaces/n/pods?watch=1").call(), None);
     }
 }

@@ -100,7 +100,7 @@ async fn a_kill_leaves_an_exact_prefix_and_the_next_client_goes_on() {
             let api = api.clone();
             async move { create(&api, "b").await }
         });
-        let kill = bench.proxy.kill().await;
+        let kill = bench.proxy.halt().await;
         assert_eq!(bench.forwarded(), reached, "{fault}");
         // The client still lives, and writes on: held now, dropped when it is dead.
         let late = tokio::spawn(async move { create(&api, "late").await });

@@ -8,8 +8,9 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 use testbed::Operator;
 
-use crate::run::{ARGS, Bench};
-use crate::scenario::{Deed, NAME, Scenario, act, asked_tag, at_rest, resources};
+use crate::bench::{ARGS, Bench};
+use crate::deed::{Deed, resources};
+use crate::scenario::{NAME, Scenario};
 
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -47,7 +48,7 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
                 continue;
             }
             if let Some(deed) = child.next() {
-                act(&bench.client, &child.namespace, child.scenario, deed).await;
+                deed.act(&bench.client, &child.namespace, child.scenario).await;
             }
             child.done += 1;
         }
@@ -70,9 +71,13 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
 
 /// Whether what was done last has come to its end.
 async fn rests(bench: &Bench, child: &Child) -> bool {
-    let Some(Deed::Apply(tag)) = child.last() else { return true };
-    let there = resources(&bench.client, Some(&child.namespace)).get(NAME).await.unwrap();
-    asked_tag(&there) == tag && at_rest(&serde_json::to_value(&there).unwrap())
+    match child.last() {
+        None | Some(Deed::Limit) => true,
+        Some(deed) => {
+            let there = resources(&bench.client, Some(&child.namespace)).get(NAME).await.unwrap();
+            deed.is_over(&serde_json::to_value(&there).unwrap())
+        }
+    }
 }
 
 /// An operator for these namespaces only: others may be in the middle of their scenarios.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use testbed::{Entry, History, Kind, Verb};
+use testbed::{Entry, History, Kind, Verb, watcher};
 
 use crate::scenario::NAME;
 
@@ -93,7 +93,8 @@ fn replace(text: &str, pattern: &str, with: &str) -> String {
     result
 }
 
-fn is_ours(entry: &Entry) -> bool {
+/// Whether the operator made it.
+pub fn is_ours(entry: &Entry) -> bool {
     OURS.contains(&entry.kind) && entry.label("app") == Some(NAME)
 }
 
@@ -132,10 +133,11 @@ fn whole(mask: &Mask, entry: &Entry) -> Value {
     value
 }
 
-/// Pods by component, colour and readiness.
+/// Pods that stay, by component, colour and readiness.
 fn pods(history: &History) -> Value {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for pod in history.all_live(Kind::Pod) {
+    // One that is going is the kubelet's business.
+    for pod in history.all_live(Kind::Pod).into_iter().filter(|pod| !watcher::is_terminating(pod)) {
         let side =
             format!("{}-{}", pod.label("component").unwrap_or("?"), pod.label("strategy").unwrap_or("?"));
         *counts.entry(format!("{side} ready {}", pod.condition("Ready"))).or_default() += 1;

@@ -1,12 +1,15 @@
-//! Every write of every scenario goes wrong once: the operator is killed before it and after it, its answer is lost,
-//! it is refused, or held up. Whatever happens, the operator started again must reach the end state of an undisturbed
-//! run, with the same objects created and deleted, and an outside eye must have seen no invariant broken.
+//! Every write of every scenario goes wrong in every way: the operator is killed before it and after it, its answer is
+//! lost, it is refused, or held up; watches break, stall, or forget; a restarted operator is shown old lists. Whatever
+//! happens, the end must be that of an undisturbed run, by the same objects created and deleted, within bounded time,
+//! and an outside eye must have seen no invariant broken ([`testbed::watcher`]).
 //!
 //! The undisturbed run of a scenario says how many writes it has and how it ends. Each case then has a namespace, a
 //! proxy and an operator of its own, many at a time in one cluster.
 //!
-//! `E6_FAULTS=all` runs every fault on every write; `E6_CASE=scenario:n:fault` runs one case (several, separated by
-//! commas); `E6_PARALLEL` says how many at a time; `E6_OPERATOR` names another binary than the one just built.
+//! By default a spread is run. `E6_FAULTS=all` runs everything, `E6_FAULTS=2/8` the second of eight parts of it;
+//! `E6_FAULTS_DONE` names a file by which a run is taken up where it was stopped. `E6_CASE=scenario:n:fault` runs one
+//! case (several, separated by commas); `E6_PARALLEL` says how many at a time; `E6_OPERATOR` names another binary than
+//! the one just built.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,9 +19,13 @@
     reason = "clippy knows only the test functions as tests"
 )]
 
+mod bench;
 mod case;
+mod deed;
 mod end;
+mod judge;
 mod nursery;
+mod progress;
 mod run;
 mod scenario;
 
@@ -28,8 +35,10 @@ use std::time::Instant;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 
+use crate::bench::Bench;
 use crate::case::Case;
-use crate::run::{Bench, Outcome, Reference};
+use crate::progress::Progress;
+use crate::run::{Outcome, Reference};
 use crate::scenario::Scenario;
 
 /// Cases that are prepared together.
@@ -39,18 +48,26 @@ const BATCH: usize = 24;
 async fn every_write_may_go_wrong() {
     let start = Instant::now();
     let asked = case::asked();
+    let progress = Progress::read();
     let bench = Bench::start().await;
     let scenarios: Vec<Scenario> = Scenario::ALL.into_iter().filter(|one| asked.includes(*one)).collect();
     let references = references(&bench, &scenarios).await;
-    let cases = asked.cases(|scenario| references[&scenario].writes.len());
-    println!("{} cases, {} at a time", cases.len(), case::parallel());
-    let outcomes = play(&bench, &cases, &references).await;
+    let mut cases = asked.cases(|scenario| references[&scenario].kinds());
+    let count = cases.len();
+    cases.retain(|case| !progress.has(case));
+    println!("{count} cases, {} of them to be run, {} at a time", cases.len(), case::parallel());
+    let outcomes = play(&bench, &cases, &references, &progress).await;
     summary(&outcomes, start);
     bench.tidy();
 }
 
 /// Plays the cases, while the next ones are prepared.
-async fn play(bench: &Bench, cases: &[Case], references: &BTreeMap<Scenario, Reference>) -> Vec<Outcome> {
+async fn play(
+    bench: &Bench,
+    cases: &[Case],
+    references: &BTreeMap<Scenario, Reference>,
+    progress: &Progress,
+) -> Vec<Outcome> {
     let (mut sender, prepared) = mpsc::channel(BATCH);
     let nursing = async move {
         for batch in cases.chunks(BATCH) {
@@ -67,6 +84,7 @@ async fn play(bench: &Bench, cases: &[Case], references: &BTreeMap<Scenario, Ref
         .enumerate()
         .map(|(done, outcome)| {
             outcome.report();
+            progress.note(&outcome);
             if (done + 1) % 25 == 0 {
                 println!("{} of {} cases", done + 1, cases.len());
             }
@@ -97,7 +115,7 @@ fn summary(outcomes: &[Outcome], start: Instant) {
         outcomes.iter().filter(|outcome| !outcome.struck).map(|outcome| outcome.case.to_string()).collect();
     let slowest = outcomes.iter().map(|outcome| outcome.seconds).fold(0.0, f64::max);
     println!(
-        "crash: {} cases, {} violations in {} of them, {} not struck {missed:?}; slowest {slowest:.1} s; {:.0} s in all",
+        "faults: {} cases, {} violations in {} of them, {} not struck {missed:?}; slowest {slowest:.1} s; {:.0} s in all",
         outcomes.len(),
         bad.iter().map(|outcome| outcome.violations.len()).sum::<usize>(),
         bad.len(),
@@ -109,7 +127,7 @@ fn summary(outcomes: &[Outcome], start: Instant) {
     let names: Vec<String> = bad.iter().map(|outcome| outcome.case.to_string()).collect();
     assert!(
         bad.is_empty(),
-        "failed; to repeat: E6_CASE={} cargo test --test crash -- --nocapture",
+        "failed; to repeat: E6_CASE={} cargo test --test faults -- --nocapture",
         names.join(",")
     );
 }

@@ -1,0 +1,45 @@
+//! Answers that the API server did not give.
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use serde_json::json;
+
+use super::{Body, Cut};
+
+/// A body that is there at once.
+pub fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer as the API server would give it.
+pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
+    let status = StatusCode::from_u16(code).map_err(|_| Cut)?;
+    let reason = match code {
+        409 => "Conflict",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "",
+    };
+    let text = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("planned fault: {code}"), "reason": reason, "code": code,
+    });
+    let mut answer = json_answer(status, Bytes::from(text.to_string()))?;
+    if code == 429 {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Ok(answer)
+}
+
+/// An answer with a JSON body.
+pub fn json_answer(status: StatusCode, body: Bytes) -> Result<Response<Body>, Cut> {
+    let mut answer = Response::new(whole(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(answer)
+}

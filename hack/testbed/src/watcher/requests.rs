@@ -1,0 +1,148 @@
+//! Rules of requests, by what the API server or a proxy before it was asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Finding;
+use crate::audit::{AuditLog, Request};
+use crate::history::{Entry, History, Kind, Verb};
+
+/// A request, as far as [`live_reads`] asks of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What it did.
+    pub act: Act,
+    /// The plural resource, with the subresource if there is one.
+    pub resource: String,
+    /// The object's name; empty for a list.
+    pub name: String,
+    /// Path and query.
+    pub uri: String,
+}
+
+/// What a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Read one object.
+    Get,
+    /// Read many.
+    List,
+    /// Changed something.
+    Write,
+    /// A new process began; what was read before does not count.
+    Start,
+}
+
+impl Call {
+    /// A request of the audit log; `None` for watches, Events and Leases.
+    pub fn of(request: &Request) -> Option<Self> {
+        let act = match request.verb.as_str() {
+            "get" => Act::Get,
+            "list" => Act::List,
+            _ if request.is_event() || request.is_lease() || !request.is_write() => return None,
+            _ => Act::Write,
+        };
+        let (name, uri) = (request.name.clone(), request.uri.clone());
+        Some(Self { act, resource: request.target(), name, uri })
+    }
+
+    /// The beginning of a process.
+    pub fn start() -> Self {
+        Self { act: Act::Start, resource: String::new(), name: String::new(), uri: String::new() }
+    }
+}
+
+/// What has been read since the last write.
+#[derive(Default)]
+struct Bracket {
+    opened: bool,
+    lists: BTreeSet<String>,
+    closed: bool,
+}
+
+/// Kinds that every decision to write rests on.
+const READ: [&str; 6] =
+    ["configmaps", "controllerrevisions", "deployments", "endpointslices", "pods", "services"];
+
+const OWNER: &str = "metadataservices";
+
+impl Bracket {
+    fn is_whole(&self) -> bool {
+        self.opened && READ.iter().all(|kind| self.lists.contains(*kind))
+    }
+}
+
+/// I41: before an object is created, patched or deleted, the resource, then its objects, then the resource again are
+/// read live; before the resource is written, the resource and its objects. For requests in a namespace with this one
+/// resource, in the order in which they came in, of one operator at a time.
+pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<Finding> {
+    let mut bracket = Bracket::default();
+    let mut found = vec![];
+    let selects = format!("app%3D{resource}");
+    for call in calls {
+        match call.act {
+            Act::Start => bracket = Bracket::default(),
+            Act::Get if call.resource == OWNER => {
+                if bracket.is_whole() {
+                    bracket.closed = true;
+                } else {
+                    bracket = Bracket { opened: true, ..Bracket::default() };
+                }
+            }
+            // One with a resourceVersion may be answered from a cache.
+            Act::List if call.uri.contains(&selects) && !call.uri.contains("resourceVersion=") => {
+                // The read of the resource that closed the last bracket opens the next one.
+                if bracket.closed {
+                    bracket = Bracket { opened: true, ..Bracket::default() };
+                }
+                bracket.lists.insert(call.resource);
+            }
+            Act::Get | Act::List => {}
+            Act::Write => {
+                let own = call.resource.split('/').next() == Some(OWNER);
+                if !bracket.is_whole() || !(own || bracket.closed) {
+                    let text = format!("{} {} is written on {:?}", call.resource, call.name, bracket.lists);
+                    found.push(Finding { invariant: "I41", text });
+                }
+                if own {
+                    bracket = Bracket::default();
+                }
+            }
+        }
+    }
+    found
+}
+
+/// I29: the operator's successful writes to an object are not more than the versions that it had.
+pub fn writes_changed_something(history: &History, audit: &AuditLog) -> Vec<Finding> {
+    let kinds = [
+        (Kind::Service, "services"),
+        (Kind::ConfigMap, "configmaps"),
+        (Kind::Deployment, "deployments"),
+        (Kind::ControllerRevision, "controllerrevisions"),
+        (Kind::MetadataServices, OWNER),
+    ];
+    let mut writes: BTreeMap<(Kind, String), usize> = BTreeMap::new();
+    for request in audit.requests().iter().filter(|request| request.succeeded()) {
+        let kind = kinds.iter().find(|(_, resource)| *resource == request.resource).map(|(kind, _)| *kind);
+        if let Some(kind) = kind.filter(|_| matches!(request.verb.as_str(), "patch" | "update")) {
+            *writes.entry((kind, request.name.clone())).or_default() += 1;
+        }
+    }
+    let idle = |((kind, name), count): ((Kind, String), usize)| {
+        let versions = changes(history, kind, &name);
+        let text = || format!("{count} writes to {kind:?} {name} made {versions} versions");
+        (versions < count).then(|| Finding { invariant: "I29", text: text() })
+    };
+    writes.into_iter().filter_map(idle).collect()
+}
+
+/// How often an object changed; what others write into the status of a Deployment is not counted.
+fn changes(history: &History, kind: Kind, name: &str) -> usize {
+    let states: Vec<_> = history.of(kind, name).collect();
+    let of = |entry: &Entry| match kind {
+        Kind::Deployment => ["/spec", "/metadata/annotations"].map(|part| entry.get(part).cloned()),
+        _ => [Some(entry.resource_version.into()), None],
+    };
+    let pairs = states.iter().zip(states.iter().skip(1));
+    pairs.filter(|(was, now)| now.verb == Verb::Modified && of(was) != of(now)).count()
+}

@@ -1,0 +1,291 @@
+//! The objects as they are at one moment of a history, and what has to be remembered of the moments before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{COLOURS, COMPONENTS};
+use crate::history::{Entry, History, Kind, Verb};
+
+pub const RELEASE_VERSION: &str = "e6data.io/release-version";
+pub const EPOCH: &str = "e6data.io/epoch";
+
+/// A resource: its namespace and name.
+pub type App<'a> = (&'a str, &'a str);
+
+/// What a front Service says: whom it selects, and by which decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    pub colour: String,
+    pub version: String,
+    pub epoch: i64,
+}
+
+impl Selection {
+    pub fn of(front: &Entry) -> Self {
+        Self {
+            colour: front.text("/spec/selector/strategy").to_owned(),
+            version: front.annotation(RELEASE_VERSION).unwrap_or_default().to_owned(),
+            epoch: epoch(front),
+        }
+    }
+
+    /// What a status has decided: the active colour in most steps, the target in those that move traffic.
+    pub fn decided(owner: &Entry) -> Self {
+        let active = owner.text("/status/activeStrategy");
+        Self {
+            colour: if active.is_empty() { "none".into() } else { active.to_owned() },
+            version: owner.text("/status/activeReleaseVersion").to_owned(),
+            epoch: owner.number("/status/rollout/epoch"),
+        }
+    }
+
+    /// The same side, whatever the decision's number.
+    pub fn same_side(&self, other: &Self) -> bool {
+        self.colour == other.colour && self.version == other.version
+    }
+}
+
+/// The epoch that an object carries; 0 without one.
+pub fn epoch(entry: &Entry) -> i64 {
+    entry.annotation(EPOCH).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Whether the operator made it.
+pub fn is_ours(entry: &Entry) -> bool {
+    entry.label("app.kubernetes.io/managed-by") == Some("e6-operator")
+        && matches!(entry.kind, Kind::Service | Kind::Deployment | Kind::ConfigMap | Kind::ControllerRevision)
+}
+
+/// Whether it is being deleted.
+pub fn is_terminating(entry: &Entry) -> bool {
+    entry.get("/metadata/deletionTimestamp").is_some()
+}
+
+/// Whether it is a front Service.
+pub fn is_front(entry: &Entry) -> bool {
+    entry.kind == Kind::Service && is_ours(entry) && entry.label("strategy").is_none()
+}
+
+/// The resource that an object is labelled with.
+pub fn app_of(entry: &Entry) -> App<'_> {
+    (&entry.namespace, entry.label("app").unwrap_or_default())
+}
+
+/// The UID of the controller among the owners.
+pub fn controller(entry: &Entry) -> Option<&str> {
+    let owners = entry.get("/metadata/ownerReferences")?.as_array()?;
+    let found = owners.iter().find(|one| one.get("controller") == Some(&Value::Bool(true)))?;
+    found.get("uid")?.as_str()
+}
+
+type Key<'a> = (&'a str, Kind, &'a str);
+
+/// The objects at one moment.
+pub struct World<'a> {
+    live: BTreeMap<Key<'a>, &'a Entry>,
+    /// By the index of an event: when it had surely happened. Events of different kinds come by streams of their own;
+    /// a later one that came first tells that this one was before it.
+    happened: Vec<f64>,
+    /// Deployments (UID, generation) that were complete at that generation.
+    complete: BTreeSet<(String, i64)>,
+    /// When a front last left a colour.
+    left: BTreeMap<(App<'a>, String), f64>,
+    /// What the first front said by a decision: by the owner's UID and the epoch.
+    sides: BTreeMap<(String, i64), Selection>,
+    /// How often a front's selector changed in this rollout.
+    moves: BTreeMap<Key<'a>, usize>,
+    /// Fronts that select a colour without a Deployment, and since when.
+    dangling: BTreeMap<Key<'a>, f64>,
+    /// Fronts that have ceased to dangle with this event, and for how long they did.
+    pub mended: Vec<(&'a Entry, f64)>,
+}
+
+impl<'a> World<'a> {
+    pub fn new(history: &History) -> Self {
+        let mut earliest = f64::INFINITY;
+        let backwards = history.entries().iter().rev().map(|entry| {
+            earliest = earliest.min(entry.at.as_secs_f64());
+            earliest
+        });
+        let mut happened: Vec<f64> = backwards.collect();
+        happened.reverse();
+        Self {
+            live: BTreeMap::new(),
+            happened,
+            complete: BTreeSet::new(),
+            left: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            dangling: BTreeMap::new(),
+            mended: Vec::new(),
+        }
+    }
+
+    /// Takes the next event in; answers what was before.
+    pub fn take(&mut self, index: usize, entry: &'a Entry) -> Option<&'a Entry> {
+        let key = (entry.namespace.as_str(), entry.kind, entry.name.as_str());
+        let before =
+            if entry.verb == Verb::Deleted { self.live.remove(&key) } else { self.live.insert(key, entry) };
+        let before = before.filter(|_| entry.verb != Verb::Added);
+        let at = self.happened.get(index).copied().unwrap_or_default();
+        match entry.kind {
+            Kind::Deployment => self.note_deployment(entry),
+            Kind::Service if is_front(entry) => self.note_front(entry, before, at),
+            Kind::MetadataServices => self.note_owner(entry, before),
+            _ => {}
+        }
+        self.mended.clear();
+        if matches!(entry.kind, Kind::Service | Kind::Deployment) {
+            self.note_routes(entry, at);
+        }
+        before
+    }
+
+    fn note_deployment(&mut self, entry: &'a Entry) {
+        let wanted = entry.number("/spec/replicas");
+        let counts = ["updatedReplicas", "readyReplicas", "availableReplicas", "replicas"];
+        let generation = entry.number("/metadata/generation");
+        if wanted >= 1
+            && entry.number("/status/observedGeneration") >= generation
+            && counts.iter().all(|count| entry.number(&format!("/status/{count}")) == wanted)
+        {
+            self.complete.insert((entry.text("/metadata/uid").to_owned(), generation));
+        }
+        if entry.verb == Verb::Added {
+            let colour = entry.label("strategy").unwrap_or_default().to_owned();
+            self.left.remove(&(app_of(entry), colour));
+        }
+    }
+
+    fn note_front(&mut self, entry: &'a Entry, before: Option<&'a Entry>, at: f64) {
+        if entry.verb == Verb::Deleted {
+            return;
+        }
+        let now = Selection::of(entry);
+        if now.colour != "none" {
+            let owner = controller(entry).unwrap_or_default().to_owned();
+            self.sides.entry((owner, now.epoch)).or_insert_with(|| now.clone());
+        }
+        let Some(was) = before.map(Selection::of).filter(|was| was.colour != now.colour) else { return };
+        *self.moves.entry((&entry.namespace, entry.kind, &entry.name)).or_default() += 1;
+        if was.colour != "none" {
+            self.left.insert((app_of(entry), was.colour), at);
+        }
+    }
+
+    /// A rollout begins and ends with these steps.
+    fn note_owner(&mut self, entry: &'a Entry, before: Option<&'a Entry>) {
+        let step = |entry: &'a Entry| entry.text("/status/rollout/step");
+        if before.map(step) == Some(step(entry)) && entry.verb == Verb::Modified {
+            return;
+        }
+        if matches!(step(entry), "" | "Stable" | "Deploying") {
+            let fronts = COMPONENTS.map(|component| format!("{}-{component}", entry.name));
+            self.moves.retain(|(namespace, _, name), _| {
+                *namespace != entry.namespace || !fronts.iter().any(|front| front == name)
+            });
+        }
+    }
+
+    /// Since when a front has selected a colour without a Deployment, and which ones have just ceased to.
+    fn note_routes(&mut self, entry: &'a Entry, at: f64) {
+        let app = app_of(entry);
+        for front in self.fronts(app) {
+            let key = (front.namespace.as_str(), front.kind, front.name.as_str());
+            if self.dangles(front) {
+                self.dangling.entry(key).or_insert(at);
+            } else if let Some(since) = self.dangling.remove(&key) {
+                self.mended.push((front, at - since));
+            }
+        }
+    }
+
+    /// Whether a front selects a colour whose Deployment is not there, or going.
+    pub fn dangles(&self, front: &Entry) -> bool {
+        let colour = front.text("/spec/selector/strategy");
+        let component = front.label("component").unwrap_or_default();
+        let deployment = self.deployment(app_of(front), component, colour);
+        colour != "none" && deployment.is_none_or(is_terminating)
+    }
+
+    pub fn get(&self, namespace: &str, kind: Kind, name: &str) -> Option<&'a Entry> {
+        self.live.get(&(namespace, kind, name)).copied()
+    }
+
+    /// The resource, whether or not it is being deleted.
+    pub fn resource(&self, app: App<'_>) -> Option<&'a Entry> {
+        self.get(app.0, Kind::MetadataServices, app.1)
+    }
+
+    /// The resource, unless it is being deleted.
+    pub fn owner(&self, app: App<'_>) -> Option<&'a Entry> {
+        self.resource(app).filter(|owner| !is_terminating(owner))
+    }
+
+    /// The resource that an object belongs to: the one that is there now, stays, and controls it.
+    pub fn owner_of(&self, entry: &Entry) -> Option<&'a Entry> {
+        let owner = self.owner(app_of(entry))?;
+        (is_ours(entry) && controller(entry) == Some(owner.text("/metadata/uid"))).then_some(owner)
+    }
+
+    pub fn front(&self, app: App<'_>, component: &str) -> Option<&'a Entry> {
+        self.get(app.0, Kind::Service, &format!("{}-{component}", app.1)).filter(|front| is_front(front))
+    }
+
+    pub fn fronts(&self, app: App<'_>) -> Vec<&'a Entry> {
+        COMPONENTS.iter().filter_map(|component| self.front(app, component)).collect()
+    }
+
+    pub fn selections(&self, app: App<'_>) -> Vec<Selection> {
+        self.fronts(app).into_iter().map(Selection::of).collect()
+    }
+
+    pub fn deployment(&self, app: App<'_>, component: &str, colour: &str) -> Option<&'a Entry> {
+        self.get(app.0, Kind::Deployment, &format!("{}-{component}-{colour}", app.1))
+    }
+
+    /// Whether a Deployment was complete at its present generation, or at any.
+    pub fn was_complete(&self, deployment: &Entry, at_present: bool) -> bool {
+        let uid = deployment.text("/metadata/uid");
+        let generation = deployment.number("/metadata/generation");
+        self.complete.iter().any(|(of, at)| of == uid && (!at_present || *at == generation))
+    }
+
+    /// When a front last left a colour that is still there.
+    pub fn left(&self, app: App<'a>, colour: &str) -> Option<f64> {
+        self.left.get(&(app, colour.to_owned())).copied()
+    }
+
+    /// What the first front said by the decision that this one carries.
+    pub fn side(&self, front: &Entry) -> Option<&Selection> {
+        self.sides.get(&(controller(front).unwrap_or_default().to_owned(), epoch(front)))
+    }
+
+    /// How often a front's selector changed in this rollout.
+    pub fn moves(&self, front: &Entry) -> usize {
+        let key = (front.namespace.as_str(), front.kind, front.name.as_str());
+        self.moves.get(&key).copied().unwrap_or_default()
+    }
+
+    /// The endpoints of a front Service, ready ones and all, by the colour of their pods.
+    pub fn endpoints(&self, app: App<'_>, component: &str) -> BTreeMap<String, (usize, usize)> {
+        let service = format!("{}-{component}", app.1);
+        let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let slices = self.live.values().filter(|entry| {
+            entry.kind == Kind::EndpointSlice
+                && entry.namespace == app.0
+                && entry.label("kubernetes.io/service-name") == Some(&service)
+        });
+        for endpoint in slices.filter_map(|slice| slice.get("/endpoints")?.as_array()).flatten() {
+            let pod = endpoint.pointer("/targetRef/name").and_then(Value::as_str).unwrap_or_default();
+            // Pods are named after their Deployment; one that is gone has no labels to look at.
+            let colour = COLOURS.iter().find(|colour| pod.starts_with(&format!("{service}-{colour}-")));
+            let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool) == Some(true);
+            let count = counts.entry(colour.map_or_else(|| "other".into(), ToString::to_string)).or_default();
+            count.0 += usize::from(ready);
+            count.1 += 1;
+        }
+        counts
+    }
+}

@@ -1,0 +1,212 @@
+//! Which faults strike where.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use testbed::proxy::Fault;
+
+use crate::scenario::Scenario;
+
+/// One fault on one write of one scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The number of the write, from 1.
+    pub number: usize,
+    /// What happens to it.
+    pub fault: Fault,
+}
+
+impl Case {
+    /// The namespace it plays in.
+    pub fn namespace(&self) -> String {
+        format!("{}-{}-{}", self.scenario, self.number, self.fault)
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.scenario, self.number, self.fault)
+    }
+}
+
+impl FromStr for Case {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.trim().split(':').collect();
+        let [scenario, number, fault] = parts.as_slice() else {
+            return Err(format!("{text} is not scenario:n:fault"));
+        };
+        let number = number.parse().map_err(|_| format!("{number} is not the number of a write"))?;
+        Ok(Self { scenario: scenario.parse()?, number, fault: fault.parse()? })
+    }
+}
+
+/// The faults that strike every write of every scenario.
+const EVERYWHERE: [Fault; 10] = [
+    Fault::KillBefore,
+    Fault::KillAfter,
+    Fault::LoseReply,
+    Fault::DropRequest,
+    // Longer than the operator waits for an answer: the write comes when it has been given up.
+    Fault::Delay(Duration::from_secs(6)),
+    Fault::Answer(409),
+    Fault::Answer(429),
+    Fault::Answer(500),
+    Fault::Answer(503),
+    Fault::Answer(504),
+];
+
+/// The faults of which every write of every scenario has a third.
+const IN_TURN: [Fault; 9] = [
+    Fault::Delay(Duration::from_millis(1500)),
+    Fault::AnswerAfter(504),
+    Fault::FailReads,
+    Fault::CutWatches,
+    Fault::StallWatches,
+    Fault::Expire,
+    Fault::Forget,
+    Fault::StaleRestart,
+    Fault::Delete,
+];
+
+/// What the environment asks for.
+pub enum Asked {
+    /// A spread: every fault in every scenario, on every kind of write that the scenario has.
+    Spread,
+    /// Everything; of it, the part with this number of so many parts.
+    All(usize, usize),
+    /// These.
+    Only(Vec<Case>),
+}
+
+/// Reads the environment.
+pub fn asked() -> Asked {
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let Some(text) = variable("E6_CASE") {
+        return Asked::Only(text.split(',').map(|case| case.parse().unwrap()).collect());
+    }
+    match variable("E6_FAULTS").as_deref() {
+        None => Asked::Spread,
+        Some("all") => Asked::All(0, 1),
+        Some(part) => {
+            let numbers = part.split_once('/').map(|(part, of)| (part.parse(), of.parse()));
+            match numbers {
+                Some((Ok(part), Ok(of))) if (1..=of).contains(&part) => Asked::All(part - 1, of),
+                _ => panic!("E6_FAULTS={part}: only `all` or a part like `2/8` is known"),
+            }
+        }
+    }
+}
+
+/// How many cases at a time: by default what two cores can do without the operators being late.
+pub fn parallel() -> usize {
+    let asked = std::env::var("E6_PARALLEL").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(8, |cores| cores.get() * 6))
+}
+
+impl Asked {
+    /// Whether a scenario has to be run.
+    pub fn includes(&self, scenario: Scenario) -> bool {
+        match self {
+            Self::Spread | Self::All(..) => true,
+            Self::Only(cases) => cases.iter().any(|case| case.scenario == scenario),
+        }
+    }
+
+    /// The cases, by what the writes of the undisturbed runs are: `PATCH services`.
+    pub fn cases(self, writes: impl Fn(Scenario) -> Vec<String>) -> Vec<Case> {
+        match self {
+            Self::Only(cases) => cases,
+            Self::Spread => Scenario::ALL.into_iter().flat_map(|one| spread(one, &writes(one))).collect(),
+            Self::All(part, of) => {
+                let all = Scenario::ALL.into_iter().flat_map(|one| all(one, writes(one).len()));
+                all.enumerate().filter(|(at, _)| at % of == part).map(|(_, case)| case).collect()
+            }
+        }
+    }
+}
+
+/// Whether a fault makes sense in a scenario: what is deleted anyway need not be deleted before.
+fn fits(scenario: Scenario, fault: Fault) -> bool {
+    !(scenario == Scenario::Delete && fault == Fault::Delete)
+}
+
+fn all(scenario: Scenario, writes: usize) -> impl Iterator<Item = Case> {
+    (1..=writes).flat_map(move |number| {
+        let turn = (0..IN_TURN.len() / 3).map(move |index| IN_TURN[index * 3 + (number + index) % 3]);
+        let faults = EVERYWHERE.into_iter().chain(turn).filter(move |fault| fits(scenario, *fault));
+        faults.map(move |fault| Case { scenario, number, fault })
+    })
+}
+
+/// Every fault once, spread over the writes of a scenario, and one more for each kind of write that was left out.
+fn spread(scenario: Scenario, writes: &[String]) -> Vec<Case> {
+    let faults: Vec<Fault> =
+        EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| fits(scenario, *fault)).collect();
+    let mut cases: Vec<Case> = vec![];
+    // Another order in every scenario, so that a fault meets another part of each.
+    let turn = Scenario::ALL.iter().position(|one| *one == scenario).unwrap_or_default() * 7;
+    for at in 0..faults.len() {
+        let fault = faults[(at + turn) % faults.len()];
+        cases.push(Case { scenario, number: at * writes.len() / faults.len() + 1, fault });
+    }
+    for (at, kind) in writes.iter().enumerate() {
+        let met = cases.iter().any(|case| writes.get(case.number - 1) == Some(kind));
+        if !met {
+            cases.push(Case { scenario, number: at + 1, fault: Fault::KillAfter });
+        }
+    }
+    cases
+}
+
+#[cfg(test)]
+fn example(scenario: Scenario) -> Vec<String> {
+    // The last scenario has few writes, as one whose requests only change the status.
+    let kinds = ["PUT status", "POST services", "PATCH services", "DELETE services"];
+    let count = if scenario == Scenario::Clear { 3 } else { 22 };
+    (0..count).map(|at| kinds[at * kinds.len() / count].to_owned()).collect()
+}
+
+#[test]
+fn a_case_reads_back() {
+    let case: Case = "upgrade:7:answer-after-504".parse().unwrap();
+    assert_eq!(case.to_string(), "upgrade:7:answer-after-504");
+    assert!("upgrade:x:kill-before".parse::<Case>().is_err());
+}
+
+#[test]
+fn the_spread_has_every_fault_in_every_scenario_and_every_kind_of_write() {
+    let cases = Asked::Spread.cases(example);
+    assert!(cases.len() >= 200, "{}", cases.len());
+    for scenario in Scenario::ALL {
+        let writes = example(scenario);
+        let here: Vec<&Case> = cases.iter().filter(|case| case.scenario == scenario).collect();
+        for fault in EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| fits(scenario, *fault)) {
+            assert!(here.iter().any(|case| case.fault == fault), "{scenario} {fault}");
+        }
+        for kind in &writes {
+            assert!(here.iter().any(|case| writes[case.number - 1] == *kind), "{scenario} {kind}");
+        }
+    }
+}
+
+#[test]
+fn all_has_every_write_under_every_fault_and_its_parts_make_the_whole() {
+    let cases = Asked::All(0, 1).cases(example);
+    for scenario in Scenario::ALL {
+        for number in 1..=example(scenario).len() {
+            for fault in EVERYWHERE {
+                assert!(cases.contains(&Case { scenario, number, fault }), "{scenario} {number} {fault}");
+            }
+        }
+        for fault in IN_TURN.into_iter().filter(|fault| fits(scenario, *fault)) {
+            assert!(cases.iter().any(|case| case.scenario == scenario && case.fault == fault));
+        }
+    }
+    let parts: usize = (0..7).map(|part| Asked::All(part, 7).cases(example).len()).sum();
+    assert_eq!(parts, cases.len());
+}

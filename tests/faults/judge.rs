@@ -1,0 +1,108 @@
+//! Judges what an outside eye saw of a run.
+
+use serde_json::json;
+use testbed::proxy::{Fault, Write};
+use testbed::watcher::{self, Act, Call, Waived};
+use testbed::{History, Kind};
+
+use crate::end::{counts, differences, end};
+use crate::run::{Reference, holds};
+use crate::scenario::{NAME, SECRET};
+
+/// What was seen of a run.
+pub struct Seen<'a> {
+    /// By the watch.
+    pub history: &'a History,
+    /// Where it was played.
+    pub namespace: &'a str,
+    /// What went wrong.
+    pub fault: Option<Fault>,
+    /// By the proxy: the writes.
+    pub writes: Vec<Write>,
+    /// By the proxy: reads and writes.
+    pub calls: Vec<Call>,
+    /// What the operator wrote to its log.
+    pub log: String,
+    /// The resource was deleted.
+    pub deleted: bool,
+}
+
+/// All that must hold, with or without a fault.
+pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
+    // A write that is held up may land after the resource is gone.
+    let late_writes = matches!(seen.fault, Some(Fault::Delete | Fault::Delay(_)));
+    let waived = Waived { late_writes, ..Waived::default() };
+    let mut found = watcher::check(seen.history, &waived);
+    found.extend(watcher::at_rest(seen.history, &waived));
+    found.extend(watcher::live_reads(seen.calls.iter().cloned(), NAME));
+    let mut texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+    texts.extend(unguarded(&seen.writes));
+    texts.extend(after_deletion(seen));
+    texts.extend(leaks(seen));
+    if seen.log.contains("panicked") {
+        texts.push("the operator panicked".to_owned());
+    }
+    // What passes by itself is no ERROR: that is for what a person must see.
+    texts.extend(seen.log.lines().find(|line| line.contains(" ERROR ")).map(|line| format!("logged {line}")));
+    texts
+}
+
+/// [`invariants`], and that the run ended as the undisturbed one did, by the same creates and deletes (I36).
+pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
+    let mut found = invariants(seen);
+    let is = end(seen.history, seen.namespace);
+    if seen.fault == Some(Fault::Delete) && seen.deleted {
+        let left = is.iter().filter(|(_, value)| **value != json!({}));
+        found.extend(left.map(|(name, value)| format!("I28: {name} is left of what was deleted: {value}")));
+        let uneven = counts(seen.history, seen.namespace).into_iter().filter(|(_, (made, gone))| made > gone);
+        found.extend(uneven.map(|(name, (made, gone))| format!("I28: {name}: {made} made, {gone} gone")));
+        return found;
+    }
+    let unlike = |should, is| differences(&should, &is).into_iter();
+    found.extend(unlike(json!(reference.end), json!(is)).map(|text| format!("I36: {text}")));
+    let counts = json!(counts(seen.history, seen.namespace));
+    found.extend(unlike(json!(reference.counts), counts).map(|text| format!("I36: created, deleted {text}")));
+    found
+}
+
+/// I40: every change and delete says what it was decided on.
+fn unguarded(writes: &[Write]) -> impl Iterator<Item = String> {
+    let bare = writes.iter().filter(|write| !write.target.guarded);
+    bare.map(|write| format!("I40: without a precondition: {write}"))
+}
+
+/// I28: once a read has shown that the resource is gone, nothing is written.
+fn after_deletion(seen: &Seen<'_>) -> Option<String> {
+    if seen.fault != Some(Fault::Delete) {
+        return None;
+    }
+    let struck = seen.writes.iter().find(|write| write.fault.is_some())?.number;
+    let mut writes = 0;
+    let mut known = false;
+    for call in &seen.calls {
+        match call.act {
+            Act::Write if known => {
+                return Some(format!("I28: {} {} after the deletion", call.resource, call.name));
+            }
+            Act::Write => writes += 1,
+            Act::Get => known |= writes >= struck && call.resource == "metadataservices",
+            Act::List | Act::Start => {}
+        }
+    }
+    None
+}
+
+/// I45: what a ConfigMap holds is in no log and in no status.
+fn leaks(seen: &Seen<'_>) -> Vec<String> {
+    let mut found = vec![];
+    if seen.log.contains(SECRET) {
+        found.push("I45: a value of a ConfigMap is in the log".to_owned());
+    }
+    let status = |entry: &&std::sync::Arc<testbed::Entry>| {
+        entry.get("/status").is_some_and(|status| holds(status, SECRET))
+    };
+    if seen.history.of_kind(Kind::MetadataServices).any(|entry| status(&entry)) {
+        found.push("I45: a value of a ConfigMap is in the status".to_owned());
+    }
+    found
+}
