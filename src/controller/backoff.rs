@@ -9,8 +9,8 @@ use crate::observe::index::Key;
 
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest wait.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest wait: how late a resource may be when a long failure of the API server ends (I37).
+const LONGEST: Duration = Duration::from_secs(20);
 /// The wait after a lost compare-and-swap: somebody else wrote, look again.
 pub const CONFLICT: Duration = Duration::from_millis(200);
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_minute_and_start_anew_after_success() {
+    fn waits_double_up_to_a_limit_and_start_anew_after_success() {
         let (backoff, key) = (Backoff::default(), ("n".to_owned(), "a".to_owned()));
         let waits: Vec<_> = (0..12).map(|_| backoff.failed(&key)).collect();
         assert!(waits[0] >= FIRST && waits[0] <= FIRST + FIRST / 10);

@@ -1,7 +1,5 @@
 //! What can go wrong in a pass, sorted by what it means for the next one.
 
-use crate::client::DeadlineExceeded;
-
 /// A failed pass. Nothing is half done that the next pass would not find and finish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -83,7 +81,7 @@ impl Error {
             Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => false,
             Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
-                kube::Error::Service(inner) => inner.is::<DeadlineExceeded>() || inner.is::<std::io::Error>(),
+                // No answer, or half of one: the connection broke, or the deadline passed.
                 _ => true,
             },
         }
