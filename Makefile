@@ -10,6 +10,7 @@ IMAGE ?= e6-operator:0.2.0
 include hack/cluster/cluster.mk
 include hack/cluster/demo.mk
 include hack/install.mk
+include hack/faults.mk
 
 .PHONY: help test lint unit api-server tools build generate check-generated image bench clean
 
@@ -35,7 +36,7 @@ api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSET
 	$(CARGO) run -q --locked -p testbed --bin cluster -- path kubectl
 	$(CARGO) test --locked -p testbed
 	$(CARGO) test --locked --test scenarios -- --test-threads=4
-	$(CARGO) test --locked --test crash -- --nocapture
+	$(CARGO) test --locked --test faults -- --nocapture
 
 build: ## the operator: target/release/e6-operator
 	$(CARGO) build --release --locked

@@ -1,10 +1,10 @@
 //! The five scenes, as a user plays them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::{History, Kind, Result};
+use testbed::{History, Kind, Result, watcher};
 
 use super::play::Play;
 use super::proof::{self, Switch};
@@ -447,5 +447,18 @@ fn whole_time(play: &Play<'_>, history: &History) {
         seen.dedup();
         play.checks.same(&format!("all the time: addresses that {name} had"), 1, seen.len());
     }
+    let waived = watcher::Waived::default();
+    let found = watcher::check(history, &waived).into_iter().chain(watcher::at_rest(history, &waived));
+    let found: Vec<String> = found.map(|finding| finding.to_string()).collect();
+    let rules: BTreeSet<&str> = watcher::RULES.iter().map(|rule| rule.invariant).collect();
+    play.checks.same(
+        &format!(
+            "all the time: of {} invariants, at each of {} events, broken",
+            rules.len(),
+            history.entries().len()
+        ),
+        "nothing",
+        proof::list(&found),
+    );
     play.checks.same("all the time: gaps in what the demo's watches saw", 0, play.timeline.gaps());
 }
