@@ -1,0 +1,218 @@
+//! The client: new connections at a steady rate, connections that stay open, slow requests and a stream, on both doors.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::probe::Connection;
+use crate::record::{Door, Origin, Record, Way};
+use crate::report::Report;
+
+/// How often a connection that stays open asks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a slow answer takes.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// How long requests under way may take to finish at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(8);
+
+/// What to ask, and how hard.
+#[derive(Debug, Clone, Parser)]
+#[command(about = "Asks both front Services as their clients do, and counts what fails")]
+pub struct Options {
+    /// Address and port of the storage Service.
+    #[arg(long)]
+    pub storage: SocketAddr,
+    /// Address and port of the schema Service.
+    #[arg(long)]
+    pub schema: SocketAddr,
+    /// New connections per second to each.
+    #[arg(long, default_value_t = 500)]
+    pub rate: u32,
+    /// Connections to each that stay open and ask ten times a second.
+    #[arg(long, default_value_t = 4)]
+    pub kept: usize,
+    /// Requests to each, one after the other, whose answer takes two seconds.
+    #[arg(long, default_value_t = 2)]
+    pub slow: usize,
+    /// Streams from each.
+    #[arg(long, default_value_t = 1)]
+    pub streams: usize,
+    /// How long; for ever (until SIGTERM) by default.
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Write a line for each answer to this file; `-` is standard output.
+    #[arg(long)]
+    pub records: Option<PathBuf>,
+}
+
+struct Book {
+    report: RefCell<Report>,
+    out: RefCell<Option<Box<dyn Write>>>,
+    ending: RefCell<bool>,
+}
+
+/// Asks until the time is over or the process is told to end; then lets requests under way finish.
+///
+/// # Errors
+/// When the file of records cannot be written.
+pub async fn run(options: Options) -> io::Result<Report> {
+    let out: Option<Box<dyn Write>> = match &options.records {
+        None => None,
+        Some(path) if path.as_os_str() == "-" => Some(Box::new(io::stdout())),
+        Some(path) => Some(Box::new(BufWriter::new(File::create(path)?))),
+    };
+    let book =
+        Rc::new(Book { report: RefCell::default(), out: RefCell::new(out), ending: RefCell::new(false) });
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            start(&options, &book);
+            wait_for_the_end(options.seconds).await;
+            *book.ending.borrow_mut() = true;
+            let deadline = Instant::now() + LAST_ANSWERS;
+            // Streams go on for ever: only they are left at the deadline.
+            while Rc::strong_count(&book) > 1 && Instant::now() < deadline {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    if let Some(out) = book.out.borrow_mut().as_mut() {
+        out.flush()?;
+    }
+    Ok(book.report.take())
+}
+
+fn start(options: &Options, book: &Rc<Book>) {
+    for (door, to) in [(Door::Storage, options.storage), (Door::Schema, options.schema)] {
+        spawn_local(fresh(Rc::clone(book), door, to, options.rate));
+        for _ in 0..options.kept {
+            spawn_local(kept(Rc::clone(book), door, to));
+        }
+        for _ in 0..options.slow {
+            spawn_local(slow(Rc::clone(book), door, to));
+        }
+        for _ in 0..options.streams {
+            spawn_local(stream(Rc::clone(book), door, to));
+        }
+    }
+}
+
+async fn wait_for_the_end(seconds: Option<u64>) {
+    let told = async |kind| match signal(kind) {
+        Ok(mut told) => drop(told.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    let over = async {
+        match seconds {
+            Some(seconds) => sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = told(SignalKind::terminate()) => {}
+        () = told(SignalKind::interrupt()) => {}
+        () = over => {}
+    }
+}
+
+/// A new connection for every request, at a steady rate whatever becomes of the earlier ones.
+async fn fresh(book: Rc<Book>, door: Door, to: SocketAddr, rate: u32) {
+    let mut ticks = interval(Duration::from_secs(1) / rate.max(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while !book.over() {
+        ticks.tick().await;
+        let book = Rc::clone(&book);
+        spawn_local(async move {
+            let start = Instant::now();
+            let answer = once(to, "/", Duration::ZERO).await;
+            book.enter(door, Way::Fresh, start, answer);
+        });
+    }
+}
+
+async fn once(to: SocketAddr, path: &str, expected: Duration) -> Result<Origin, String> {
+    Ok(Connection::open(to).await?.ask(path, true, expected).await?.origin)
+}
+
+/// One connection, used until the server says that an answer is the last.
+async fn kept(book: Rc<Book>, door: Door, to: SocketAddr) {
+    let mut connection = None;
+    while !book.over() {
+        let start = Instant::now();
+        let answer = match connection.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open(to).await,
+        };
+        let answer = match answer {
+            Ok(mut open) => match open.ask("/", false, Duration::ZERO).await {
+                Ok(answer) => {
+                    connection = (!answer.last).then_some(open);
+                    Ok(answer.origin)
+                }
+                Err(reason) => Err(reason),
+            },
+            Err(reason) => Err(reason),
+        };
+        book.enter(door, Way::Kept, start, answer);
+        sleep(PAUSE).await;
+    }
+}
+
+async fn slow(book: Rc<Book>, door: Door, to: SocketAddr) {
+    let path = format!("/slow/{}", SLOW.as_millis());
+    while !book.over() {
+        let start = Instant::now();
+        let answer = once(to, &path, SLOW).await;
+        let failed = answer.is_err();
+        book.enter(door, Way::Slow, start, answer);
+        if failed {
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn stream(book: Rc<Book>, door: Door, to: SocketAddr) {
+    while !book.over() {
+        let start = Instant::now();
+        let answer = match Connection::open(to).await {
+            Ok(mut open) => open.follow().await,
+            Err(reason) => Err(reason),
+        };
+        book.enter(door, Way::Stream, start, answer);
+        sleep(PAUSE).await;
+    }
+}
+
+impl Book {
+    fn over(&self) -> bool {
+        *self.ending.borrow()
+    }
+
+    fn enter(&self, door: Door, way: Way, start: Instant, outcome: Result<Origin, String>) {
+        let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let record = Record { at: now(), door, way, took, outcome };
+        if let Some(out) = self.out.borrow_mut().as_mut() {
+            // A full disk must not stop the client; the summary is complete all the same.
+            let _ = writeln!(out, "{record}");
+        }
+        self.report.borrow_mut().add(&record);
+    }
+}
+
+/// Microseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "records of two processes are compared by the machine's clock")]
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
