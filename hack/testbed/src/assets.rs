@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KWOK, Module};
+use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KWOK, Module, NODE};
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -65,6 +65,22 @@ pub fn helm() -> Result<PathBuf> {
 /// When it cannot be built.
 pub fn helm3() -> Result<PathBuf> {
     HELM3.program("helm")
+}
+
+/// Finds or builds kubelet, which runs the pods of a real node.
+///
+/// # Errors
+/// When it is neither given nor can be built.
+pub fn kubelet() -> Result<PathBuf> {
+    given_or(&NODE, "kubelet", false)
+}
+
+/// Finds or builds kube-proxy, which leads the traffic of a real node.
+///
+/// # Errors
+/// When it is neither given nor can be built.
+pub fn kube_proxy() -> Result<PathBuf> {
+    given_or(&NODE, "kube-proxy", false)
 }
 
 /// A kubectl without building one: from `KUBEBUILDER_ASSETS`, the cache, or else by name from `PATH`.

@@ -1,13 +1,12 @@
 //! A control plane of one's own, on loopback ports, in one directory.
 
+mod own;
+
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rustix::process::Signal;
@@ -15,17 +14,16 @@ use rustix::process::Signal;
 use crate::certs::Authority;
 use crate::components::{Layout, Ports};
 use crate::error::{Error, IoContext, Result};
-use crate::process::{self, Guard, Program};
-use crate::{assets, kubeconfig, kwok};
+use crate::node::{Namespaces, RealNode};
+use crate::process::{self, Guard};
+use crate::{assets, kubeconfig};
+use own::{Component, Own};
 
 /// The kubeconfig of a cluster to use instead of starting one.
 pub const USE_VARIABLE: &str = "E6_KUBECONFIG";
 
 /// When set, temporary run directories (and so the logs) stay after their clusters.
 pub const KEEP_VARIABLE: &str = "E6_KEEP";
-
-/// How long the control plane may take to be ready. It takes four seconds on two idle cores.
-const START_TIME: Duration = Duration::from_secs(90);
 
 /// How long a component may take to end on SIGTERM before it is killed.
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -44,6 +42,8 @@ pub struct Options {
     pub keep: bool,
     /// The processes outlive this one, until `Cluster::stop_recorded`.
     pub detached: bool,
+    /// How kube-proxy of a real node leads traffic: `iptables` (the default), `nftables` or `ipvs`.
+    pub proxy_mode: Option<String>,
 }
 
 /// A running control plane, or somebody else's cluster.
@@ -56,26 +56,6 @@ pub struct Cluster {
     own: Option<Own>,
 }
 
-/// What a cluster has that we started ourselves.
-#[derive(Debug)]
-struct Own {
-    dir: PathBuf,
-    ports: Ports,
-    authority: Authority,
-    layout: Layout,
-    running: Mutex<Vec<Component>>,
-    guard: Option<Guard>,
-    remove: bool,
-    detached: bool,
-}
-
-/// One process of the control plane.
-#[derive(Debug)]
-struct Component {
-    program: Program,
-    child: Option<Child>,
-}
-
 impl Cluster {
     /// Starts a control plane and waits until it serves: API server ready, service account `default` there, node Ready.
     ///
@@ -83,28 +63,45 @@ impl Cluster {
     /// When a program cannot be found or built, or a component is not ready in time; the run directory is then kept
     /// and named in the message.
     pub async fn start(options: Options) -> Result<Self> {
+        let place = run_dir(&options)?;
+        Self::start_in(options, place, None).await
+    }
+
+    /// As [`Cluster::start`], in a run directory that [`run_dir`] gave; with a real node if there are namespaces,
+    /// in which this thread must be.
+    pub(crate) async fn start_in(
+        options: Options,
+        (dir, temporary): (PathBuf, bool),
+        namespaces: Option<Namespaces>,
+    ) -> Result<Self> {
         let plane = blocking(assets::control_plane).await?;
-        let kwok = blocking(assets::kwok).await?;
-        let (dir, temporary) = run_dir(&options)?;
-        let ports = Ports::free()?;
+        let ports = Ports::free(namespaces.is_some())?;
         let authority = Authority::new()?;
         let layout = Layout::write(&dir, ports, &authority, &options.server_names)?;
-        let programs = layout.programs(&plane, &kwok, ports, &options);
-        let running = programs.into_iter().map(|program| Component { program, child: None }).collect();
-        let remove = temporary && !options.keep && std::env::var_os(KEEP_VARIABLE).is_none();
-        let record = dir.join("pids");
-        let guard = if options.detached {
-            None
-        } else {
-            Some(Guard::start(&record, &mark(&dir), remove.then_some(dir.as_path()))?)
+        let mut programs = layout.control_plane(&plane, ports, &options);
+        let node = match namespaces {
+            None => {
+                programs.push(layout.kwok(&blocking(assets::kwok).await?, ports));
+                None
+            }
+            Some(namespaces) => {
+                programs = programs.into_iter().map(|program| namespaces.connect(program)).collect();
+                let node = RealNode::new(&dir, namespaces, &options)?;
+                let (kubelet, proxy) =
+                    (blocking(assets::kubelet).await?, blocking(assets::kube_proxy).await?);
+                programs.extend(node.programs(&kubelet, &proxy));
+                Some(node)
+            }
         };
+        let remove = temporary && !options.keep && std::env::var_os(KEEP_VARIABLE).is_none();
         let mut own = Own {
+            guard: guard(&options, &dir, remove)?,
             dir,
             ports,
             authority,
             layout,
-            running: Mutex::new(running),
-            guard,
+            running: Mutex::new(programs.into_iter().map(Component::new).collect()),
+            node,
             remove: false,
             detached: options.detached,
         };
@@ -164,6 +161,15 @@ impl Cluster {
     /// The run directory; none for a cluster that is not ours.
     pub fn dir(&self) -> Option<&Path> {
         self.own.as_ref().map(|own| own.dir.as_path())
+    }
+
+    /// The real node.
+    ///
+    /// # Errors
+    /// When this cluster has none: it was not started by [`crate::node::with_node`].
+    pub fn node(&self) -> Result<&RealNode> {
+        let none = || Error::Unsupported("this cluster has no real node: start it by node::with_node".into());
+        self.own.as_ref().and_then(|own| own.node.as_ref()).ok_or_else(none)
     }
 
     /// The processes that run now, in the order they were started: name and process id.
@@ -238,7 +244,7 @@ impl Cluster {
     pub fn stop_recorded(dir: &Path) -> Result<bool> {
         let Ok(dir) = dir.canonicalize() else { return Ok(false) };
         let record = dir.join("pids");
-        let mut any = false;
+        let mut any = Namespaces::end_recorded(&dir);
         for (_, pid) in process::recorded(&record).into_iter().rev() {
             any |= process::is_ours(pid, &mark(&dir));
             process::end(pid, &mark(&dir), STOP_TIME);
@@ -266,13 +272,6 @@ pub fn client_of(kubeconfig: &Path) -> Result<Client> {
     Ok(Client::try_from(config_of(kubeconfig)?)?)
 }
 
-/// A client that does not repeat a request that failed.
-fn probe_of(kubeconfig: &Path) -> Result<Client> {
-    let mut config = config_of(kubeconfig)?;
-    config.default_retry = false;
-    Ok(Client::try_from(config)?)
-}
-
 fn config_of(kubeconfig: &Path) -> Result<Config> {
     let file = Kubeconfig::read_from(kubeconfig)?;
     // Asynchronous by its signature only.
@@ -285,171 +284,21 @@ fn config_of(kubeconfig: &Path) -> Result<Config> {
     Ok(config)
 }
 
-impl Own {
-    async fn start_all(&self) -> Result<()> {
-        self.spawn("etcd")?;
-        self.wait_component("etcd").await?;
-        self.spawn("kube-apiserver")?;
-        self.wait_component("kube-apiserver").await?;
-        for name in ["kube-controller-manager", "kwok", "kube-scheduler"] {
-            self.spawn(name)?;
-        }
-        let client = probe_of(&self.layout.probe)?;
-        kwok::create_node(&client).await?;
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-        self.wait("the ServiceAccount default", async || accounts.get("default").await.is_ok()).await?;
-        self.wait("the node to be Ready", async || kwok::node_ready(&client).await).await
-    }
-
-    async fn wait_component(&self, name: &str) -> Result<()> {
-        match name {
-            "etcd" => {
-                let port = self.ports.etcd;
-                self.wait("etcd to listen", async || {
-                    tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
-                })
-                .await
-            }
-            "kube-apiserver" => {
-                let client = probe_of(&self.layout.probe)?;
-                self.wait("kube-apiserver to be ready", async || readyz(&client).await).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits for a condition; fails early when a component has ended by itself.
-    async fn wait(&self, what: &str, condition: impl AsyncFn() -> bool) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            if tokio::time::timeout(Duration::from_secs(5), condition()).await.unwrap_or(false) {
-                return Ok(());
-            }
-            self.check_alive()?;
-            if start.elapsed() > START_TIME {
-                let what = format!("{what}; see {}", self.dir.join("logs").display());
-                return Err(Error::Timeout { what, seconds: start.elapsed().as_secs_f64() });
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-    }
-
-    fn check_alive(&self) -> Result<()> {
-        for component in self.components().iter_mut() {
-            let Some(child) = &mut component.child else { continue };
-            if let Ok(Some(status)) = child.try_wait() {
-                let log = component.program.log.clone();
-                let name = component.program.name.clone();
-                return Err(Error::Component { name, reason: format!("ended by itself ({status})"), log });
-            }
-        }
-        Ok(())
-    }
-
-    fn spawn(&self, name: &str) -> Result<()> {
-        let mut components = self.components();
-        let component = find(&mut components, name)?;
-        if component.child.is_some() {
-            return Err(Error::Unsupported(format!("{name} runs already")));
-        }
-        component.child = Some(component.program.start()?);
-        self.write_record(&components)
-    }
-
-    fn stop(&self, name: &str, patience: Duration) -> Result<()> {
-        let mut components = self.components();
-        let component = find(&mut components, name)?;
-        component.end(&mark(&self.dir), patience);
-        self.write_record(&components)
-    }
-
-    fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        let mut components = self.components();
-        let component = find(&mut components, name)?;
-        let sent = component
-            .child
-            .as_ref()
-            .is_some_and(|child| process::signal(child.id(), &mark(&self.dir), signal));
-        if sent {
-            return Ok(());
-        }
-        let log = component.program.log.clone();
-        Err(Error::Component { name: name.to_owned(), reason: "does not run".into(), log })
-    }
-
-    fn components(&self) -> MutexGuard<'_, Vec<Component>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_record(&self, components: &[Component]) -> Result<()> {
-        let pids: Vec<(String, u32)> = components
-            .iter()
-            .filter_map(|one| Some((one.program.name.clone(), one.child.as_ref()?.id())))
-            .collect();
-        process::record(&self.record(), &pids)
-    }
-
-    fn record(&self) -> PathBuf {
-        self.dir.join("pids")
-    }
-}
-
-impl Component {
-    fn end(&mut self, mark: &str, patience: Duration) {
-        let Some(mut child) = self.child.take() else { return };
-        if patience.is_zero() {
-            process::kill(child.id(), mark);
-        } else {
-            process::end(child.id(), mark, patience);
-        }
-        let _ = child.wait();
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if self.detached {
-            return;
-        }
-        let mark = mark(&self.dir);
-        // All but etcd and kube-apiserver may end at the same time.
-        for component in self.components().iter().skip(2).filter_map(|one| one.child.as_ref()) {
-            process::signal(component.id(), &mark, Signal::TERM);
-        }
-        for component in self.components().iter_mut().rev() {
-            component.end(&mark, STOP_TIME);
-        }
-        let _ = std::fs::remove_file(self.record());
-        if let Some(guard) = self.guard.take() {
-            guard.dismiss();
-        }
-        if self.remove {
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
-    }
-}
-
-fn find<'a>(components: &'a mut [Component], name: &str) -> Result<&'a mut Component> {
-    let names: Vec<String> = components.iter().map(|one| one.program.name.clone()).collect();
-    components
-        .iter_mut()
-        .find(|one| one.program.name == name)
-        .ok_or_else(|| Error::Unsupported(format!("no component {name}; there are {}", names.join(", "))))
-}
-
-/// True when the API server says it is ready.
-async fn readyz(client: &Client) -> bool {
-    let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else { return false };
-    client.request_text(request).await.is_ok()
-}
-
 /// What every command line of a cluster's processes holds: the run directory, as a directory.
 fn mark(dir: &Path) -> String {
     format!("{}/", dir.display())
 }
 
+/// Ends the processes should this one die; nothing does if they are to outlive it.
+fn guard(options: &Options, dir: &Path, remove: bool) -> Result<Option<Guard>> {
+    if options.detached {
+        return Ok(None);
+    }
+    Guard::start(&dir.join("pids"), &mark(dir), remove.then_some(dir)).map(Some)
+}
+
 /// The run directory, empty but for what a person put there; true when it is a temporary one.
-fn run_dir(options: &Options) -> Result<(PathBuf, bool)> {
+pub(crate) fn run_dir(options: &Options) -> Result<(PathBuf, bool)> {
     let Some(dir) = &options.dir else {
         let fresh = tempfile::Builder::new()
             .prefix("e6-cluster-")
@@ -461,7 +310,7 @@ fn run_dir(options: &Options) -> Result<(PathBuf, bool)> {
     std::fs::create_dir_all(dir).at("create", dir)?;
     let dir = dir.canonicalize().at("find", dir)?;
     Cluster::stop_recorded(&dir)?;
-    for old in ["etcd", "logs", "pki"] {
+    for old in ["etcd", "logs", "node", "pki"] {
         let old = dir.join(old);
         if old.exists() {
             std::fs::remove_dir_all(&old).at("remove", &old)?;

@@ -8,14 +8,18 @@ use crate::cluster::Options;
 use crate::error::{IoContext, Result};
 use crate::ports::free_port;
 use crate::process::Program;
-use crate::{kubeconfig, kwok};
+use crate::{kubeconfig, kwok, node};
+
+const LOOPBACK: &str = "127.0.0.1";
 
 /// The addresses of Services.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 
-/// The loopback ports of one control plane.
+/// Where one control plane listens: on loopback, but with a real node its API server on the node's address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
+    /// The API server's address.
+    host: &'static str,
     pub etcd: u16,
     etcd_peer: u16,
     pub apiserver: u16,
@@ -23,12 +27,18 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    pub fn free() -> Result<Self> {
-        Ok(Self { etcd: free_port()?, etcd_peer: free_port()?, apiserver: free_port()?, kwok: free_port()? })
+    pub fn free(real_node: bool) -> Result<Self> {
+        Ok(Self {
+            host: if real_node { node::ADDRESS } else { LOOPBACK },
+            etcd: free_port()?,
+            etcd_peer: free_port()?,
+            apiserver: free_port()?,
+            kwok: free_port()?,
+        })
     }
 
     pub fn server(self) -> String {
-        format!("https://127.0.0.1:{}", self.apiserver)
+        format!("https://{}:{}", self.host, self.apiserver)
     }
 }
 
@@ -49,13 +59,18 @@ impl Layout {
     pub fn write(dir: &Path, ports: Ports, authority: &Authority, extra_names: &[String]) -> Result<Self> {
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs).at("create", &logs)?;
-        let files = authority.write(&dir.join("pki"), extra_names)?;
+        let names: Vec<String> =
+            extra_names.iter().cloned().chain([ports.host, node::NODE].map(str::to_owned)).collect();
+        let files = authority.write(&dir.join("pki"), &names)?;
+        let kubelet = format!("system:node:{}", node::NODE);
         let users = [
             ("kubeconfig", "testbed:admin", Some("system:masters")),
             ("probe.kubeconfig", "testbed:probe", Some("system:masters")),
             ("kwok.kubeconfig", "testbed:kwok", Some("system:masters")),
             ("controller-manager.kubeconfig", "system:kube-controller-manager", None),
             ("scheduler.kubeconfig", "system:kube-scheduler", None),
+            ("kubelet.kubeconfig", &kubelet, Some("system:nodes")),
+            ("kube-proxy.kubeconfig", "system:kube-proxy", None),
         ];
         for (name, user, group) in users {
             kubeconfig::write(&dir.join(name), &ports.server(), authority, &authority.client(user, group)?)?;
@@ -72,13 +87,7 @@ impl Layout {
     }
 
     /// The processes in the order they are started; they are stopped in the opposite order.
-    pub fn programs(
-        &self,
-        plane: &ControlPlane,
-        kwok: &Path,
-        ports: Ports,
-        options: &Options,
-    ) -> Vec<Program> {
+    pub fn control_plane(&self, plane: &ControlPlane, ports: Ports, options: &Options) -> Vec<Program> {
         let mut apiserver = self.apiserver_args(ports);
         apiserver.extend(options.apiserver_args.iter().cloned());
         vec![
@@ -86,8 +95,12 @@ impl Layout {
             self.program("kube-apiserver", &plane.kube_apiserver, apiserver),
             self.program("kube-controller-manager", &plane.kube_controller_manager, self.manager_args()),
             self.program("kube-scheduler", &plane.kube_scheduler, self.scheduler_args()),
-            self.program("kwok", kwok, self.kwok_args(ports)),
         ]
+    }
+
+    /// The player of a node that is not there.
+    pub fn kwok(&self, path: &Path, ports: Ports) -> Program {
+        self.program("kwok", path, self.kwok_args(ports))
     }
 
     fn program(&self, name: &str, path: &Path, args: Vec<String>) -> Program {
@@ -117,10 +130,10 @@ impl Layout {
 
     fn apiserver_args(&self, ports: Ports) -> Vec<String> {
         let files = &self.files;
-        vec![
+        let mut args = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
-            "--bind-address=127.0.0.1".into(),
-            "--advertise-address=127.0.0.1".into(),
+            format!("--bind-address={}", ports.host),
+            format!("--advertise-address={}", ports.host),
             format!("--secure-port={}", ports.apiserver),
             format!("--tls-cert-file={}", files.server_certificate.display()),
             format!("--tls-private-key-file={}", files.server_key.display()),
@@ -131,13 +144,21 @@ impl Layout {
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
             "--authorization-mode=Node,RBAC".into(),
             "--allow-privileged=true".into(),
-            // On loopback the server cannot publish an address of its own.
-            "--endpoint-reconciler-type=none".into(),
             format!("--audit-policy-file={}", self.policy.display()),
             format!("--audit-log-path={}", self.audit.display()),
             "--audit-log-mode=blocking".into(),
             "--audit-log-maxsize=2000".into(),
-        ]
+        ];
+        if ports.host == LOOPBACK {
+            // On loopback the server cannot publish an address of its own.
+            args.push("--endpoint-reconciler-type=none".into());
+        } else {
+            // For `kubectl logs` and `exec`.
+            args.push("--kubelet-preferred-address-types=InternalIP".into());
+            args.push(format!("--kubelet-client-certificate={}", files.kubelet_client_certificate.display()));
+            args.push(format!("--kubelet-client-key={}", files.kubelet_client_key.display()));
+        }
+        args
     }
 
     fn manager_args(&self) -> Vec<String> {

@@ -53,9 +53,9 @@ pub(crate) async fn create_node(client: &Client) -> Result<()> {
     }
 }
 
-/// True when the node is Ready and takes pods.
-pub(crate) async fn node_ready(client: &Client) -> bool {
-    let Ok(node) = Api::<Node>::all(client.clone()).get(NODE).await else { return false };
+/// True when the node of that name is Ready and takes pods.
+pub(crate) async fn node_ready(client: &Client, name: &str) -> bool {
+    let Ok(node) = Api::<Node>::all(client.clone()).get(name).await else { return false };
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
     let tainted = node.spec.and_then(|spec| spec.taints).is_some_and(|taints| !taints.is_empty());
     !tainted && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

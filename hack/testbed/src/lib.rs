@@ -15,6 +15,7 @@ mod golang;
 pub mod history;
 mod kubeconfig;
 pub mod kwok;
+pub mod node;
 pub mod operator;
 
 pub mod ports;

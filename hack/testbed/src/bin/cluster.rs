@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use testbed::{Cluster, Error, Options, Result, assets, process};
+use testbed::{Cluster, Options, Result, assets, node, process};
 
 /// A local Kubernetes control plane on loopback.
 #[derive(Debug, Parser)]
@@ -27,6 +27,14 @@ enum Command {
     },
     /// Stop it.
     Down {
+        /// The run directory.
+        #[arg(long, default_value = ".cluster")]
+        dir: PathBuf,
+    },
+    /// Put an image (a docker-archive or OCI tar) into the store of a real node.
+    Import {
+        /// The file.
+        archive: PathBuf,
         /// The run directory.
         #[arg(long, default_value = ".cluster")]
         dir: PathBuf,
@@ -71,6 +79,7 @@ async fn main() -> ExitCode {
         Command::Up { dir, node } => up(&dir, node).await,
         Command::Down { dir } => down(&dir),
         Command::Status { dir } => Ok(status(&dir)),
+        Command::Import { archive, dir } => import(&archive, &dir),
         Command::Path { tool } => path(tool),
     };
     match done {
@@ -83,30 +92,41 @@ async fn main() -> ExitCode {
 }
 
 async fn up(dir: &Path, node: Node) -> Result<ExitCode> {
-    if matches!(node, Node::Real) {
-        let sorry = "a real node is not there yet; `--node kwok` (the default) plays one";
-        return Err(Error::Unsupported(sorry.to_owned()));
-    }
     if running(dir).len() == process::recorded(&dir.join("pids")).len() && !running(dir).is_empty() {
-        println!("The cluster in {} runs already.", dir.display());
-        let cluster = Cluster::existing(&dir.join("kubeconfig")).await?;
-        usage(&cluster, dir);
+        println!("The cluster in {} runs already; stop it with: make cluster-down", dir.display());
         return Ok(ExitCode::SUCCESS);
     }
     let start = Instant::now();
     let options = Options { dir: Some(dir.to_path_buf()), detached: true, ..Options::default() };
-    let cluster = Cluster::start(options).await?;
-    println!("The cluster is up after {:.1} s.", start.elapsed().as_secs_f64());
-    usage(&cluster, dir);
+    let told = |cluster: &Cluster| {
+        println!("The cluster is up after {:.1} s.", start.elapsed().as_secs_f64());
+        usage(cluster, dir);
+    };
+    match node {
+        Node::Kwok => told(&Cluster::start(options).await?),
+        // It blocks, and this program has nothing else to do.
+        Node::Real => {
+            tokio::task::block_in_place(|| node::with_node(options, async |cluster| told(&cluster)))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn usage(cluster: &Cluster, dir: &Path) {
     println!();
     println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("  {} get nodes,deployments,pods -A", cluster.kubectl().display());
+    let prefix = cluster.node().map(|node| node.prefix().join(" ") + " ").unwrap_or_default();
+    println!("  {prefix}{} get nodes,deployments,pods -A", cluster.kubectl().display());
     println!();
-    println!("Pods are played, not run: the image's tag says how (see hack/cluster/stages.yaml).");
+    if prefix.is_empty() {
+        println!("Pods are played, not run: the image's tag says how (see hack/cluster/stages.yaml).");
+    } else {
+        println!("The cluster has a network of its own: what speaks to it, the operator too, begins with");
+        println!("  {prefix}");
+        println!(
+            "There is no registry: `cargo run -p testbed --bin cluster -- import TAR` puts an image into the node's store."
+        );
+    }
     println!("Logs are in {}; stop it with: make cluster-down", dir.join("logs").display());
 }
 
@@ -116,6 +136,12 @@ fn down(dir: &Path) -> Result<ExitCode> {
     } else {
         println!("No cluster runs in {}.", dir.display());
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(archive: &Path, dir: &Path) -> Result<ExitCode> {
+    node::RealNode::recorded(dir)?.import_archive(archive)?;
+    println!("{} is in the node's store.", archive.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,0 +1,161 @@
+//! A real node: containerd, kubelet and kube-proxy beside the control plane, all in namespaces of their own.
+//!
+//! The whole cluster lives in one network namespace without an uplink, so nothing can leave the machine, and the
+//! node's daemons also in a mount and a process namespace. The kernel cleans up: when the first process of those
+//! namespaces is gone, so are all pods, mounts and interfaces, whatever became of this process.
+//!
+//! ```no_run
+//! # use std::path::Path;
+//! # use testbed::{Options, Result, node::{self, Image}};
+//! # fn main() -> Result<()> {
+//! node::with_node(Options::default(), async |cluster| {
+//!     // Sockets and child processes of this block are in the cluster's network namespace.
+//!     let node = cluster.node()?;
+//!     node.import(&Image::of_program(Path::new("target/hello"), &["local/hello:1"]))?; // static binary
+//!     node.import_archive(Path::new("image.tar"))?; // docker-archive or OCI
+//!     node.command("curl").arg("http://10.96.0.20").status().ok(); // from anywhere else
+//!     println!("{}", cluster.kubeconfig().display());
+//!     Ok(())
+//! })?
+//! # }
+//! ```
+//!
+//! Nothing else is needed: `with_node` says what is missing, installs it when it may (Debian, Ubuntu, root), builds
+//! kubelet and kube-proxy once, and stops everything at the end. Pods use `imagePullPolicy: IfNotPresent` (the
+//! operator's default) or `Never` and an image imported before; there is no registry and no DNS. `make cluster
+//! NODE=real` is the same for people.
+
+mod files;
+mod image;
+mod machine;
+mod namespaces;
+pub mod programs;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub use image::Image;
+pub use machine::check as check_machine;
+pub use namespaces::Namespaces;
+
+use crate::cluster::{Cluster, Options};
+use crate::error::{Error, IoContext, Result};
+use crate::process::Program;
+pub(crate) use files::Files;
+
+/// The name of the node.
+pub const NODE: &str = "node";
+
+/// The node's address, and the API server's.
+pub const ADDRESS: &str = "10.89.0.10";
+
+/// The handle to a real node of a running cluster.
+#[derive(Debug)]
+pub struct RealNode {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) files: Files,
+}
+
+/// Starts a cluster with a real node, and runs `work` on a thread whose sockets and child processes are in the
+/// cluster's network namespace. The cluster is stopped when `work` drops it.
+///
+/// # Errors
+/// When this is not root, something the node needs is missing and cannot be installed, or the cluster does not come
+/// up; the message names the remedy or the log.
+pub fn with_node<T: Send>(options: Options, work: impl AsyncFnOnce(Cluster) -> T + Send) -> Result<T> {
+    machine::check()?;
+    namespaces::sweep();
+    let (dir, temporary) = crate::cluster::run_dir(&options)?;
+    let namespaces = Namespaces::new(&dir, options.detached)?;
+    let inside = namespaces.clone();
+    namespaces.run(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.at("start a runtime in", &dir)?;
+        runtime.block_on(async move {
+            let cluster = Cluster::start_in(options, (dir, temporary), Some(inside)).await?;
+            Ok(work(cluster).await)
+        })
+    })?
+}
+
+impl RealNode {
+    /// Writes what the node's daemons read. The kubeconfigs of `kubelet` and `proxy` are there already.
+    pub(crate) fn new(dir: &Path, namespaces: Namespaces, options: &Options) -> Result<Self> {
+        let files = Files::write(dir, &namespaces.cgroup(), options)?;
+        Ok(Self { namespaces, files })
+    }
+
+    /// The node of the cluster that another process started in `dir`, as `make cluster NODE=real` does.
+    ///
+    /// # Errors
+    /// When none runs there.
+    pub fn recorded(dir: &Path) -> Result<Self> {
+        let namespaces = Namespaces::recorded(dir)?;
+        Ok(Self { namespaces, files: Files::written(&dir.canonicalize().at("find", dir)?) })
+    }
+
+    /// The node's daemons in the order they are started.
+    pub(crate) fn programs(&self, kubelet: &Path, proxy: &Path) -> Vec<Program> {
+        let programs = self.files.programs(kubelet, proxy);
+        programs.into_iter().map(|program| self.namespaces.hold(program)).collect()
+    }
+
+    /// True when containerd answers.
+    pub(crate) fn serves(&self) -> bool {
+        self.ctr(&["version"]).is_ok()
+    }
+
+    /// Ends everything that runs on the node.
+    pub(crate) fn end(&self) {
+        self.namespaces.end();
+    }
+
+    /// A command that runs `program` in the cluster's network namespace, wherever the caller is.
+    pub fn command(&self, program: &str) -> Command {
+        let mut words = self.namespaces.network_prefix().into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg(program);
+        command
+    }
+
+    /// The words before a command that lead it into the network namespace, for a person or a script.
+    pub fn prefix(&self) -> Vec<String> {
+        self.namespaces.network_prefix()
+    }
+
+    /// Puts an image of our own making into the node's store.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or containerd refuses the image.
+    pub fn import(&self, image: &Image) -> Result<()> {
+        let archive = tempfile::Builder::new().suffix(".tar").tempfile_in(self.files.dir());
+        let archive = archive.at("create a file in", self.files.dir())?;
+        image.write(archive.path())?;
+        self.import_archive(archive.path())
+    }
+
+    /// Puts an image that somebody else built (a docker-archive or OCI tar) into the node's store.
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub fn import_archive(&self, archive: &Path) -> Result<()> {
+        self.ctr(&["images", "import", &archive.display().to_string()])
+    }
+
+    /// Runs containerd's client.
+    fn ctr(&self, command: &[&str]) -> Result<()> {
+        let ctr = self.namespaces.hold(self.files.ctr(command));
+        let answer = Command::new(&ctr.path).args(&ctr.args).stdin(Stdio::null()).output();
+        let answer = answer.at("run", &ctr.path)?;
+        if answer.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+        Err(Error::Unsupported(format!("ctr {}: {said}", command.join(" "))))
+    }
+}
+
+/// The image of the containers that hold the pods' namespaces.
+pub(crate) fn pause_image() -> Result<Image> {
+    Ok(Image::of_program(&programs::workload()?, &[files::PAUSE_IMAGE]).with_args(&["pause"]))
+}
