@@ -1,6 +1,6 @@
 # `make faults`: every fault at every write of every scenario, on a real API server. Included by the root Makefile.
 
-FAULTS_PARTS ?= 12
+FAULTS_PARTS ?= 8
 
 .PHONY: faults
 faults: build ## every fault at every write (about an hour); goes on where it was stopped

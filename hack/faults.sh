@@ -16,6 +16,8 @@ for part in $(seq 1 "$parts"); do
     ${CARGO:-cargo} test -q --locked --test faults -- --nocapture every_write || failed=1
 done
 
+${CARGO:-cargo} test -q --locked --test faults -- --nocapture --ignored || failed=1
+
 # The last word on each case counts.
 awk -v seconds=$((SECONDS - start)) '
   NR > 1 { line[$1] = $0 }

@@ -31,9 +31,17 @@ pub async fn unchanged(client: &Client, key: &Key, resource: &MetadataServices) 
     }))
 }
 
-/// Reads everything that carries the resource's labels. `sets` asks for ReplicaSets too, which only the end of
-/// Prune looks at.
-pub async fn world(client: &Client, key: &Key, sets: bool) -> Result<World, Error> {
+/// What is not read in every round.
+#[derive(Clone, Copy, Debug)]
+pub struct Also {
+    /// ReplicaSets, which only the end of Prune looks at.
+    pub sets: bool,
+    /// ServiceAccounts and PodDisruptionBudgets, which most resources do not have.
+    pub extras: bool,
+}
+
+/// Reads everything that carries the resource's labels.
+pub async fn world(client: &Client, key: &Key, also: Also) -> Result<World, Error> {
     let ours = format!("{LABEL_APP}={},{LABEL_MANAGED_BY}={MANAGER}", key.1);
     // A pod is behind a selector by its labels alone, whoever made it.
     let anyones = format!("{LABEL_APP}={}", key.1);
@@ -44,9 +52,9 @@ pub async fn world(client: &Client, key: &Key, sets: bool) -> Result<World, Erro
         list(client, key, &anyones),
         list(client, key, &ours),
         list(client, key, &ours),
-        list(client, key, &ours),
-        list(client, key, &ours),
-        async { if sets { list(client, key, &anyones).await } else { Ok(vec![]) } },
+        async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
+        async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
+        async { if also.sets { list(client, key, &anyones).await } else { Ok(vec![]) } },
     )?;
     Ok(World { deployments, services, config_maps, replica_sets, pods, slices, revisions, accounts, budgets })
 }

@@ -84,12 +84,17 @@ struct Scope {
     queue: QueueDepth,
     /// When a resource was last written here: until its cache has surely caught up, it is looked at again soon.
     written: Mutex<HashMap<Key, Instant>>,
+    /// Resources that were in the middle of something when they were last read live, and when that was.
+    under_way: Mutex<HashMap<Key, Instant>>,
 }
 
 /// How often a cache that does not fill is spoken of.
 const TELL_UNFILLED: Duration = Duration::from_secs(15);
 /// How long a cache may lag behind an own write.
 const CATCH_UP: Duration = Duration::from_secs(2);
+/// How often a resource in the middle of something is read live although its cache shows nothing to do: a watch that
+/// has fallen silent is found out by its client only after minutes.
+const LIVE_LOOK: Duration = Duration::from_secs(20);
 
 struct Judgement {
     uid: String,
@@ -130,8 +135,29 @@ impl Scope {
         written.get(key).is_some_and(|at| at.elapsed() < CATCH_UP)
     }
 
+    /// Notes a live read.
+    fn looked(&self, key: &Key, under_way: bool) {
+        let mut looks = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way {
+            looks.insert(key.clone(), Instant::now());
+        } else {
+            looks.remove(key);
+        }
+    }
+
+    /// Until when the cache may be believed; long for a resource at rest.
+    fn next_look(&self, key: &Key) -> Duration {
+        let looks = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.get(key).map_or(Duration::MAX, |at| LIVE_LOOK.saturating_sub(at.elapsed()))
+    }
+
+    fn is_look_due(&self, key: &Key) -> bool {
+        self.next_look(key).is_zero()
+    }
+
     /// Drops what is kept of a resource that is gone.
     fn forget(&self, key: &Key) {
+        self.looked(key, false);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.backoff.succeeded(key);
@@ -208,6 +234,7 @@ fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {
         backoff: backoff::Backoff::default(),
         queue: shared.metrics.queue(),
         written: Mutex::default(),
+        under_way: Mutex::default(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{CATCH_UP, Scope, live};
 use crate::api::MetadataServices;
 use crate::api::status::Step;
 use crate::metrics::{Phase, RollbackTrigger, Rollout};
-use crate::names::{Owner, ROLLBACK_TO};
+use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
@@ -31,16 +31,19 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
     let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
     show(scope, &key, seen);
-    if cached.1.next == Move::Wait {
+    if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
         return Ok(requeue(scope, &key, &cached.1));
     }
     let mut obstacles = Obstacles::default();
     let mut committed = None;
+    let mut known = None;
     for _ in 0..ROUNDS {
-        let Some(resource) = live::resource(&scope.client, &key).await? else {
+        let Some(resource) = read(scope, &key, known.take()).await? else {
             return Ok(Requeue::await_change());
         };
-        let world = Box::pin(live::world(&scope.client, &key, is_pruning(&resource))).await?;
+        let also =
+            live::Also { sets: is_pruning(&resource), extras: may_have_extras(scope, &key, &resource) };
+        let world = Box::pin(live::world(&scope.client, &key, also)).await?;
         let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
         if plan.next == Move::Wait {
             return Ok(requeue(scope, &key, &plan));
@@ -55,12 +58,55 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
             return Ok(Requeue::requeue(scope.resync));
         }
         committed = matches!(plan.next, Move::Commit(_)).then(|| plan.next.clone());
-        let again = carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await?;
-        if let Some(again) = again {
-            return Ok(again);
+        match carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await? {
+            Next::Pause(again) => return Ok(again),
+            Next::Round => {}
+            Next::From(resource) => known = Some(*resource),
         }
     }
     Ok(Requeue::requeue(CONFLICT))
+}
+
+/// How a pass goes on after a move.
+enum Next {
+    /// It ends here.
+    Pause(Requeue),
+    /// With a round that reads everything.
+    Round,
+    /// With a round that begins with the resource as the API server has just shown it: by the answer to the status
+    /// that was written, or by the read that went before the writes to objects.
+    From(Box<MetadataServices>),
+}
+
+/// The resource as it is; `known` is what the API server showed last in this pass.
+async fn read(
+    scope: &Scope,
+    key: &Key,
+    known: Option<MetadataServices>,
+) -> Result<Option<MetadataServices>, Error> {
+    let resource = match known {
+        Some(known) => Some(known),
+        None => live::resource(&scope.client, key).await?,
+    };
+    scope.looked(key, resource.as_ref().is_some_and(is_under_way));
+    Ok(resource)
+}
+
+fn is_under_way(resource: &MetadataServices) -> bool {
+    let rollout = resource.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.is_some_and(|rollout| rollout.step != Step::Stable)
+}
+
+/// Whether there are, or have to be, ServiceAccounts or budgets. One that the cache does not show yet announces itself
+/// to a later pass, and until then nothing is done about it.
+fn may_have_extras(scope: &Scope, key: &Key, resource: &MetadataServices) -> bool {
+    let asks = Component::ALL
+        .into_iter()
+        .any(|component| resource.spec.component(component).pod_disruption_budget.enabled == Some(true));
+    let cached = scope.caches.world(key);
+    asks || settings::wants_account(&owner(resource), &resource.spec)
+        || !cached.accounts.is_empty()
+        || !cached.budgets.is_empty()
 }
 
 /// What the API server objected to in this pass.
@@ -125,7 +171,7 @@ fn restore_objection(scope: &Scope, resource: &MetadataServices, world: &World) 
     Some(texts.join("; "))
 }
 
-/// Does the one thing that was decided. `Some` ends the pass.
+/// Does the one thing that was decided.
 async fn carry_out(
     scope: &Scope,
     key: &Key,
@@ -134,20 +180,21 @@ async fn carry_out(
     intent: &Intent,
     plan: Plan,
     obstacles: &mut Obstacles,
-) -> Result<Option<Requeue>, Error> {
+) -> Result<Next, Error> {
     let writer = Writer { scope, resource, world, owner: owner(resource) };
     scope.wrote(key);
     let outcome = match &plan.next {
-        Move::Wait => return Ok(None),
+        Move::Wait => return Ok(Next::Round),
         Move::Commit(status) => {
-            writer.status(status).await?;
+            let stored = writer.status(status).await?;
             committed(scope, key, resource, status);
-            Ok(Written::Done)
+            tell(scope, resource, plan.notices);
+            return Ok(Next::From(Box::new(stored)));
         }
         Move::Act(groups) => {
             if !live::unchanged(&scope.client, key, resource).await? {
                 debug!(namespace = key.0, name = key.1, "the resource changed while it was looked at");
-                return Ok(None);
+                return Ok(Next::Round);
             }
             writer.act(groups).await
         }
@@ -156,16 +203,20 @@ async fn carry_out(
     match outcome {
         Ok(Written::Done) => {
             tell(scope, resource, plan.notices);
-            Ok(None)
+            // An amended resource is another one now.
+            Ok(match plan.next {
+                Move::Act(_) => Next::From(Box::new(resource.clone())),
+                _ => Next::Round,
+            })
         }
         Ok(Written::Taken(names)) => {
             obstacles.taken = names;
             explain(scope, key, resource, world, intent, obstacles).await?;
-            Ok(Some(Requeue::requeue(scope.backoff.failed(key))))
+            Ok(Next::Pause(Requeue::requeue(scope.backoff.failed(key))))
         }
         Ok(Written::Unrestorable(objection)) => {
             obstacles.restore_refused = Some(objection);
-            Ok(None)
+            Ok(Next::Round)
         }
         Err(error) => {
             if matches!(error.code(), Some(400 | 403 | 404 | 422)) && !matches!(plan.next, Move::Commit(_)) {
@@ -281,5 +332,6 @@ fn requeue(scope: &Scope, key: &Key, plan: &Plan) -> Requeue {
         Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(1)).min(scope.resync),
         None => scope.resync + jitter(key, scope.resync / 10),
     };
+    let wait = wait.min(scope.next_look(key));
     Requeue::requeue(if scope.may_lag(key) { wait.min(CATCH_UP) } else { wait })
 }

@@ -114,6 +114,11 @@ fn account(world: &World, owner: &Owner, spec: &MetadataServicesSpec, facts: &mu
     }
 }
 
+/// Whether the spec asks for a ServiceAccount to be made.
+pub fn wants_account(owner: &Owner, spec: &MetadataServicesSpec) -> bool {
+    service_account(owner, &spec.service_account).is_some()
+}
+
 /// An account of ours that lost its owner (design D5).
 pub fn orphaned_account<'w>(world: &'w World, owner: &Owner) -> Option<&'w ServiceAccountView> {
     let orphaned = |object: &&ServiceAccountView| {

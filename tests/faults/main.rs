@@ -28,6 +28,7 @@ mod nursery;
 mod progress;
 mod run;
 mod scenario;
+mod silence;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -58,6 +59,14 @@ async fn every_write_may_go_wrong() {
     println!("{count} cases, {} of them to be run, {} at a time", cases.len(), case::parallel());
     let outcomes = play(&bench, &cases, &references, &progress).await;
     summary(&outcomes, start);
+    bench.tidy();
+}
+
+#[tokio::test]
+#[ignore = "takes five minutes; make faults runs it"]
+async fn a_silent_watch_at_rest_is_found_out() {
+    let bench = Bench::start().await;
+    silence::at_rest(&bench).await;
     bench.tidy();
 }
 

@@ -13,6 +13,8 @@ pub const NAME: &str = "mds";
 
 const FIRST: &str = "1.0.1";
 const SECOND: &str = "1.0.2";
+/// Its storage pods take five seconds to be ready.
+const SLOW: &str = "1.0.2-slow";
 const THIRD: &str = "1.0.3";
 const BROKEN: &str = "1.0.4-crash";
 
@@ -91,7 +93,7 @@ impl Scenario {
     pub const fn story(self) -> &'static [(Cue, Deed)] {
         match self {
             Self::Create => &[(Cue::Start, Deed::Apply(FIRST))],
-            Self::Upgrade => &[(Cue::Start, Deed::Apply(SECOND))],
+            Self::Upgrade => &[(Cue::Start, Deed::Apply(SLOW))],
             Self::AutoRollback => &[(Cue::Start, Deed::Apply(BROKEN))],
             Self::LateRollback => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Sicken)],
             Self::Warm => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::GoBack(FIRST))],

@@ -11,6 +11,9 @@ use crate::damage::{Damage, break_pods};
 /// Events of one rollout, at most.
 const EVENTS: usize = 6;
 
+/// Reads of one upgrade, at most: every decision to write rests on what is read live (I41).
+const READS: usize = 105;
+
 /// Requests since a count was last taken.
 struct Meter {
     seen: usize,
@@ -82,6 +85,11 @@ async fn upgrades() {
         meter.at_most(&bed, &format!("upgrade to {tag}"), most).await;
         if let Some(audit) = first.read(&bed).await {
             says_deploying_first(&bed, &subject, &audit).await;
+            let reads = audit
+                .filter(|request| matches!(request.verb.as_str(), "get" | "list") && !request.is_lease());
+            let reads = reads.requests().len();
+            println!("upgrade to {tag}: {reads} reads");
+            assert!(reads <= READS, "more than {READS} reads: {reads}");
         }
     }
     bed.finish().await;

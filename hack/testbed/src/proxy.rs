@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -43,7 +43,10 @@ use self::stale::Stale;
 pub use self::target::{Class, Target};
 use self::watches::Word;
 use crate::error::{IoContext, Result};
-use crate::watcher::Call;
+use crate::watcher::{Act, Call};
+
+/// What an API server that has time takes to answer, amply.
+const PROMPT: Duration = Duration::from_millis(500);
 
 /// How many reads fail after [`Fault::FailReads`].
 const BAD_READS: usize = 4;
@@ -121,6 +124,8 @@ struct State {
     bad_reads: usize,
     /// Watches that are told 410 when they go on, by path.
     forgotten: BTreeSet<String>,
+    /// By how much the API server was late with its answers, all together.
+    late: Duration,
     /// The paths of watches that were opened.
     watched: BTreeSet<String>,
     stale: Stale,
@@ -201,6 +206,11 @@ impl Proxy {
         self.shared.state().calls.clone()
     }
 
+    /// By how much the API server itself, with too little time on this machine, was late with its answers.
+    pub fn lateness(&self) -> Duration {
+        self.shared.state().late
+    }
+
     /// Replaces the plan; its numbers count from the proxy's first write.
     pub fn plan(&self, plan: Plan) {
         self.shared.state().plan = plan;
@@ -258,6 +268,17 @@ async fn serve(socket: TcpStream, client: usize, shared: Arc<Shared>) {
     });
     // A service's error cuts the connection without an answer: that is what `Cut` is for.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+}
+
+impl State {
+    /// A write is done with.
+    fn finish(&mut self, number: usize, succeeded: bool) {
+        self.open -= 1;
+        let mut writes = self.calls.iter_mut().filter(|call| call.act == Act::Write);
+        if let Some(call) = writes.nth(number - 1) {
+            call.succeeded = succeeded;
+        }
+    }
 }
 
 impl Shared {
@@ -334,7 +355,9 @@ impl Shared {
             head.headers.remove(name);
         }
         let request = Request::from_parts(head, kube::client::Body::from(body));
+        let asked = Instant::now();
         let (mut head, body) = self.upstream.0.send(request).await.map_err(|_| Cut)?.into_parts();
+        self.state().late += asked.elapsed().saturating_sub(PROMPT);
         for name in [CONNECTION, TRANSFER_ENCODING] {
             head.headers.remove(name);
         }
@@ -351,7 +374,8 @@ impl Shared {
     ) -> Result<Response<Body>, Cut> {
         let (number, fault) = self.admit(client, target).await?;
         let answer = self.strike(number, fault, head, body).await;
-        self.state().open -= 1;
+        let succeeded = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
+        self.state().finish(number, succeeded);
         self.changed.send_replace(());
         answer
     }

@@ -71,7 +71,7 @@ impl Target {
         }
     }
 
-    /// As the watcher asks for it; `None` for what it does not ask for.
+    /// As the watcher asks for it; `None` for what it does not ask for. A write has yet to succeed.
     pub fn call(&self) -> Option<Call> {
         let act = match self.class {
             Class::Read if self.name.is_empty() => Act::List,
@@ -80,7 +80,7 @@ impl Target {
             Class::Watch | Class::Event | Class::Lease => return None,
         };
         let (resource, name, uri) = (self.resource.clone(), self.name.clone(), self.uri.clone());
-        Some(Call { act, resource, name, uri })
+        Some(Call { act, resource, name, uri, succeeded: act != Act::Write })
     }
 
     /// Whether it fills a cache: those lists come in pages.

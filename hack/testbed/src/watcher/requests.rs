@@ -17,6 +17,8 @@ pub struct Call {
     pub name: String,
     /// Path and query.
     pub uri: String,
+    /// It was carried out, and the asker was told so.
+    pub succeeded: bool,
 }
 
 /// What a request did.
@@ -42,12 +44,18 @@ impl Call {
             _ => Act::Write,
         };
         let (name, uri) = (request.name.clone(), request.uri.clone());
-        Some(Self { act, resource: request.target(), name, uri })
+        Some(Self { act, resource: request.target(), name, uri, succeeded: request.succeeded() })
     }
 
     /// The beginning of a process.
     pub fn start() -> Self {
-        Self { act: Act::Start, resource: String::new(), name: String::new(), uri: String::new() }
+        Self {
+            act: Act::Start,
+            resource: String::new(),
+            name: String::new(),
+            uri: String::new(),
+            succeeded: true,
+        }
     }
 }
 
@@ -72,7 +80,8 @@ impl Bracket {
 }
 
 /// I41: before an object is created, patched or deleted, the resource, then its objects, then the resource again are
-/// read live; before the resource is written, the resource and its objects. For requests in a namespace with this one
+/// read live; before the resource is written, the resource and its objects. The answer to a write of the resource shows
+/// it as well as a read, and the read that closes one decision may open the next. For requests in a namespace with this one
 /// resource, in the order in which they came in, of one operator at a time.
 pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<Finding> {
     let mut bracket = Bracket::default();
@@ -104,7 +113,7 @@ pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<
                     found.push(Finding { invariant: "I41", text });
                 }
                 if own {
-                    bracket = Bracket::default();
+                    bracket = Bracket { opened: call.succeeded, ..Bracket::default() };
                 }
             }
         }

@@ -369,7 +369,13 @@ fn the_objects_keep_their_rules() {
 }
 
 fn call(act: Act, resource: &str) -> Call {
-    Call { act, resource: resource.into(), name: "x".into(), uri: "/x?&labelSelector=app%3Dm%2Cy".into() }
+    Call {
+        act,
+        resource: resource.into(),
+        name: "x".into(),
+        uri: "/x?&labelSelector=app%3Dm%2Cy".into(),
+        succeeded: true,
+    }
 }
 
 #[test]
@@ -401,7 +407,17 @@ fn a_write_needs_a_live_read_around_its_decision() {
         2,
         "read by another process"
     );
-    assert_eq!(broken([vec![resource()], status].concat()), 1, "nothing but the resource was read");
+    assert_eq!(broken([vec![resource()], status.clone()].concat()), 1, "nothing but the resource was read");
+    let next = [lists().to_vec(), vec![resource()], writes.to_vec()].concat();
+    assert_eq!(
+        broken([whole.clone(), writes.to_vec(), next.clone()].concat()),
+        0,
+        "the last read opens the next"
+    );
+    let mut refused = [vec![resource()], lists().to_vec(), status.clone(), next].concat();
+    assert_eq!(broken(refused.clone()), 0, "the answer to a status shows the resource");
+    refused[7].succeeded = false;
+    assert_eq!(broken(refused), 2, "a refusal shows nothing");
     let mut cached = whole;
     cached[1].uri += "&resourceVersion=0";
     assert_eq!(broken([cached, writes.to_vec()].concat()), 2, "answered from a cache");

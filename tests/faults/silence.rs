@@ -1,0 +1,48 @@
+//! Watches that fall silent while nothing is under way: the operator's client finds them out by itself.
+
+use std::time::{Duration, Instant};
+
+use testbed::proxy::{Plan, Proxy};
+use testbed::watcher::{self, Waived};
+use testbed::{Kind, Timeline};
+
+use crate::bench::Bench;
+use crate::nursery;
+use crate::scenario::{NAME, Scenario};
+
+/// After how long without a word the client gives a watch up.
+const IDLE: Duration = Duration::from_secs(295);
+
+/// How long the upgrade itself may take.
+const UPGRADE: Duration = Duration::from_secs(60);
+
+/// An edit that no watch tells is found and carried out.
+pub async fn at_rest(bench: &Bench) {
+    let (namespace, scenario) = ("silence", Scenario::Upgrade);
+    nursery::prepare(bench, vec![(namespace.to_owned(), scenario)]).await;
+    let timeline = Timeline::start(bench.client.clone(), Some(namespace)).await.unwrap();
+    let kubeconfig = bench.dir.join("silence.kubeconfig");
+    let proxy = Proxy::start(&bench.upstream, &kubeconfig, Plan::default()).await.unwrap();
+    let operator = bench.operator(namespace, &proxy, &bench.dir.join("silence.log"));
+    let start = Instant::now();
+    while !operator.log_text().contains("caches are filled") {
+        assert!(start.elapsed() < UPGRADE, "the operator does not start");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The watches follow their lists.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.stall_watches();
+    let (_, deed) = scenario.story()[0];
+    deed.act(&bench.client, namespace, scenario).await;
+    let edited = Instant::now();
+    let over = |history: &testbed::History| {
+        history.live(Kind::MetadataServices, NAME).filter(|owner| deed.is_over(&owner.object)).map(|_| ())
+    };
+    timeline.wait_until("the edit to be carried out", IDLE + UPGRADE, over).await.unwrap();
+    println!(
+        "silence: an edit that no watch told was carried out after {:.0} s",
+        edited.elapsed().as_secs_f64()
+    );
+    timeline.settle(UPGRADE).await.unwrap();
+    assert_eq!(watcher::check(&timeline.history(), &Waived::default()), []);
+}
