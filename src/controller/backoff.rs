@@ -53,6 +53,7 @@ mod tests {
         assert!(waits[0] >= FIRST && waits[0] <= FIRST + FIRST / 10);
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]));
         assert!(waits[11] >= LONGEST && waits[11] <= LONGEST + LONGEST / 10);
+        assert!(waits[11] < Duration::from_secs(30), "I37: no later than that when a failure ends");
         backoff.succeeded(&key);
         assert_eq!(backoff.failed(&key), waits[0]);
     }

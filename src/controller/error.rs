@@ -51,6 +51,14 @@ impl Error {
         Self::Read { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }
     }
 
+    /// A failed change of an object that was read: one that is gone by now has moved on.
+    pub fn change(action: impl Into<String>, object: String, source: kube::Error) -> Self {
+        match source {
+            kube::Error::Api(status) if status.code == 404 => Self::Moved(object),
+            source => Self::write(action, source),
+        }
+    }
+
     /// A failed write.
     pub fn write(action: impl Into<String>, source: kube::Error) -> Self {
         Self::Write { action: action.into(), source: Box::new(source) }

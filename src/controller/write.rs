@@ -50,8 +50,8 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Replaces the status, if the resource is still as it was read.
-    pub async fn status(&self, status: &MetadataServicesStatus) -> Result<(), Error> {
+    /// Replaces the status, if the resource is still as it was read; answers the resource as it is then.
+    pub async fn status(&self, status: &MetadataServicesStatus) -> Result<MetadataServices, Error> {
         let what = format!("writing the status of MetadataServices {}", self.owner.name);
         self.guard(&what)?;
         let mut object = self.resource.clone();
@@ -60,8 +60,7 @@ impl Writer<'_> {
         let api: Api<MetadataServices> = self.api();
         api.replace_status(&self.owner.name, &post(), &object)
             .await
-            .map(|_| ())
-            .map_err(|source| Error::write(what, source))
+            .map_err(|source| Error::change(what, format!("MetadataServices {}", self.owner.name), source))
     }
 
     /// Changes the resource's spec and annotations in one patch.
@@ -85,7 +84,7 @@ impl Writer<'_> {
             Err(kube::Error::Api(status)) if status.code == 422 && amend.restore.is_some() => {
                 Ok(Written::Unrestorable(status.message.clone()))
             }
-            Err(source) => Err(Error::write(what, source)),
+            Err(source) => Err(Error::change(what, format!("MetadataServices {}", self.owner.name), source)),
         }
     }
 
@@ -185,14 +184,15 @@ impl Writer<'_> {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let what = format!("patching {} {name}", K::kind(&()));
+        let object = format!("{} {name}", K::kind(&()));
+        let what = format!("patching {object}");
         self.guard(&what)?;
         // The answer is not looked at: metadata is the least of it.
         let api: Api<PartialObjectMeta<K>> = self.api();
         api.patch(name, &patching(), &Patch::Merge(patch))
             .await
             .map(|_| Written::Done)
-            .map_err(|source| Error::write(what, source))
+            .map_err(|source| Error::change(what, object, source))
     }
 
     async fn delete_seen<K, T: Meta>(&self, seen: &T) -> Result<Written, Error>
