@@ -36,6 +36,7 @@ api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSET
 	$(CARGO) run -q --locked -p testbed --bin cluster -- path kubectl
 	$(CARGO) test --locked -p testbed
 	$(CARGO) test --locked --test scenarios -- --test-threads=4
+	$(CARGO) test --locked --test rights -- --ignored
 	$(CARGO) test --locked --test faults -- --nocapture
 
 build: ## the operator: target/release/e6-operator

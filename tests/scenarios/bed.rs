@@ -18,6 +18,8 @@ use testbed::watcher::{self, Call, Waived};
 use testbed::{Cluster, Entry, History, Kind, Operator, Options, State, Subject, Timeline};
 use tokio::sync::OnceCell;
 
+use crate::rights;
+
 /// How long anything may take: two cores run many operators at once.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -123,7 +125,12 @@ impl Bed {
 
     /// A bed whose operator does not run yet.
     pub async fn idle(label: &str, args: &[&str]) -> Self {
-        Self::on(cluster().await, label, args).await
+        let cluster = cluster().await;
+        let mut bed = Self::on(cluster, label, args).await;
+        if let Some(kubeconfig) = rights::kubeconfig(cluster).await {
+            bed.act_as(kubeconfig);
+        }
+        bed
     }
 
     /// A bed in a given cluster, whose operator does not run yet.
@@ -337,11 +344,15 @@ impl Bed {
     pub async fn audit(&self) -> Option<AuditLog> {
         // A line may come a moment after its answer.
         tokio::time::sleep(Duration::from_millis(500)).await;
+        self.logged(&format!("\"namespace\":\"{}\"", self.namespace))
+    }
+
+    /// What operators asked of the API server, of the lines of the audit log that hold a text: the log is that of all
+    /// scenarios, and only these are parsed.
+    fn logged(&self, mark: &str) -> Option<AuditLog> {
         let text = std::fs::read_to_string(self.audit.as_ref()?).unwrap();
-        let mark = format!("\"namespace\":\"{}\"", self.namespace);
-        // Only this namespace's lines are parsed: the log is that of all scenarios.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let lines = whole.lines().filter(|line| line.contains(&mark)).map(|line| format!("{line}\n"));
+        let lines = whole.lines().filter(|line| line.contains(mark)).map(|line| format!("{line}\n"));
         Some(AuditLog::parse(&lines.collect::<String>()).unwrap().by_agent(AGENT))
     }
 
@@ -353,11 +364,15 @@ impl Bed {
         assert!(self.timeline.gaps() == 0 || self.gaps, "the watch has gaps");
         let mut broken = watcher::check(&history, &self.waived);
         broken.extend(watcher::at_rest(&history, &self.waived));
+        let mut refused = vec![];
         if let Some(audit) = audit {
+            let of_the_crd = self.logged(rights::OF_THE_CRD);
+            refused = rights::record(of_the_crd.iter().chain([&audit]), &self.namespace);
             broken.extend(watcher::writes_changed_something(&history, &audit));
             broken.extend(reads_before_writes(&history, &audit));
         }
-        let broken: Vec<String> = broken.iter().map(ToString::to_string).collect();
+        let mut broken: Vec<String> = broken.iter().map(ToString::to_string).collect();
+        broken.extend(refused);
         assert!(broken.is_empty(), "{}: broken invariants:\n{}", self.namespace, broken.join("\n"));
         drop(self.operator.take());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());

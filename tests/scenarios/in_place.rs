@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testbed::resource::{merge, quick};
 use testbed::{History, Kind, State};
 
-use crate::bed::{Bed, case, together};
+use crate::bed::{Bed, PATIENCE, case, together};
 use crate::demo::{pods, selected};
 use crate::edits::in_step;
 
@@ -179,5 +179,18 @@ async fn service_account() {
     assert_eq!(pods(&history, "a", "blue"), before);
     let deployment = history.live(Kind::Deployment, "a-storage-blue").unwrap();
     assert_eq!(deployment.text("/spec/template/spec/serviceAccountName"), "a");
+    // It goes when no release of the history names it any more.
+    let other = json!({"serviceAccount": null, "rollout": {"historyLimit": 2}, "storage": {"imageTag": "2"}});
+    subject.edit(&other).await.unwrap();
+    bed.serves(&subject, "2").await;
+    assert!(role().await.is_some(), "a rollback would need it");
+    subject.upgrade("3", "3").await.unwrap();
+    bed.serves(&subject, "3").await;
+    let start = std::time::Instant::now();
+    while role().await.is_some() {
+        assert!(start.elapsed() < PATIENCE, "the account that nothing names is still there");
+        bed.linger(1).await;
+    }
+    bed.stable(&subject).await;
     bed.finish().await;
 }

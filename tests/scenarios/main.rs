@@ -22,3 +22,4 @@ mod numbers;
 mod plugin;
 mod process;
 mod refused;
+mod rights;
