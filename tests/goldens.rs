@@ -9,7 +9,7 @@
 use std::{fs, path::PathBuf};
 
 use e6_operator::{
-    api::{MetadataServicesSpec, template::ReleaseTemplate},
+    api::{MetadataServicesSpec, status::MetadataServicesStatus, template::ReleaseTemplate},
     names::{Colour, Component, Owner},
     resources::{
         Defaults, Release, config, revision,
@@ -19,7 +19,7 @@ use e6_operator::{
     },
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MINIMAL: &str = r#"{"storage": {"imageTag": "1.0.437"}, "schema": {"imageTag": "1.0.547"}}"#;
 const FULL: &str = include_str!("data/full-spec.json");
@@ -67,17 +67,56 @@ impl Documents {
         self.0.push_str(&serde_saphyr::to_string_with_options(&value, options).unwrap());
     }
 
+    /// Compares with the file of every version there was: what one of them made must not be made differently.
     fn check(&self, file: &str) {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
         if std::env::var_os("UPDATE").is_some() {
-            fs::write(&path, &self.0).unwrap();
+            let dir = corpus().join(env!("CARGO_PKG_VERSION"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(file), &self.0).unwrap();
         }
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            committed == self.0,
-            "tests/golden/{file} differs from what is rendered now. If that is wanted, run \
-             `UPDATE=1 cargo test --test goldens`, read the difference and commit it. Rendered:\n{}",
-            self.0
+        for version in versions() {
+            let committed = fs::read_to_string(version.join(file)).unwrap_or_default();
+            assert!(
+                committed == self.0,
+                "{}/{file} differs from what is rendered now. If that is wanted, run \
+                 `UPDATE=1 cargo test --test goldens`, read the difference and commit it. Rendered:\n{}",
+                version.display(),
+                self.0
+            );
+        }
+    }
+}
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// A directory for each version whose objects and statuses are kept.
+fn versions() -> Vec<PathBuf> {
+    let all: Vec<_> = fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(all.contains(&corpus().join(env!("CARGO_PKG_VERSION"))), "this version has none: {all:?}");
+    all
+}
+
+/// Statuses that operators of each version left in each step, as an API server stored them: nothing of them is lost by
+/// reading and writing them.
+#[test]
+fn statuses_are_read_whole() {
+    for version in versions() {
+        let mut steps = vec![];
+        for entry in fs::read_dir(version.join("statuses")).unwrap() {
+            let path = entry.unwrap().path();
+            let stored: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let read: MetadataServicesStatus = serde_json::from_value(stored.clone()).unwrap();
+            steps.push(format!("{:?}", read.rollout.as_ref().unwrap().step));
+            assert_eq!(serde_json::to_value(&read).unwrap(), stored, "{}", path.display());
+        }
+        steps.sort();
+        assert_eq!(
+            steps,
+            ["Deploying", "Grace", "Prune", "Stable", "Stable", "Switching"],
+            "{}",
+            version.display()
         );
     }
 }

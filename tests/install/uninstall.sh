@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Resources, operator and CRD are removed, each of them first once: nothing hangs and nothing is left.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_tools kubectl
+start_cluster main
+
+remove() {
+  case "$1" in
+    resources) kubectl delete metadataservices --all -A --timeout=60s ;;
+    operator)
+      # Its rights go with it; what it does until it is gone is not refused.
+      stop_operator
+      kubectl delete -k "$root/config/rbac" --timeout=60s
+      kubectl delete -k "$root/config/manager" --timeout=60s
+      ;;
+    crd) kubectl delete -k "$root/config/crd" --timeout=60s ;;
+  esac >"$work/remove.log" 2>&1 || { [ "$1" = resources ] && grep -q "doesn't have a resource type" "$work/remove.log"; } ||
+    die "removing the $1 failed: $(cat "$work/remove.log")"
+}
+of() { kubectl get deployments,replicasets,services,configmaps,controllerrevisions,pods -n shop -l "app=$1" -o name; }
+no_more() { [ -z "$(of "$1" | tee /dev/stderr)" ]; }
+empty() {
+  no_more sample1 &&
+    ! kubectl get crd,clusterroles,clusterrolebindings,namespaces -o name | grep -E 'e6|metadataservices'
+}
+
+kubectl create namespace shop >/dev/null
+for order in "resources operator crd" "operator resources crd" "crd operator resources"; do
+  kubectl apply -k "$root/config/default" >"$work/apply.log"
+  kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
+  start_operator --log-level info
+  for name in sample1 probe; do sample "$name" 1.0.500 1.0.600 | kubectl apply -n shop -f - >/dev/null; done
+  eventually "a release serves" serves shop sample1 1.0.500
+  # The garbage collector learns of a new kind within half a minute; what it never knew it cannot clean up.
+  kubectl delete metadataservices probe -n shop >/dev/null
+  eventually "the garbage collector knows the kind" no_more probe
+  for what in $order; do remove "$what"; done
+  stop_operator
+  eventually "nothing is left after removing $order" empty
+done
