@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
-use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KWOK, Module, NODE};
+use crate::error::{Error, IoContext, Result};
+use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KUBERNETES_1_30, KWOK, Module, NODE};
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -33,6 +33,20 @@ pub fn control_plane() -> Result<ControlPlane> {
         kube_scheduler: given_or(&KUBERNETES, "kube-scheduler", false)?,
         kubectl: kubectl()?,
     })
+}
+
+/// Finds or builds the control plane of Kubernetes 1.30, as a directory for `KUBEBUILDER_ASSETS`.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn kubernetes_1_30() -> Result<PathBuf> {
+    let dir = KUBERNETES_1_30.all()?;
+    let etcd = dir.join("etcd");
+    if !etcd.exists() {
+        let there = ETCD.program("etcd")?;
+        std::os::unix::fs::symlink(&there, &etcd).at("link to", &there)?;
+    }
+    Ok(dir)
 }
 
 /// Finds or builds kubectl, of the control plane's version.

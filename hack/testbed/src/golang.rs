@@ -65,6 +65,9 @@ pub(crate) const NODE: Module = Module {
     duration: "2 minutes after the control plane, 8 without",
 };
 
+/// An older version of it, for `make compat`. (1.29 cannot be built: not all of its modules are published.)
+pub(crate) const KUBERNETES_1_30: Module = Module { folder: "kubernetes-1.30", ..KUBERNETES };
+
 /// The store below the API server.
 pub(crate) const ETCD: Module = Module {
     folder: "etcd",
@@ -130,6 +133,14 @@ impl Module {
             self.build(&version, &target)?;
         }
         Ok(wanted)
+    }
+
+    /// All its programs, built when they are not there: their directory in the cache.
+    pub fn all(&self) -> Result<PathBuf> {
+        for (program, _) in self.programs {
+            self.program(program)?;
+        }
+        self.cached(&self.version()?)
     }
 
     /// The path of `program` in the cache, if it has been built.
@@ -276,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_module_has_a_version() {
-        for module in [KUBERNETES, NODE, ETCD, KWOK, HELM, HELM3] {
+        for module in [KUBERNETES, KUBERNETES_1_30, NODE, ETCD, KWOK, HELM, HELM3] {
             assert!(module.version().unwrap().starts_with('v'), "{}", module.path);
         }
     }

@@ -24,6 +24,9 @@ enum Command {
         /// Who plays the node.
         #[arg(long, value_enum, default_value_t = Node::Kwok)]
         node: Node,
+        /// A further flag of kube-apiserver, as `--apiserver-arg=--watch-cache=false`; repeated for more.
+        #[arg(long = "apiserver-arg", value_name = "FLAG")]
+        apiserver_args: Vec<String>,
     },
     /// Stop it.
     Down {
@@ -61,8 +64,13 @@ enum Tool {
     Helm,
     /// The same, version 3.
     Helm3,
+    /// The directory of an older control plane, for KUBEBUILDER_ASSETS.
+    #[value(name = "kubernetes-1.30")]
+    Kubernetes130,
     /// The player of nodes and pods.
     Kwok,
+    /// The static program that plays storage and schema on a real node.
+    Workload,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -76,7 +84,7 @@ enum Node {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Up { dir, node } => up(&dir, node).await,
+        Command::Up { dir, node, apiserver_args } => up(&dir, node, apiserver_args).await,
         Command::Down { dir } => down(&dir),
         Command::Status { dir } => Ok(status(&dir)),
         Command::Import { archive, dir } => import(&archive, &dir),
@@ -91,13 +99,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn up(dir: &Path, node: Node) -> Result<ExitCode> {
+async fn up(dir: &Path, node: Node, apiserver_args: Vec<String>) -> Result<ExitCode> {
     if running(dir).len() == process::recorded(&dir.join("pids")).len() && !running(dir).is_empty() {
         println!("The cluster in {} runs already; stop it with: make cluster-down", dir.display());
         return Ok(ExitCode::SUCCESS);
     }
     let start = Instant::now();
-    let options = Options { dir: Some(dir.to_path_buf()), detached: true, ..Options::default() };
+    let options =
+        Options { dir: Some(dir.to_path_buf()), detached: true, apiserver_args, ..Options::default() };
     let told = |cluster: &Cluster| {
         println!("The cluster is up after {:.1} s.", start.elapsed().as_secs_f64());
         usage(cluster, dir);
@@ -150,7 +159,9 @@ fn path(tool: Tool) -> Result<ExitCode> {
         Tool::Kubectl => assets::kubectl()?,
         Tool::Helm => assets::helm()?,
         Tool::Helm3 => assets::helm3()?,
+        Tool::Kubernetes130 => assets::kubernetes_1_30()?,
         Tool::Kwok => assets::kwok()?,
+        Tool::Workload => node::programs::workload()?,
     };
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)
