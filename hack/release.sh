@@ -17,7 +17,7 @@ out=${1:?usage: hack/release.sh [--no-image] DIRECTORY}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 crd=crds/metadataservices.e6data.io.yaml
 released=crds/released/crd-v$version.yaml
-tool=${CARGO_TARGET_DIR:-target}/debug/cluster
+tool=${CLUSTER_TOOL:-${CARGO_TARGET_DIR:-target}/debug/cluster}
 helm=$("$tool" path helm)
 kubectl=$("$tool" path kubectl)
 

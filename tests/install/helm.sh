@@ -4,7 +4,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 helm=${1:-helm}
 use_tools kubectl "$helm"
-[ "$helm" = helm ] || mv "$work/bin/$helm" "$work/bin/helm"
 echo "  $(helm version --short)"
 start_cluster main
 operator=$root/charts/e6-operator

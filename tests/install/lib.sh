@@ -5,7 +5,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-cluster_tool=$target/debug/cluster
+cluster_tool=${CLUSTER_TOOL:-$target/debug/cluster}
 # shellcheck disable=SC2034 # for those who source this
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -1)
 test_name=$(basename "$0" .sh)
@@ -23,9 +23,11 @@ clusters=()
 operator_pid=
 checks=0
 
+at_end() { :; } # what a test has to end itself
 finish() {
   local code=$?
   trap - EXIT
+  at_end
   stop_operator
   for dir in "${clusters[@]}"; do
     if [ "$code" -ne 0 ] || [ -n "${E6_KEEP:-}" ]; then echo "logs: $dir/logs" >&2; fi
@@ -52,23 +54,33 @@ passed() {
   echo "  ok: $*"
 }
 
-# The programs that tests run, built by the caller (make) beforehand.
-use_tools() { # kubectl helm helm3 ...
-  local tool
+# The programs that tests run; built by the caller (make) beforehand. Those of a real node's network are entered by a prefix.
+use_tools() { # kubectl helm helm3
+  local tool path name
   for tool in "$@"; do
     # The cache is beside the real home.
-    ln -sf "$(HOME=$real_home "$cluster_tool" path "$tool")" "$work/bin/$tool"
+    path=$(HOME=$real_home "$cluster_tool" path "$tool")
+    name=${tool%3}
+    write_tool "$name" "exec \${BED_PREFIX:-} '$path' \"\$@\""
   done
 }
+write_tool() { # NAME SCRIPT
+  printf '#!/usr/bin/env bash\n%s\n' "$2" >"$work/bin/$1"
+  chmod +x "$work/bin/$1"
+}
 real_home=$(getent passwd "$(id -u)" | cut -d: -f6)
+BED_PREFIX=
+export BED_PREFIX
 
 # A new, empty cluster; kubectl speaks to it from now on.
-start_cluster() { # NAME
+start_cluster() { # NAME [kwok|real [FLAGS OF cluster up...]]
   local dir=$work/$1
-  HOME=$real_home "$cluster_tool" up --dir "$dir" >"$work/cluster-up.log" 2>&1 ||
+  HOME=$real_home "$cluster_tool" up --dir "$dir" --node "${2:-kwok}" "${@:3}" >"$work/cluster-up.log" 2>&1 ||
     die "the cluster does not start: $(cat "$work/cluster-up.log")"
   clusters+=("$dir")
   export KUBECONFIG=$dir/kubeconfig
+  # A real node has a network of its own; `cluster up` prints what leads into it.
+  BED_PREFIX=$(sed -n 's/^  \(nsenter .*[^ ]\) *$/\1/p' "$work/cluster-up.log" | grep -v kubectl | head -n 1 || true)
   # shellcheck disable=SC2034 # for those who source this
   audit_log=$dir/logs/audit.log
 }
@@ -84,6 +96,11 @@ kubeconfig_of() { # NAMESPACE SERVICEACCOUNT FILE
 # The operator as a process with the rights of its pod. KWOK plays the pods of its Deployment, which run nothing.
 start_operator() { # [FLAGS...]
   kubeconfig_of "$system" "$manager" "$work/operator.kubeconfig"
+  # The API server learns of rights a moment after they are granted; a pod starts later than that.
+  until kubectl --kubeconfig "$work/operator.kubeconfig" get leases -n "$system" none --ignore-not-found >/dev/null 2>&1; do
+    [ "$SECONDS" -lt 600 ] || die "the operator's rights are not in force"
+    sleep 0.2
+  done
   # A copy: a build meanwhile must not change what is tested.
   [ -e "$work/e6-operator" ] || cp "$target/debug/e6-operator" "$work/e6-operator"
   KUBECONFIG=$work/operator.kubeconfig "$work/e6-operator" \

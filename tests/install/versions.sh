@@ -61,10 +61,18 @@ eventually "the resource is as it was" serves shop sample1 1.0.503
 
 # === Stored in the new version: then the way back is by migration ===
 store_in() { # VERSION: stores new writes in it, rewrites what is there, and drops the other one from the record
-  kubectl get crd "$crd" -o json |
-    jq --arg version "$1" '.spec.versions |= map(.storage = (.name == $version))' | kubectl replace -f - >/dev/null
+  local index before
+  for index in 0 1; do
+    kubectl get crd "$crd" -o json | jq -c --arg version "$1" --argjson index "$index" \
+      '[{op: "replace", path: "/spec/versions/\($index)/storage", value: (.spec.versions[$index].name == $version)}]' >"$work/storage-$index.json"
+  done
+  # Both in one patch: exactly one version is the stored one.
+  kubectl patch crd "$crd" --type=json --patch-file <(jq -cs add "$work"/storage-*.json) >/dev/null
   eventually "new writes are stored in $1" stored_has "$1"
-  kubectl get metadataservices -A -o json | kubectl replace -f - >/dev/null
+  before=$(part shop sample1 .metadata.resourceVersion)
+  # Not by kubectl replace: that would note the resourceVersion as applied, and the next kubectl apply would fail.
+  kubectl patch metadataservices sample1 -n shop --type=merge -p '{}' >/dev/null
+  [ "$(part shop sample1 .metadata.resourceVersion)" != "$before" ] || die "an empty patch did not rewrite the resource"
   kubectl patch crd "$crd" --subresource=status --type=merge -p "{\"status\":{\"storedVersions\":[\"$1\"]}}" >/dev/null
 }
 stored_has() { grep -q "$1" <<<"$(stored)"; }

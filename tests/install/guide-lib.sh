@@ -1,0 +1,194 @@
+# Sourced by guide.sh: the outside world of the guide, played on this machine, and its blocks as commands.
+# shellcheck shell=bash
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Who plays the pods: kwok, or a real node.
+bed=${1:-kwok}
+use_tools kubectl helm
+
+# === The outside world ===
+site=$work/site
+mkdir -p "$site/charts" "$site/e6data/e6-operator/releases/download/v$version" "$site/repos/e6data/e6-operator/releases"
+HOME=$real_home "$root/hack/release.sh" --no-image "$work/release" >/dev/null
+cp "$work"/release/* "$site/e6data/e6-operator/releases/download/v$version/"
+cp "$work"/release/*.tgz "$site/charts/"
+for chart in e6-operator e6-operator-crds; do
+  helm package "$root/charts/$chart" --version 0.1.0 --app-version 0.1.0 -d "$site/charts" >/dev/null
+done
+helm repo index "$site/charts"
+jq -Rs --arg tag "v$version" '{tag_name: $tag, body: .}' "$work/release/release-notes.md" \
+  >"$site/repos/e6data/e6-operator/releases/latest"
+repository=$work/repository/e6-operator.git
+mkdir -p "$repository"
+(
+  cd "$root" || exit
+  git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -cf - 2>/dev/null | tar -xf - -C "$repository"
+  cd "$repository" || exit
+  git init -q -b main .
+  git add -A
+  git -c user.name=test -c user.email=test@example.com commit -q -m "this work tree"
+  git tag "v$version"
+)
+git config --global "url.$work/repository/.insteadOf" https://github.com/e6data/
+git config --global advice.detachedHead false
+real_curl=$(command -v curl)
+write_tool curl "exec \${BED_PREFIX:-} $real_curl \"\${@/#https:\\/\\/api.github.com\\//http:\\/\\/127.0.0.1:\$SITE_PORT\\/}\""
+real_kubectl=$work/bin/real-kubectl
+mv "$work/bin/kubectl" "$real_kubectl"
+write_tool kubectl "exec $real_kubectl \"\${@/#https:\\/\\/github.com\\//http:\\/\\/127.0.0.1:\$SITE_PORT\\/}\""
+write_tool edit-tags "sed -i 's/imageTag: 1.0.437-old/imageTag: 1.0.500-new/; s/imageTag: 1.0.547-old/imageTag: 1.0.600-new/' \"\$1\""
+export KUBE_EDITOR=edit-tags SITE_PORT TERM=xterm
+mkdir -p "$HELM_DATA_HOME/plugins/diff"
+cat >"$HELM_DATA_HOME/plugins/diff/plugin.yaml" <<'PLUGIN'
+name: diff
+version: 0.0.1
+usage: compares what is deployed with what an upgrade would deploy
+description: stands in for helm-diff
+command: $HELM_PLUGIN_DIR/diff.sh
+PLUGIN
+cat >"$HELM_DATA_HOME/plugins/diff/diff.sh" <<'PLUGIN'
+#!/usr/bin/env bash
+# helm diff upgrade RELEASE CHART ...: what an upgrade would change; nothing, twice in a row, if rendering is deterministic.
+set -euo pipefail
+shift
+release=$1
+shift
+namespace=$HELM_NAMESPACE
+would() { helm upgrade "$release" "$@" --namespace "$namespace" --dry-run=server --hide-notes | sed -n '/^MANIFEST:/,$p' | sed 1d; }
+[ "$(would "$@")" = "$(would "$@")" ] || { echo "rendering twice gives two results" >&2; exit 1; }
+diff -u <(helm get manifest "$release" --namespace "$namespace") <(would "$@") || true
+PLUGIN
+chmod +x "$HELM_DATA_HOME/plugins/diff/diff.sh"
+
+serve_site() {
+  if [ -n "${site_pid:-}" ]; then kill "$site_pid" 2>/dev/null || true; fi
+  "$real_kubectl" proxy --port=0 --www="$site" --www-prefix=/ --api-prefix=/cluster-api/ >"$work/site.log" 2>&1 &
+  site_pid=$!
+  site_pids+=("$site_pid")
+  until SITE_PORT=$(sed -n 's/^Starting to serve on .*:\([0-9]*\)$/\1/p' "$work/site.log") && [ -n "$SITE_PORT" ]; do sleep 0.2; done
+}
+site_pids=()
+session=$work/session
+mkdir "$session"
+commands=0
+said=
+
+# Runs a block of the guide, as printed; at a terminal if it asks for one.
+guide() { # [NEEDED TEXT IN THE OUTPUT]; the block is on standard input
+  local block
+  block=$(cat)
+  run_block() { bash -c "$block" </dev/null; }
+  if [[ $block == *"run -it"* ]]; then
+    run_block() { echo "$block" >"$work/block" && script -qec "bash '$work/block'" /dev/null </dev/null; }
+  fi
+  said=$(cd "$session" && run_block 2>&1) || die "the guide's block failed: $block: $said"
+  [ -z "${1:-}" ] || grep -qF -- "$1" <<<"$said" || die "'$1' is not in what the guide's block said: $block: $said"
+  commands=$((commands + 1))
+  passed "$(one_line <<<"$block")"
+}
+# A block that needs pods that run.
+guide_on_node() {
+  if [ "$bed" = real ]; then
+    guide "$@"
+  else
+    echo "  SKIPPED (needs a real node): $(one_line)"
+  fi
+}
+settled() { [ "$(part autoscalingv2 "$1" .status.phase)/$(part autoscalingv2 "$1" .status.deploymentPhase)" = "${2:-Stable/Stable}" ]; }
+# Where no pod runs, the operator runs beside the cluster with its pod's rights.
+beside_the_cluster() { [ "$bed" = real ] || start_operator --log-level info; }
+at_end() { for pid in "${site_pids[@]}"; do kill "$pid" 2>/dev/null || true; done; }
+
+one_line() { tr -s ' \n' ' ' | cut -c 1-140; }
+
+# === Images, for a node without a registry ===
+# A docker archive under further names.
+renamed() { # ARCHIVE FILE NAME...
+  local dir
+  dir=$(mktemp -d "$work/image.XXXXXX")
+  tar -xf "$1" -C "$dir"
+  jq -c --args '.[0].RepoTags = $ARGS.positional' "${@:3}" <"$dir/manifest.json" >"$dir/names" && mv "$dir/names" "$dir/manifest.json"
+  tar -cf "$2" -C "$dir" .
+  rm -rf "$dir"
+}
+# A docker archive of one layer with what is in a directory.
+packed() { # DIRECTORY FILE CONFIG NAME...
+  local dir
+  dir=$(mktemp -d "$work/image.XXXXXX")
+  tar -cf "$dir/layer.tar" -C "$1" .
+  jq -n --argjson config "$3" --arg layer "sha256:$(sha256sum "$dir/layer.tar" | cut -d ' ' -f 1)" \
+    --arg arch "$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')" \
+    '{architecture: $arch, os: "linux", config: $config, rootfs: {type: "layers", diff_ids: [$layer]}}' >"$dir/config.json"
+  jq -n --args '[{Config: "config.json", Layers: ["layer.tar"], RepoTags: $ARGS.positional}]' "${@:4}" >"$dir/manifest.json"
+  tar -cf "$2" -C "$dir" .
+  rm -rf "$dir"
+}
+# The operator's image as hack/image.sh built it; storage and schema played by examples/workload.rs; and a curl, which finds
+# Services by the variables of the pod, since no DNS runs in the bed.
+make_images() {
+  local component port tags program file
+  [ -f "${E6_IMAGE:-}" ] || die "E6_IMAGE must name the image's archive (hack/image-archive.sh)"
+  [ -x "${E6_WORKLOAD:-}" ] || die "E6_WORKLOAD must name the static program of examples/workload.rs"
+  renamed "$E6_IMAGE" "$work/operator.tar" "docker.io/e6data/e6-operator:$version" docker.io/e6data/e6-operator:0.1.0 \
+    "docker.io/your-registry/e6-operator:$version"
+  mkdir "$work/workload" "$work/curl"
+  cp "$E6_WORKLOAD" "$work/workload/workload"
+  for component in storage schema; do
+    port=9005 tags=(1.0.437-old 1.0.500-new)
+    if [ "$component" = schema ]; then port=9006 tags=(1.0.547-old 1.0.600-new 1.0.601-new); fi
+    packed "$work/workload" "$work/$component.tar" \
+      "{\"Entrypoint\": [\"/workload\"], \"User\": \"65532:65532\", \"Env\": [\"COMPONENT=$component\", \"PORT=$port\"]}" \
+      "${tags[@]/#/docker.io/e6data/$component:}"
+  done
+  # This machine's curl with what it is linked to.
+  for program in "$real_curl" "$(command -v tr)" "$(readlink -f /bin/sh)"; do
+    { echo "$program" && ldd "$program" | grep -oE '/[^ ]+'; } | while read -r file; do
+      mkdir -p "$work/curl/$(dirname "$file")"
+      cp -L "$file" "$work/curl/$file"
+    done
+  done
+  mkdir -p "$work/curl/stand-in"
+  cat >"$work/curl/stand-in/curl" <<'CURL'
+url=${2#http://}
+variable=$(echo "${url%:*}" | tr a-z- A-Z_)_SERVICE_HOST
+eval "address=\$$variable"
+exec REAL "$1" -sS --max-time 10 --connect-to "::$address:" "$2"
+CURL
+  sed -i "1i #!$(readlink -f /bin/sh)" "$work/curl/stand-in/curl"
+  sed -i "s|REAL|$real_curl|" "$work/curl/stand-in/curl"
+  chmod +x "$work/curl/stand-in/curl"
+  packed "$work/curl" "$work/curl.tar" '{"Env": ["PATH=/stand-in:/usr/bin:/bin"]}' docker.io/curlimages/curl:latest
+}
+import_images() {
+  local image
+  [ -f "$work/curl.tar" ] || make_images
+  for image in operator storage schema curl; do
+    "$cluster_tool" import "$work/$image.tar" --dir "$(dirname "$KUBECONFIG")" >/dev/null || die "$image is not imported"
+  done
+  # An image without a tag would be pulled, whatever the node has.
+  kubectl apply -f - >/dev/null <<'POLICY'
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata:
+  name: no-registry
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  matchConditions:
+    - name: without-a-tag
+      expression: object.spec.containers.exists(c, c.image == 'curlimages/curl')
+  reinvocationPolicy: Never
+  mutations:
+    - patchType: JSONPatch
+      jsonPatch:
+        expression: '[JSONPatch{op: "replace", path: "/spec/containers/0/imagePullPolicy", value: "IfNotPresent"}]'
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata:
+  name: no-registry
+spec:
+  policyName: no-registry
+POLICY
+}
