@@ -15,6 +15,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod watches;
+mod way;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,8 +32,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -42,6 +41,8 @@ pub use self::fault::{Fault, Plan};
 use self::stale::Stale;
 pub use self::target::{Class, Target};
 use self::watches::Word;
+use self::way::Way;
+pub use self::way::{Outage, Upstream};
 use crate::error::{IoContext, Result};
 use crate::watcher::{Act, Call};
 
@@ -51,8 +52,8 @@ const PROMPT: Duration = Duration::from_millis(500);
 /// How many reads fail after [`Fault::FailReads`].
 const BAD_READS: usize = 4;
 
-/// How long a proxy waits for a client to be killed before it gives up on it.
-const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a write waits for what is to be done before it. A lease that runs out is much of it.
+const HALT_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A write that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Write {
     pub status: Option<u16>,
     /// The fault that struck it.
     pub fault: Option<Fault>,
+    /// When it came in.
+    pub at: Instant,
 }
 
 impl std::fmt::Display for Write {
@@ -79,15 +82,20 @@ impl std::fmt::Display for Write {
 /// Something has to be done before a write goes on; [`Halt::done`] says that it is.
 #[derive(Debug)]
 pub struct Halt {
-    /// Why: the client is to be killed, or what it works for deleted.
+    /// Why: the client is to be killed, what it works for deleted, or whatever the test wants.
     pub fault: Fault,
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<bool>,
 }
 
 impl Halt {
     /// It is done. After a kill what the client had sent is dropped, and a new client may connect.
     pub fn done(self) {
-        let _ = self.done.send(());
+        let _ = self.done.send(true);
+    }
+
+    /// It is done, and a held write goes no further: it is not sent, or its answer is lost.
+    pub fn cut(self) {
+        let _ = self.done.send(false);
     }
 }
 
@@ -110,10 +118,6 @@ struct Shared {
     words: watch::Sender<Word>,
 }
 
-/// The way to the API server: a client that sends each request once. Cheap to clone; clones share connections.
-#[derive(Clone)]
-pub struct Upstream(Client);
-
 #[derive(Debug, Default)]
 struct State {
     plan: Plan,
@@ -129,6 +133,7 @@ struct State {
     /// The paths of watches that were opened.
     watched: BTreeSet<String>,
     stale: Stale,
+    way: Way,
     /// Counts the clients that were killed; a connection belongs to the client that opened it.
     client: usize,
     /// A client is being killed: writes wait.
@@ -143,26 +148,6 @@ type Body = UnsyncBoxBody<Bytes, Cut>;
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("cut")]
 struct Cut;
-
-impl Upstream {
-    /// A way to the API server with the identity of a kubeconfig.
-    ///
-    /// # Errors
-    /// When the kubeconfig cannot be read.
-    pub async fn of(kubeconfig: &Path) -> Result<Self> {
-        let file = Kubeconfig::read_from(kubeconfig)?;
-        let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-        config.proxy_url = None;
-        config.default_retry = false;
-        Ok(Self(Client::try_from(config)?))
-    }
-}
-
-impl std::fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Upstream")
-    }
-}
 
 impl Proxy {
     /// Starts a proxy on a free loopback port and writes `kubeconfig`, by which clients reach it.
@@ -262,12 +247,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(socket: TcpStream, client: usize, shared: Arc<Shared>) {
     let _ = socket.set_nodelay(true);
+    let way = Arc::clone(&shared);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { shared.answer(client, request).await }
     });
     // A service's error cuts the connection without an answer: that is what `Cut` is for.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+    let served = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        _ = served => {}
+        () = way.when(|state| state.way.is_gone().then_some(())) => {}
+    }
 }
 
 impl State {
@@ -295,7 +285,8 @@ impl Shared {
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         let target = Target::of(&head.method, &head.uri, &body);
         match target.class {
-            Class::Event | Class::Lease => self.forward(head, body).await,
+            Class::Event => self.forward(head, body).await,
+            Class::Lease => self.renew(head, body).await,
             Class::Read => self.read(client, target, head, body).await,
             Class::Watch => self.watch(target, head, body).await,
             // In a task of its own: a client that hangs up does not stop it half-way.
@@ -362,6 +353,7 @@ impl Shared {
             head.headers.remove(name);
         }
         head.version = Version::HTTP_11;
+        self.state().way.date(&mut head.headers);
         Ok(Response::from_parts(head, body.map_err(|_| Cut).boxed_unsync()))
     }
 
@@ -392,7 +384,8 @@ impl Shared {
             state.calls.extend(target.call());
             let number = state.writes.len() + 1;
             let fault = state.plan.writes.remove(&number);
-            state.writes.push(Write { number, target: target.clone(), status: None, fault });
+            let at = Instant::now();
+            state.writes.push(Write { number, target: target.clone(), status: None, fault, at });
             state.killing = fault.is_some_and(Fault::kills);
             state.open += 1;
             Some(Ok((number, fault)))
@@ -428,8 +421,12 @@ impl Shared {
                 self.forget();
                 self.tell(Word::Cut).await;
             }
-            Some(Fault::Delete) => self.halt(Fault::Delete).await,
-            Some(Fault::LoseReply | Fault::AnswerAfter(_) | Fault::FailReads) | None => {}
+            Some(Fault::Delete | Fault::HoldBefore) => {
+                if !self.halt(fault).await {
+                    return Err(Cut);
+                }
+            }
+            Some(Fault::LoseReply | Fault::AnswerAfter(_) | Fault::FailReads | Fault::HoldAfter) | None => {}
         }
         let answer = self.carry_out(number, head, body).await;
         match fault {
@@ -439,6 +436,7 @@ impl Shared {
                 self.state().bad_reads = BAD_READS;
                 answer
             }
+            Some(Fault::HoldAfter) if !self.halt(fault).await => Err(Cut),
             _ => answer,
         }
     }
@@ -473,7 +471,7 @@ impl Shared {
     /// Has the client killed, when the writes before this one are done with.
     async fn kill(&self, fault: Option<Fault>) {
         self.alone().await;
-        self.halt(fault.unwrap_or(Fault::KillBefore)).await;
+        self.halt(fault).await;
         let mut state = self.state();
         state.client += 1;
         state.killing = false;
@@ -483,12 +481,14 @@ impl Shared {
         }
     }
 
-    /// Waits until whoever plays has done what is to be done.
-    async fn halt(&self, fault: Fault) {
+    /// Waits until whoever plays has done what is to be done; whether the write is to go on.
+    async fn halt(&self, fault: Option<Fault>) -> bool {
         let (done, heard) = oneshot::channel();
-        if self.halts.send(Halt { fault, done }).await.is_ok() {
-            let _ = tokio::time::timeout(KILL_PATIENCE, heard).await;
+        let Some(fault) = fault else { return true };
+        if self.halts.send(Halt { fault, done }).await.is_err() {
+            return false;
         }
+        matches!(tokio::time::timeout(HALT_PATIENCE, heard).await, Ok(Ok(true)))
     }
 
     /// Waits until `check` gives a value; it is asked now and after every change.

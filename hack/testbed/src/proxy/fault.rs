@@ -36,6 +36,10 @@ pub enum Fault {
     StaleRestart,
     /// What the client works for is deleted by somebody before the write is carried out.
     Delete,
+    /// The write waits in the proxy until whoever plays lets it go.
+    HoldBefore,
+    /// The write is carried out; its answer waits in the proxy until whoever plays lets it go.
+    HoldAfter,
 }
 
 impl Fault {
@@ -46,12 +50,12 @@ impl Fault {
 
     /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
     pub const fn halts(self) -> bool {
-        self.kills() || matches!(self, Self::Delete)
+        self.kills() || matches!(self, Self::Delete | Self::HoldBefore | Self::HoldAfter)
     }
 }
 
 /// The faults without a number.
-const NAMED: [(&str, Fault); 11] = [
+const NAMED: [(&str, Fault); 13] = [
     ("kill-before", Fault::KillBefore),
     ("kill-after", Fault::KillAfter),
     ("lose-reply", Fault::LoseReply),
@@ -63,6 +67,8 @@ const NAMED: [(&str, Fault); 11] = [
     ("forget", Fault::Forget),
     ("stale-restart", Fault::StaleRestart),
     ("delete", Fault::Delete),
+    ("hold-before", Fault::HoldBefore),
+    ("hold-after", Fault::HoldAfter),
 ];
 
 impl fmt::Display for Fault {

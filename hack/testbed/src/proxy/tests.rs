@@ -115,3 +115,53 @@ async fn a_kill_leaves_an_exact_prefix_and_the_next_client_goes_on() {
         assert_eq!(bench.proxy.writes().len(), 3);
     }
 }
+
+#[tokio::test]
+async fn a_held_write_waits_for_its_verdict() {
+    for (fault, reached) in [(Fault::HoldBefore, 1), (Fault::HoldAfter, 2)] {
+        for passes in [true, false] {
+            let mut bench = Bench::new(2, fault).await;
+            let api = bench.client().await;
+            create(&api, "a").await.unwrap();
+            let second = tokio::spawn({
+                let api = api.clone();
+                async move { create(&api, "b").await }
+            });
+            let held = bench.proxy.halt().await;
+            assert_eq!((held.fault, bench.forwarded()), (fault, reached));
+            // The others are not held up.
+            create(&bench.client().await, "c").await.unwrap();
+            assert!(!second.is_finished());
+            if passes {
+                held.done();
+            } else {
+                held.cut();
+            }
+            assert_eq!(second.await.unwrap().is_ok(), passes, "{fault}");
+            let lost = usize::from(fault == Fault::HoldBefore && !passes);
+            assert_eq!(bench.forwarded(), 3 - lost, "{fault}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_cuts_what_is_open_and_what_is_new_until_it_ends() {
+    let bench = Bench::new(1, Fault::Delay(Duration::from_secs(2))).await;
+    let api = bench.client().await;
+    let open = tokio::spawn({
+        let api = api.clone();
+        async move { create(&api, "a").await }
+    });
+    while bench.proxy.writes().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.proxy.outage(Outage::All);
+    let start = Instant::now();
+    assert!(open.await.unwrap().is_err());
+    assert!(start.elapsed() < Duration::from_secs(1), "the open connection is cut at once");
+    assert!(create(&bench.client().await, "b").await.is_err());
+    bench.proxy.outage(Outage::Leases);
+    create(&bench.client().await, "c").await.unwrap();
+    bench.proxy.outage(Outage::None);
+    create(&api, "d").await.unwrap();
+}
