@@ -296,10 +296,17 @@ impl Ctx<'_> {
     fn last_switch(&self) -> i64 {
         let stamps = [&self.facts.front.storage, &self.facts.front.schema];
         // A stamp from the future (another hand's) must not hold the rollout up for ever.
-        let future = self.now.as_second().saturating_add(5);
-        let latest =
-            stamps.iter().filter_map(|front| front.state()?.switched_at).filter(|at| *at <= future).max();
+        let latest = stamps
+            .iter()
+            .filter_map(|front| front.state()?.switched_at)
+            .filter(|at| *at <= self.latest_past())
+            .max();
         latest.unwrap_or(0).max(self.rollout.since.0.as_second())
+    }
+
+    /// A time later than this lies in the future, however times are rounded: seconds since 1970.
+    fn latest_past(&self) -> i64 {
+        self.now.as_second().saturating_add(5)
     }
 
     /// Whether the template of a release can be had.
@@ -349,6 +356,9 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
     if rollout.step == Step::Unknown {
         return Plan { next: Move::Wait, notices: vec![], again: None };
     }
+    if let Some(redated) = redate(&ctx) {
+        return redated;
+    }
     let answer = request::plan(&ctx).unwrap_or_else(|| {
         machine::step(&ctx).unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None })
     });
@@ -356,6 +366,16 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
         Move::Wait => project::refresh(&ctx, answer),
         Move::Commit(_) | Move::Act(_) | Move::Amend(_) => answer,
     }
+}
+
+/// Times in the future were persisted when the API server's clock was ahead. What they began counts as begun now, or
+/// it would last longer by as much as the clock was set back.
+fn redate(ctx: &Ctx) -> Answer {
+    if ctx.rollout.step == Step::Stable {
+        return None;
+    }
+    let mut shift = shift::Shift::of(ctx);
+    if shift.redate(ctx.latest_past()) { shift.commit() } else { None }
 }
 
 /// What to persist when an obstacle (see [`Facts::taken`], [`Facts::refused`]) keeps the plan from being carried out;

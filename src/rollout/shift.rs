@@ -58,6 +58,27 @@ impl<'a> Shift<'a> {
         &mut self.rollout.clocks
     }
 
+    /// Dates what began after `latest` as begun now; whether there was any.
+    pub fn redate(&mut self, latest: i64) -> bool {
+        let Rollout { since, clocks, .. } = &mut self.rollout;
+        let Clocks {
+            ready_since,
+            storage_failing_since,
+            schema_failing_since,
+            unready_since,
+            both_down_since,
+        } = clocks;
+        let running =
+            [ready_since, storage_failing_since, schema_failing_since, unready_since, both_down_since];
+        let times = running.into_iter().flatten().chain([since]);
+        let mut any = false;
+        for time in times.filter(|time| time.0.as_second() > latest) {
+            *time = Time(self.ctx.stamp);
+            any = true;
+        }
+        any
+    }
+
     /// Notes on a record why it does not get on; cleared with `None`.
     pub fn remark(&mut self, version: &str, why: Option<Verdict>) {
         if let Some(record) = history::find(&mut self.status.release_history, version) {

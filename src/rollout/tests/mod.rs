@@ -1,6 +1,7 @@
 //! Scenarios of the core, played in the simulator; the laws of `sim::laws` hold at every write of each.
 
 mod bad;
+mod clocks;
 mod crashes;
 mod deploying;
 mod first;
