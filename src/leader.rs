@@ -9,7 +9,7 @@
 //! A lease alone is no fence: a write that was sent in time may arrive late. What protects the workloads is the
 //! resourceVersion on every write; the lease keeps two operators from getting in each other's way.
 //!
-//! A standby polls every 2 s instead of watching: the request is one small GET, there is no stream that can stall
+//! A standby polls every second instead of watching: the request is one small GET, there is no stream that can stall
 //! unnoticed, an expiry must be judged on a live read anyway, and the Role needs no `watch` or `list`.
 
 mod api;
@@ -48,7 +48,7 @@ pub struct Timings {
     pub renew_deadline: Duration,
     /// How often the leader renews.
     pub renew_every: Duration,
-    /// How often a standby looks; jitter of up to a fifth is added.
+    /// How often a standby looks, which is what a successor adds to a hand-over; jitter of up to a fifth is added.
     pub retry: Duration,
     /// The deadline of one request for the lease: short enough that one that hangs can be tried again within
     /// `renew_deadline`.
@@ -61,7 +61,7 @@ impl Default for Timings {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             renew_every: Duration::from_secs(5),
-            retry: Duration::from_secs(2),
+            retry: Duration::from_secs(1),
             request: Duration::from_secs(3),
         }
     }
@@ -244,7 +244,7 @@ impl LeaderElection {
                     self.complain(&failure);
                     cause = failure.to_string();
                     // Sooner than a standby: each failure eats into the deadline.
-                    next = Instant::now() + jittered(retry / 4);
+                    next = Instant::now() + jittered(retry / 2);
                 }
                 Err(_) => "no answer in time".clone_into(&mut cause),
             }

@@ -152,6 +152,7 @@ async fn lead(
         settings: settings(args, knows_sleep(client).await),
         concurrency: args.concurrency,
         resync: args.resync(),
+        stopping: stopping.clone(),
     };
     metrics.set_max_concurrent(args.concurrency);
     health.set("caches", false);

@@ -82,6 +82,14 @@ impl Error {
         matches!(self, Self::Moved(_)) || (self.code() == Some(409) && matches!(self, Self::Write { .. }))
     }
 
+    /// Whether the namespace is on its way out: then nothing can be created in it any more, and nothing need be.
+    pub fn is_namespace_leaving(&self) -> bool {
+        let Self::Write { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// Whether it passes by itself: the server is busy, away or slow.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -64,6 +64,8 @@ pub struct Shared {
     pub concurrency: u16,
     /// How often a settled resource is looked at again.
     pub resync: Duration,
+    /// Raised when the process is to end.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
 }
 
 /// A controller for a namespace, or for the whole cluster.
@@ -76,12 +78,15 @@ struct Scope {
     installed: crd::Installed,
     settings: Settings,
     resync: Duration,
+    stopping: tokio::sync::watch::Receiver<bool>,
     validator: &'static Validator,
     /// What was found wrong with a resource's spec, by UID and generation.
     judged: Mutex<HashMap<Key, Judgement>>,
     caches: Arc<watch::Caches>,
     backoff: backoff::Backoff,
     queue: QueueDepth,
+    /// Resources whose namespace is on its way out, by UID: they are left alone until they are gone too.
+    leaving: Mutex<HashMap<Key, Option<String>>>,
     /// When a resource was last written here: until its cache has surely caught up, it is looked at again soon.
     written: Mutex<HashMap<Key, Instant>>,
     /// Resources that were in the middle of something when they were last read live, and when that was.
@@ -155,11 +160,24 @@ impl Scope {
         self.next_look(key).is_zero()
     }
 
+    /// Notes that the namespace of a resource is on its way out, which is never undone.
+    fn leaves(&self, key: &Key, resource: &MetadataServices) {
+        info!(namespace = key.0, name = key.1, "the namespace is being deleted, nothing more is done in it");
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), resource.uid());
+    }
+
+    /// Whether the namespace of a resource is known to be on its way out.
+    fn is_leaving(&self, key: &Key, resource: &MetadataServices) -> bool {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.get(key).is_some_and(|uid| *uid == resource.uid())
+    }
+
     /// Drops what is kept of a resource that is gone.
     fn forget(&self, key: &Key) {
         self.looked(key, false);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.backoff.succeeded(key);
         self.metrics.forget(&key.0, &key.1);
     }
@@ -228,11 +246,13 @@ fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {
         installed: shared.installed.clone(),
         settings: shared.settings.clone(),
         resync: shared.resync,
+        stopping: shared.stopping.clone(),
         validator: Validator::shared(),
         judged: Mutex::default(),
         caches,
         backoff: backoff::Backoff::default(),
         queue: shared.metrics.queue(),
+        leaving: Mutex::default(),
         written: Mutex::default(),
         under_way: Mutex::default(),
     }

@@ -31,6 +31,9 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
     let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
     show(scope, &key, seen);
+    if scope.is_leaving(&key, seen) {
+        return Ok(Requeue::await_change());
+    }
     if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
         return Ok(requeue(scope, &key, &cached.1));
     }
@@ -38,6 +41,10 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let mut committed = None;
     let mut known = None;
     for _ in 0..ROUNDS {
+        if *scope.stopping.borrow() {
+            // Between two moves, so that a successor need not wait for the rest of the pass.
+            return Ok(Requeue::await_change());
+        }
         let Some(resource) = read(scope, &key, known.take()).await? else {
             return Ok(Requeue::await_change());
         };
@@ -55,7 +62,9 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
                 name = key.1,
                 "the status was not stored as written; update the CRD: {REMEDY}"
             );
-            return Ok(Requeue::requeue(scope.resync));
+            // One that was just updated may not be in force yet, and nothing announces when it is.
+            let old = scope.installed.outdated().is_some();
+            return Ok(Requeue::requeue(if old { scope.resync } else { scope.backoff.failed(&key) }));
         }
         committed = matches!(plan.next, Move::Commit(_)).then(|| plan.next.clone());
         match carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await? {
@@ -217,6 +226,10 @@ async fn carry_out(
         Ok(Written::Unrestorable(objection)) => {
             obstacles.restore_refused = Some(objection);
             Ok(Next::Round)
+        }
+        Err(error) if error.is_namespace_leaving() => {
+            scope.leaves(key, resource);
+            Ok(Next::Pause(Requeue::await_change()))
         }
         Err(error) => {
             if matches!(error.code(), Some(400 | 403 | 404 | 422)) && !matches!(plan.next, Move::Commit(_)) {
