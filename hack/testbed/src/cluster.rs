@@ -232,6 +232,14 @@ impl Cluster {
         self.own()?.signal(name, Signal::CONT)
     }
 
+    /// Lets etcd forget all revisions before the present one, and answers with that.
+    ///
+    /// # Errors
+    /// When the cluster is not ours or etcd refuses.
+    pub async fn compact(&self) -> Result<u64> {
+        crate::etcd::compact(self.own()?.ports.etcd).await
+    }
+
     /// Stops everything now; the same happens on drop.
     pub fn stop(self) {
         drop(self);

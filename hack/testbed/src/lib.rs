@@ -11,6 +11,7 @@ pub mod certs;
 pub mod cluster;
 mod components;
 pub mod error;
+mod etcd;
 mod golang;
 pub mod history;
 mod kubeconfig;

@@ -1,0 +1,87 @@
+//! The namespace is deleted in mid-rollout.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DeleteParams};
+use testbed::proxy::{Fault, Plan};
+use testbed::resource::quick;
+
+use crate::bench::{Bench, PATIENCE};
+
+/// Writes of an operator after the deletion of its namespace began: at most the rest of a rollout.
+const MOST_WRITES: usize = 21;
+
+/// Of these, how many the API server may refuse since nothing can be created any more: two that were sent side by side,
+/// and two of a pass that the first ones had not told yet.
+const MOST_REFUSED: usize = 4;
+
+/// Each write of a first rollout and of an upgrade at which the namespace goes.
+const WRITES: [(&str, usize); 2] = [("create", 14), ("upgrade", 21)];
+
+/// How many at a time.
+const PARALLEL: usize = 12;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_deleted_at_any_write_is_gone_and_nothing_is_written_into_it() {
+    let bench = Bench::shared("gone").await;
+    let all = std::env::var("E6_RIVALS").is_ok_and(|text| text == "all");
+    // Two writes side by side are alike.
+    let step = if all { 1 } else { 2 };
+    let cases =
+        WRITES.into_iter().flat_map(|(story, count)| (1..=count).step_by(step).map(move |n| (story, n)));
+    let writes: Vec<usize> = futures::stream::iter(cases)
+        .map(|(story, number)| delete_at(&bench, story, number))
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    let most = writes.iter().max().unwrap();
+    println!("gone: {} cases, at most {most} writes after the deletion began", writes.len());
+    bench.tidy();
+}
+
+/// Deletes the namespace while a write is on its way, and answers how many writes followed.
+async fn delete_at(bench: &Bench, story: &str, number: usize) -> usize {
+    let name = format!("gone-{story}-{number}");
+    let stage = bench.stage(&name).await;
+    let mut actor = bench.actor(&name, "a", &["--leader-elect=false"]).await;
+    let spec = quick("1", "1");
+    if story == "upgrade" {
+        stage.deploy(&spec).await;
+    }
+    let before = actor.proxy.writes().len();
+    actor.proxy.plan(Plan::on_write(before + number, Fault::HoldBefore));
+    if story == "upgrade" {
+        stage.subject.upgrade("2", "2").await.unwrap();
+    } else {
+        stage.subject.create(&spec).await.unwrap();
+    }
+    let held = tokio::select! {
+        held = actor.proxy.halt() => Some(held),
+        _ = stage.rests(PATIENCE, |state| state.is_stable()) => None,
+    };
+    let namespaces: Api<Namespace> = Api::all(bench.client.clone());
+    namespaces.delete(&name, &DeleteParams::background()).await.unwrap();
+    let start = Instant::now();
+    let so_far = actor.proxy.writes().len();
+    if let Some(held) = held {
+        held.done();
+    }
+    while namespaces.get_opt(&name).await.unwrap().is_some() {
+        assert!(start.elapsed() < PATIENCE, "{name} hangs");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let gone = actor.proxy.writes().len();
+    // A pass that failed would come back.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let all = actor.proxy.writes();
+    let texts: Vec<String> = all[so_far..].iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), gone, "{name}: written after the namespace was gone: {texts:#?}");
+    let refused = all[so_far..].iter().filter(|write| write.status == Some(403)).count();
+    assert!(refused <= MOST_REFUSED, "{name}: {refused} writes were refused: {texts:#?}");
+    let writes = gone - so_far;
+    assert!(writes <= MOST_WRITES, "{name}: {writes} writes into a namespace that goes: {texts:#?}");
+    assert!(actor.operator.is_running() && !actor.log().contains("panicked"), "{name}: {}", actor.log());
+    writes
+}
