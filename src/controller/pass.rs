@@ -48,6 +48,9 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         let Some(resource) = read(scope, &key, known.take()).await? else {
             return Ok(Requeue::await_change());
         };
+        if scope.installed.outdated().is_some() && is_cut_by_the_crd(&resource) {
+            return Ok(Requeue::await_change());
+        }
         let also =
             live::Also { sets: is_pruning(&resource), extras: may_have_extras(scope, &key, &resource) };
         let world = Box::pin(live::world(&scope.client, &key, also)).await?;
@@ -124,6 +127,12 @@ struct Obstacles {
     taken: Vec<String>,
     refused: Option<String>,
     restore_refused: Option<String>,
+}
+
+/// Whether an older CRD hides the machine of a resource that has one. The API server drops what the CRD does not know from
+/// what is written, of the spec as well, and for good: so nothing is written until the CRD is back, which wakes all.
+fn is_cut_by_the_crd(resource: &MetadataServices) -> bool {
+    resource.status.as_ref().is_some_and(|status| status.rollout.is_none() && status.phase.is_some())
 }
 
 fn is_pruning(resource: &MetadataServices) -> bool {

@@ -21,7 +21,16 @@ says configured kubectl apply -f crd-v0.1.0.yaml
 says sample1 kubectl get metadataservices -A
 told() { grep -q 'WARN .*is older than this operator: no release will start.*kubectl apply' "$work/operator.log"; }
 eventually "the operator says that the CRD is older, and the remedy" told
-# A write through the older schema: what it does not know is gone for good, in spec and status.
+# The operator writes nothing through it: that would lose fields of the spec for good.
+sleep 5
+same "no pod is touched" "$before" "$(pods_of shop sample1)"
+kubectl apply -f "$root/crds/metadataservices.e6data.io.yaml" >/dev/null
+whole() { [ "$(part shop sample1 .spec.rollout.gracePeriodSeconds)" = 1 ] && serves shop sample1 1.0.501; }
+eventually "with the CRD of its version all is as it was" whole
+# A user's write through the older schema, on the other hand: what it does not know is gone for good, in spec and status.
+kubectl apply -f crd-v0.1.0.yaml >/dev/null
+old() { [ -z "$(part shop sample1 .spec.rollout)" ]; }
+eventually "the older CRD is in force" old
 kubectl label metadataservices sample1 -n shop touched=yes >/dev/null
 kubectl patch metadataservices sample1 -n shop --type=merge -p '{"spec":{"storage":{"imageTag":"1.0.502"}}}' >/dev/null
 same "fields are lost" "" "$(part shop sample1 .status.rollout)$(part shop sample1 .spec.rollout)"
