@@ -179,9 +179,14 @@ impl Bed {
 
     /// Starts the operator.
     pub fn start(&mut self) {
+        self.operator = Some(self.second());
+    }
+
+    /// One more operator with the same flags; it ends when dropped.
+    pub fn second(&self) -> Operator {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let binary = Path::new(env!("CARGO_BIN_EXE_e6-operator"));
-        self.operator = Some(Operator::spawn(binary, &self.kubeconfig, &args, &self.log).unwrap());
+        Operator::spawn(binary, &self.kubeconfig, &args, &self.log).unwrap()
     }
 
     /// The operator's process.

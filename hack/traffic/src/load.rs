@@ -6,15 +6,16 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::probe::Connection;
-use crate::record::{Door, Origin, Record, Way};
+use crate::record::{Door, Origin, Record, Way, now};
 use crate::report::Report;
 
 /// How often a connection that stays open asks.
@@ -59,7 +60,7 @@ pub struct Options {
 struct Book {
     report: RefCell<Report>,
     out: RefCell<Option<Box<dyn Write>>>,
-    ending: RefCell<bool>,
+    ending: watch::Sender<bool>,
 }
 
 /// Asks until the time is over or the process is told to end; then lets requests under way finish.
@@ -72,16 +73,18 @@ pub async fn run(options: Options) -> io::Result<Report> {
         Some(path) if path.as_os_str() == "-" => Some(Box::new(io::stdout())),
         Some(path) => Some(Box::new(BufWriter::new(File::create(path)?))),
     };
-    let book =
-        Rc::new(Book { report: RefCell::default(), out: RefCell::new(out), ending: RefCell::new(false) });
+    let book = Rc::new(Book {
+        report: RefCell::default(),
+        out: RefCell::new(out),
+        ending: watch::Sender::new(false),
+    });
     let local = LocalSet::new();
     local
         .run_until(async {
             start(&options, &book);
             wait_for_the_end(options.seconds).await;
-            *book.ending.borrow_mut() = true;
+            book.ending.send_replace(true);
             let deadline = Instant::now() + LAST_ANSWERS;
-            // Streams go on for ever: only they are left at the deadline.
             while Rc::strong_count(&book) > 1 && Instant::now() < deadline {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -185,9 +188,15 @@ async fn slow(book: Rc<Book>, door: Door, to: SocketAddr) {
 async fn stream(book: Rc<Book>, door: Door, to: SocketAddr) {
     while !book.over() {
         let start = Instant::now();
-        let answer = match Connection::open(to).await {
-            Ok(mut open) => open.follow().await,
-            Err(reason) => Err(reason),
+        let follow = async {
+            let mut open = Connection::open(to).await?;
+            open.follow().await
+        };
+        let mut ending = book.ending.subscribe();
+        let answer = tokio::select! {
+            answer = follow => answer,
+            // A stream never ends by itself.
+            _ = ending.wait_for(|over| *over) => return,
         };
         book.enter(door, Way::Stream, start, answer);
         sleep(PAUSE).await;
@@ -208,11 +217,4 @@ impl Book {
         }
         self.report.borrow_mut().add(&record);
     }
-}
-
-/// Microseconds since 1970.
-#[allow(clippy::disallowed_methods, reason = "records of two processes are compared by the machine's clock")]
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

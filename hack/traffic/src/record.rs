@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which front Service was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,6 +155,16 @@ impl FromStr for Record {
         };
         Ok(Self { at, door, way, took, outcome })
     }
+}
+
+/// The machine's clock: microseconds since 1970.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "records of several processes are compared by the machine's clock"
+)]
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

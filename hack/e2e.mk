@@ -1,0 +1,26 @@
+# Zero failed requests on a real node. Included by the root Makefile. Needs root; says so otherwise.
+
+.PHONY: e2e e2e-all e2e-measure
+
+E2E = upgrades_and_ways_back rolled_back_after_the_switch no_rollback_without_a_fault \
+	the_operator_is_killed_in_every_step
+E2E_LONG = edits_in_every_step rolled_back_before_the_switch scaled_and_changed_in_place \
+	three_resources_upgrade_at_once the_leader_is_lost the_api_server_is_down_in_every_step \
+	the_operator_is_upgraded_by_helm_in_mid_rollout
+
+# Each test has a cluster of its own, and a process of its own, since rights are granted once a process.
+define run_e2e
+	@if [ "$$(id -u)" != 0 ]; then echo "SKIPPED: zero failed requests on a real node needs root"; \
+	elif [ -n "$${E6_KUBECONFIG:-}" ]; then echo "SKIPPED: a real node is never another's cluster; unset E6_KUBECONFIG"; \
+	else for test in $(1); do \
+		$(CARGO) test --locked --test e2e -- --include-ignored --nocapture $$test || exit 1; done; fi
+endef
+
+e2e: ## zero failed requests on a real node, through rollouts and failures (root; about 8 minutes)
+	$(call run_e2e,$(E2E))
+
+e2e-all: ## the same, and what takes longer (root; about 20 minutes)
+	$(call run_e2e,$(E2E) $(E2E_LONG))
+
+e2e-measure: ## measure, and rewrite the tables of docs/zero-downtime.md (root; about 25 minutes)
+	$(call run_e2e,mixed_versions time_to_safety)

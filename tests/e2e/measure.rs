@@ -1,0 +1,133 @@
+//! The figures of `docs/zero-downtime.md`, measured: `make e2e-measure` writes them there.
+
+use std::path::Path;
+
+use serde_json::json;
+use testbed::Options;
+use traffic::record::{Door, Record, now};
+use traffic::report::{Report, moved};
+
+use crate::ground::{on_node_with, try_on_node};
+use crate::stage::Stage;
+
+/// Switches of one mode of kube-proxy.
+const SWITCHES: u32 = 20;
+
+/// When a bad release turns bad, in seconds after it began to serve.
+const BAD_AFTER: &str = "15";
+
+#[test]
+#[ignore = "ten minutes; `make e2e-measure` runs it"]
+fn mixed_versions() {
+    let row = |mode| {
+        let row = windows(mode).unwrap_or_else(|reason| format!("not measured: {reason} | | | |"));
+        format!("| {mode} | {row}\n")
+    };
+    let rows = ["iptables", "nftables", "ipvs"].map(row).concat();
+    publish(
+        "mixed-versions",
+        &format!(
+            "| kube-proxy | requests | failed | both releases at one door, median (worst) | one door after the other, \
+         median (worst) |\n|---|---|---|---|---|\n{rows}"
+        ),
+    );
+}
+
+/// One row, or why there is none.
+fn windows(mode: &str) -> Result<String, String> {
+    let options = Options { proxy_mode: Some(mode.to_owned()), ..Options::default() };
+    try_on_node(options, async |cluster| {
+        let mut stage = Stage::open(cluster, "windows", &json!({})).await;
+        let mut asked = vec![];
+        for _ in 0..SWITCHES {
+            let since = now();
+            let tag = stage.upgrade().await;
+            stage.serves(tag).await;
+            asked.push((stage.version(tag), since));
+        }
+        let records = stage.close().await;
+        let (mut both, mut apart) = (vec![], vec![]);
+        for (number, (version, since)) in asked.iter().enumerate() {
+            let until = asked.get(number + 1).map_or(u64::MAX, |next| next.1);
+            let [storage, schema] = [Door::Storage, Door::Schema]
+                .map(|door| moved(&records, door, version, *since, until).expect("it was asked"));
+            both.extend([storage.mixed(), schema.mixed()]);
+            // From the first new answer at either door to the last old one at either.
+            let first = storage.first_new.min(schema.first_new);
+            let last = storage.last_old.max(schema.last_old);
+            apart.push(last.saturating_sub(first));
+        }
+        let report = Report::of(&records);
+        let (requests, failed) = (report.answers() + report.failures(), report.failures());
+        format!("{requests} | {failed} | {} | {} |", spread(&mut both), spread(&mut apart))
+    })
+}
+
+#[test]
+#[ignore = "ten minutes; `make e2e-measure` runs it"]
+fn time_to_safety() {
+    let fastest = json!({"gracePeriodSeconds": 0, "switchDwellSeconds": 0, "cleanupDelaySeconds": 30});
+    let row = |timings: &str, rollout, after: &str, watched| {
+        format!("| {timings} | {after} s after it serves | {}\n", safety(rollout, after, watched))
+    };
+    let mut rows: Vec<String> =
+        (1..=5).map(|run| row(&format!("fastest, run {run}"), &fastest, BAD_AFTER, 60)).collect();
+    let default = json!({"gracePeriodSeconds": 120, "switchDwellSeconds": 10, "cleanupDelaySeconds": 30});
+    rows.push(row("default", &default, BAD_AFTER, 60));
+    rows.push(row("default", &default, "140", 180));
+    let rows = rows.concat();
+    publish(
+        "time-to-safety",
+        &format!(
+            "| timings | the release turns bad | failed requests | from the first bad answer to the last |\n\
+         |---|---|---|---|\n{rows}"
+        ),
+    );
+}
+
+/// What a release that turns bad costs, observed for so many seconds.
+fn safety(rollout: &serde_json::Value, after: &str, watched: u64) -> String {
+    let mut row = String::new();
+    on_node_with(Options::default(), async |cluster| {
+        let mut stage = Stage::open(cluster, "safety", rollout).await;
+        stage.scene("a release that turns bad");
+        stage.own_failures(watched + 10, u64::MAX);
+        let bad = [("BAD_SECONDS", after)];
+        stage.upgrade_with(&bad, &bad).await;
+        stage.bed.linger(watched).await;
+        row = cost(&stage.leave().await);
+    });
+    eprintln!("{row}");
+    row
+}
+
+fn cost(records: &[Record]) -> String {
+    let failed: Vec<u64> =
+        records.iter().filter(|record| record.outcome.is_err()).map(Record::asked).collect();
+    match (failed.iter().min(), failed.iter().max()) {
+        (Some(first), Some(last)) => format!("{} | {} |", failed.len(), seconds(last - first)),
+        _ => "0 | none: it never served |".to_owned(),
+    }
+}
+
+/// Median and worst of times in microseconds.
+fn spread(times: &mut [u64]) -> String {
+    times.sort_unstable();
+    format!("{} ({})", seconds(times[times.len() / 2]), seconds(times[times.len() - 1]))
+}
+
+fn seconds(microseconds: u64) -> String {
+    let milliseconds = microseconds / 1000;
+    format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10)
+}
+
+/// Replaces a table of the document, between its two marks.
+fn publish(name: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/zero-downtime.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- measured: {name} -->\n"), format!("<!-- end: {name} -->"));
+    let from = text.find(&begin).unwrap() + begin.len();
+    let to = text.find(&end).unwrap();
+    std::fs::write(&path, format!("{}{table}{}", &text[..from], &text[to..])).unwrap();
+    println!("{table}");
+}
