@@ -140,8 +140,8 @@ impl Sim {
     /// The status is lost: a restore from backup, or `kubectl replace --subresource=status`.
     pub fn lose_status(&mut self) {
         self.status = None;
-        self.laws.lost = true;
-        self.laws.forget_epoch();
+        self.memory.lost = true;
+        self.memory.forget_epoch();
     }
 
     /// A restore from backup: every object is there without an owner, the status is not.

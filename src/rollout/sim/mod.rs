@@ -1,10 +1,11 @@
 //! A deterministic simulator of everything around the core: it asks `plan`, carries out the move one write at a time,
-//! checks the laws of `laws` at every write, and lets a test play user, node, other hand and crash.
+//! holds every write to the laws of `laws` (see `watch`), and lets a test play user, node, other hand and crash.
 
 pub mod cluster;
 mod hands;
-mod laws;
+pub mod laws;
 mod views;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -53,7 +54,7 @@ pub struct Sim {
     pub backwards: bool,
     /// Whether another hand has been at the objects: some laws hold only when it has been mended.
     pub tampered: bool,
-    laws: laws::Memory,
+    memory: watch::Memory,
 }
 
 /// A policy with the defaults of design D7.
@@ -122,7 +123,7 @@ impl Sim {
             crash_loses_status: false,
             backwards: false,
             tampered: false,
-            laws: laws::Memory::default(),
+            memory: watch::Memory::default(),
         }
     }
 
@@ -177,7 +178,7 @@ impl Sim {
         assert_eq!(made, again, "the plan is not a function of its input");
         let wrote = match made.next.clone() {
             Move::Wait => {
-                laws::at_rest(self, &made);
+                watch::at_rest(self, &made);
                 true
             }
             Move::Commit(status) => self.commit(*status),
@@ -194,11 +195,7 @@ impl Sim {
 
     /// Whether an object of others holds a name that is to be created.
     fn is_barred(&self, groups: &[Vec<Action>]) -> bool {
-        groups.iter().flatten().any(|action| match action {
-            Action::Create(id, _) => self.taken.contains(id),
-            Action::CreateFront(component) => self.taken.contains(&ObjectId::Front(*component)),
-            _ => false,
-        })
+        groups.iter().flatten().any(|action| watch::is_barred(&self.taken, action))
     }
 
     /// The shell found a name taken: it writes nothing but why, and looks again later.
@@ -244,9 +241,9 @@ impl Sim {
         }
         let step = status.rollout.as_ref().map(|rollout| rollout.step);
         self.count("Commit", &format!("Commit {step:?}"));
-        laws::before_commit(self, &status);
+        watch::before_commit(self, &status);
         self.status = Some(status);
-        laws::after_write(self);
+        watch::after_write(self);
         true
     }
 
@@ -259,10 +256,10 @@ impl Sim {
                 return false;
             }
             self.count(kind(&action), &format!("{action:?}"));
-            laws::before_action(self, &action);
+            watch::before_action(self, &action);
             self.execute(action);
             self.cluster.tick();
-            laws::after_write(self);
+            watch::after_write(self);
         }
         true
     }
