@@ -19,6 +19,8 @@ mod shift;
 mod switched;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
     let mut status = blank(intent, facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
-        Serving::One(claim) => serve_one(&mut status, intent, facts, &claim, now),
+        Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
     let rollout = status.rollout.clone();
@@ -166,11 +166,13 @@ enum Serving {
     Torn { keep: Claim, other: Option<Claim> },
 }
 
-/// Which release serves. If the fronts differ: the one with the higher epoch. A side that failed or is not Full gives
-/// way to the other if that is Full and did not fail, whether one front names it or both: a status may get lost just
-/// before the way back was begun.
+/// Which release serves. If the fronts differ: the one with the higher epoch, unless it failed. A side that failed or is
+/// not Full gives way to the other if that is Full and did not fail, whether one front names it or both: a status may
+/// get lost just before the way back was begun. Of two fronts that differ, a side that failed always gives way to one
+/// that did not: it was marked before the way back was begun, and there is no way back to it.
 fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
     let sound = |claim: &Claim| is_sound(facts, status, &claim.side);
+    let failed = |claim: &Claim| has_failed(status, &claim.side);
     match claims {
         [] => Serving::Nothing,
         [one] => Serving::Torn { keep: one.clone(), other: None },
@@ -180,6 +182,11 @@ fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> 
         }
         [one, two, ..] => {
             let (newer, older) = if one.epoch >= two.epoch { (one, two) } else { (two, one) };
+            match (failed(newer), failed(older)) {
+                (false, true) => return Serving::One(newer.clone()),
+                (true, false) => return Serving::One(older.clone()),
+                _ => {}
+            }
             if !sound(newer) && sound(older) {
                 return Serving::One(older.clone());
             }
@@ -188,9 +195,13 @@ fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> 
     }
 }
 
+fn has_failed(status: &MetadataServicesStatus, side: &Side) -> bool {
+    status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed)
+}
+
 fn is_sound(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
-    let record = status.record(&side.version);
-    record.is_some_and(|record| record.status != RecordStatus::Failed)
+    status.record(&side.version).is_some()
+        && !has_failed(status, side)
         && health(facts.colours.get(side.strategy), &side.version) == Health::Full
 }
 
@@ -203,38 +214,19 @@ fn warm_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     same.then_some(Claim { side: Side { strategy, version }, epoch: claim.epoch })
 }
 
-/// One side serves, or is gone back to. What the other colour holds is pruned; if traffic may still be on its way from
-/// there, it goes as after any rollback: once EndpointSlices prove it and the delay is over.
-fn serve_one(
-    status: &mut MetadataServicesStatus,
-    intent: &Intent,
-    facts: &Facts,
-    claim: &Claim,
-    now: Timestamp,
-) {
+/// One side serves, or is gone back to. What the other colour holds is pruned, but as after any rollback: once both
+/// fronts carry the new epoch, EndpointSlices prove where traffic goes and the delay is over. That they point there
+/// already proves nothing: a patch that another operator decided before the loss may still be on its way, and only the
+/// stamp of the new epoch keeps it out.
+fn serve_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
     ensure_record(status, facts, claim, now);
     history::activate(&mut status.release_history, &claim.side.version, claim.side.strategy, now);
     status.active_strategy = Some(claim.side.strategy);
     status.active_release_version = Some(claim.side.version.clone());
-    let step = match is_occupied(facts, claim.side.strategy.other()) {
-        false => Step::Stable,
-        true if has_arrived(intent, facts, claim.side.strategy, now) => Step::Prune,
-        true => Step::RollingBack,
-    };
+    let occupied = is_occupied(facts, claim.side.strategy.other());
     if let Some(rollout) = &mut status.rollout {
-        rollout.step = step;
+        rollout.step = if occupied { Step::RollingBack } else { Step::Stable };
     }
-}
-
-/// Whether traffic has been on this colour, and nowhere else, for as long as any switch is given.
-fn has_arrived(intent: &Intent, facts: &Facts, colour: Colour, now: Timestamp) -> bool {
-    let delay = intent.policy.dwell + intent.policy.cleanup_delay;
-    facts.front.all(|front| {
-        front.state().is_some_and(|state| {
-            let since = state.switched_at.unwrap_or(0).saturating_add(delay);
-            state.selects == Some(colour) && state.proves(colour) && since <= now.as_second()
-        })
-    })
 }
 
 /// The fronts differ: switch both to the side that is kept. The other side stays the way back, if it is one.

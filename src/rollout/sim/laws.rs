@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger, elapsed};
 use crate::names::{Colour, Component};
-use crate::rollout::facts::{Deployment, Facts, Front, FrontState, ObjectId, Piece, Triple, Workload};
+use crate::rollout::facts::{
+    Deployment, Facts, Front, FrontState, ObjectId, Piece, Revision, Triple, Workload,
+};
 use crate::rollout::health;
 use crate::rollout::intent::Intent;
 use crate::rollout::{Action, Plan};
@@ -108,7 +110,7 @@ fn started(
 ) -> Judgement {
     let target = to.target.as_ref().expect("Deploying has a target");
     let failed = |record: &crate::api::status::ReleaseRecord| record.status == RecordStatus::Failed;
-    let marked = |known: &crate::rollout::facts::Revision| known.failed.is_some();
+    let marked = |known: &Revision| known.failed.is_some();
     let failed = old.record(&target.version).is_some_and(failed)
         || scene.facts.revisions.iter().any(|known| known.version == target.version && marked(known));
     let trigger = new.record(&target.version).map(|record| record.trigger);
@@ -344,7 +346,11 @@ fn pointed(
         return Ok(());
     };
     let failed = status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed);
-    law!(!failed, "I3: pointed to {}, which is Failed", side.version);
+    let marked = |known: &Revision| known.version == side.version && known.failed.is_some();
+    // Out of a dead end (design D7) the side is kept that can serve, whatever was held against it.
+    let moves = front.selects != to.colour && rollout.step != Step::Prune;
+    let marked = moves && scene.facts.revisions.iter().any(marked);
+    law!(!failed && !marked, "I3: pointed to {}, which is Failed", side.version);
     if front.selects != to.colour && !scene.tampered {
         for (of, workload) in scene.facts.colours.get(side.strategy).iter() {
             let right = workload.deployment.state().is_some_and(|found| found.tag.version == side.version);
@@ -368,7 +374,7 @@ pub fn rest(scene: &Scene, made: &Plan, barred: bool) -> Judgement {
     let active = status.active().ok_or("nothing serves in Stable")?;
     let decision = triple(Some(&active), rollout.epoch);
     law!(stamped(scene, &decision), "I16: the fronts do not carry the decision");
-    law!(!has_objects(scene, active.strategy.other()), "I33: both colours have objects");
+    law!(!owns(scene, active.strategy.other()), "I33: both colours have objects");
     let mut revisions = scene.facts.revisions.iter();
     let forgotten = revisions.find(|known| status.record(&known.version).is_none());
     law!(forgotten.is_none(), "I33: {forgotten:?} is left over");
@@ -415,14 +421,18 @@ fn fronts_differ(scene: &Scene) -> bool {
     }
 }
 
-fn has_objects(scene: &Scene, colour: Colour) -> bool {
+/// Whether the resource has objects on a colour. Pods alone may be another hand's.
+fn owns(scene: &Scene, colour: Colour) -> bool {
     scene.facts.colours.get(colour).any(|workload| {
         workload.deployment != Deployment::Absent
             || workload.service != Piece::Absent
             || workload.config_map != Piece::Absent
-            || workload.replica_sets
-            || workload.pods.alive > 0
     })
+}
+
+fn has_objects(scene: &Scene, colour: Colour) -> bool {
+    let pods = |workload: &Workload| workload.replica_sets || workload.pods.alive > 0;
+    owns(scene, colour) || scene.facts.colours.get(colour).any(pods)
 }
 
 fn template_is_known(scene: &Scene, hash: &str) -> bool {

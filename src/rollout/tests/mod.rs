@@ -7,6 +7,7 @@ mod deploying;
 mod first;
 mod history;
 mod intents;
+mod lost;
 mod others;
 mod requests;
 mod words;

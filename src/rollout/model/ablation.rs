@@ -1,0 +1,274 @@
+//! Guards that can be taken away, in the model only: around the core's facts and moves, or in the modelled shell. Each
+//! must be missed: a search without it has to find a broken law (`tests::ablations`).
+
+use jiff::Timestamp;
+
+use super::state::Age;
+use super::times::seconds;
+use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step};
+use crate::names::{Colour, PerColour};
+use crate::rollout::facts::{Facts, Front, FrontState, Pods};
+use crate::rollout::intent::Intent;
+use crate::rollout::{Move, Plan, plan};
+
+/// A guard that is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ablation {
+    /// A status is written whatever the resource's version.
+    CommitAnyVersion,
+    /// A front Service is patched whatever its version, or sent again with the new one after a 409.
+    PointAnyVersion,
+    /// A delete names no UID.
+    DeleteAnyUid,
+    /// A delete names no resourceVersion.
+    DeleteAnyVersion,
+    /// A delete names neither, or is sent again with the new ones after a 409.
+    DeleteAnything,
+    /// The resource is not read before the objects.
+    NoFirstRead,
+    /// The resource is not read again after the objects.
+    NoSecondRead,
+    /// A create that meets an object of that name goes on as if it had made it.
+    TakeWhatExists,
+    /// What is to be deleted is deleted without persisting Prune first.
+    PruneUnpersisted,
+    /// Orphans are deleted in Stable.
+    SweepInStable,
+    /// A front Service that selects the right side is right, whatever its stamp says.
+    NoStamp,
+    /// A failed release is not marked before the Services are moved and objects deleted.
+    MarkLate,
+    /// A failed release does not block its template.
+    NoBlock,
+    /// No way out of dead ends.
+    DeadEnds,
+    /// EndpointSlices are not asked for proof.
+    NoProof,
+    /// Waits after the switch are not kept.
+    NoWaits,
+    /// A rebuilt status takes the highest epoch that was seen, not a higher one.
+    RebuildKeepsEpoch,
+    /// A rebuilt status prunes without proof of where traffic goes.
+    RebuildPrunesAtOnce,
+    /// A switch does not ask whether all pods are ready.
+    NotFull,
+    /// Readiness lost and regained within the grace period goes unnoticed.
+    NoFlapping,
+    /// Prune ends before everything is gone.
+    NotGone,
+    /// Objects of another decision on the pending colour are taken for its own.
+    NotDirty,
+    /// Pods of something else do not keep a Deployment from being created.
+    NoStrays,
+    /// A release is switched to without being recorded as good.
+    NoGoodRecord,
+}
+
+impl Ablation {
+    /// What the core would decide without the guard.
+    pub fn plan(
+        self,
+        intent: &Intent,
+        status: Option<&MetadataServicesStatus>,
+        mut facts: Facts,
+        now: Timestamp,
+    ) -> Plan {
+        let mut status = status.cloned();
+        self.bend(&mut status, &mut facts);
+        let made = plan(intent, status.as_ref(), &facts, now);
+        self.twist(intent, status.as_ref(), &facts, now, made)
+    }
+
+    /// Changes what the core is told.
+    fn bend(self, status: &mut Option<MetadataServicesStatus>, facts: &mut Facts) {
+        let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));
+        match self {
+            Self::NoStamp => stamp(status.as_ref(), facts),
+            Self::MarkLate => mark(status.as_ref(), facts),
+            Self::NoBlock if step == Some(Step::Stable) => unblock(status.as_mut()),
+            Self::NoProof => each_front(facts, |front| {
+                let selects = front.selects;
+                let one = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
+                (front.ready, front.listed) = (one, one);
+            }),
+            Self::RebuildPrunesAtOnce if step.is_none() => each_front(facts, |front| {
+                let selects = front.selects;
+                front.switched_at = None;
+                front.ready = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
+                front.listed = front.ready;
+            }),
+            Self::NoWaits if matches!(step, Some(Step::Switching | Step::Grace | Step::RollingBack)) => {
+                each_front(facts, |front| front.switched_at = None);
+                if let Some(rollout) = status.as_mut().and_then(|status| status.rollout.as_mut()) {
+                    rollout.since.0 = Timestamp::from_second(seconds(Age::Ripe)).unwrap();
+                }
+            }
+            Self::NotFull if step == Some(Step::Deploying) => make_full(facts),
+            Self::NoFlapping => each_pods(facts, |pods| pods.last_transition = None),
+            Self::NotGone if step == Some(Step::Prune) => clear(status.as_ref(), facts),
+            Self::NotDirty if step == Some(Step::Deploying) => claim(status.as_ref(), facts),
+            Self::NoStrays => each_pods(facts, |pods| {
+                pods.alive = 0;
+                pods.strays.clear();
+            }),
+            Self::NoGoodRecord if step == Some(Step::Deploying) => assume_good(status.as_ref(), facts),
+            _ => {}
+        }
+    }
+
+    /// Changes what the core decided.
+    fn twist(
+        self,
+        intent: &Intent,
+        status: Option<&MetadataServicesStatus>,
+        facts: &Facts,
+        now: Timestamp,
+        made: Plan,
+    ) -> Plan {
+        let Move::Commit(new) = &made.next else { return made };
+        let (Some(to), from) = (&new.rollout, status.and_then(|status| status.rollout.as_ref())) else {
+            return made;
+        };
+        let wait = || Plan { next: Move::Wait, notices: vec![], again: Some(1) };
+        let enters_prune = to.step == Step::Prune && from.is_some_and(|from| from.step != Step::Prune);
+        match self {
+            Self::PruneUnpersisted if enters_prune => self.plan_as(intent, new, facts, now),
+            Self::SweepInStable if enters_prune && from.is_some_and(|from| from.step == Step::Stable) => {
+                self.plan_as(intent, new, facts, now)
+            }
+            Self::DeadEnds if is_unstuck(from, to) => wait(),
+            Self::RebuildKeepsEpoch if from.is_none() && to.step != Step::Deploying => {
+                let mut new = new.clone();
+                if let Some(rollout) = &mut new.rollout {
+                    rollout.epoch -= 1;
+                }
+                Plan { next: Move::Commit(new), ..made }
+            }
+            _ => made,
+        }
+    }
+
+    /// The plan on a status that is not persisted.
+    fn plan_as(self, intent: &Intent, new: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
+        self.plan(intent, Some(new), facts.clone(), now)
+    }
+}
+
+/// The ways out of a dead end: another side is kept than was decided on, or Prune is entered without proof.
+fn is_unstuck(from: Option<&Rollout>, to: &Rollout) -> bool {
+    from.is_some_and(|from| {
+        let moving = matches!(from.step, Step::Switching | Step::Grace | Step::RollingBack);
+        moving && to.step == Step::Prune && to.epoch > from.epoch
+    })
+}
+
+fn each_front(facts: &mut Facts, change: impl Fn(&mut FrontState)) {
+    for front in [&mut facts.front.storage, &mut facts.front.schema] {
+        if let Front::Present(state) = front {
+            change(state);
+        }
+    }
+}
+
+fn each_pods(facts: &mut Facts, change: impl Fn(&mut Pods)) {
+    for colour in Colour::ALL {
+        let colour = facts.colours.get_mut(colour);
+        change(&mut colour.storage.pods);
+        change(&mut colour.schema.pods);
+    }
+}
+
+fn stamp(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    let Some(epoch) = status.and_then(|status| Some(status.rollout.as_ref()?.epoch)) else { return };
+    each_front(facts, |front| front.epoch = epoch);
+}
+
+fn mark(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    let Some(status) = status else { return };
+    for record in status.release_history.iter().filter(|record| record.status == RecordStatus::Failed) {
+        match facts.revisions.iter_mut().find(|known| known.version == record.version) {
+            Some(known) => known.failed = Some("failed".into()),
+            None => facts.revisions.push(crate::rollout::facts::Revision {
+                version: record.version.clone(),
+                hash: record.hash.clone(),
+                number: 0,
+                failed: Some("failed".into()),
+                images: crate::names::PerComponent::default(),
+                created: 0,
+            }),
+        }
+    }
+}
+
+fn unblock(status: Option<&mut MetadataServicesStatus>) {
+    let Some(status) = status else { return };
+    for record in status.release_history.iter_mut().filter(|record| record.status == RecordStatus::Failed) {
+        record.status = RecordStatus::Superseded;
+    }
+}
+
+fn target(status: Option<&MetadataServicesStatus>) -> Option<(Colour, String, i64)> {
+    let rollout = status?.rollout.as_ref()?;
+    let target = rollout.target.as_ref()?;
+    Some((target.strategy, target.version.clone(), rollout.epoch))
+}
+
+fn make_full(facts: &mut Facts) {
+    use crate::rollout::facts::Deployment;
+    for colour in Colour::ALL {
+        let colour = facts.colours.get_mut(colour);
+        for workload in [&mut colour.storage, &mut colour.schema] {
+            if let Deployment::Present(state) = &mut workload.deployment {
+                (state.updated, state.ready, state.available, state.replicas) =
+                    (state.desired, state.desired, state.desired, state.desired);
+                workload.pods.trouble = None;
+            }
+        }
+    }
+}
+
+/// The colours that do not serve look empty once their Deployments are gone.
+fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    use crate::rollout::facts::Deployment;
+    let active = status.and_then(|status| status.active_strategy);
+    for colour in Colour::ALL.into_iter().filter(|colour| Some(*colour) != active) {
+        let colour = facts.colours.get_mut(colour);
+        for workload in [&mut colour.storage, &mut colour.schema] {
+            if workload.deployment == Deployment::Absent {
+                *workload = crate::rollout::facts::Workload::default();
+            }
+        }
+    }
+}
+
+/// Whatever lies on the pending colour looks like the target's own.
+fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    use crate::rollout::facts::{Deployment, Piece};
+    let Some((colour, version, epoch)) = target(status) else { return };
+    let colour = facts.colours.get_mut(colour);
+    for workload in [&mut colour.storage, &mut colour.schema] {
+        if let Deployment::Present(state) = &mut workload.deployment {
+            (state.tag.version, state.tag.epoch) = (version.clone(), epoch);
+            workload.pods.strays.clear();
+        }
+        for piece in [&mut workload.config_map, &mut workload.service] {
+            if let Piece::Present(tag) = piece {
+                (tag.version, tag.epoch) = (version.clone(), epoch);
+            }
+        }
+    }
+}
+
+fn assume_good(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    let Some((_, version, _)) = target(status) else { return };
+    let number = facts.revisions.iter().map(|known| known.number).max().unwrap_or(0) + 1;
+    facts.revisions.retain(|known| known.version != version);
+    facts.revisions.push(crate::rollout::facts::Revision {
+        hash: format!("{version}-hash"),
+        version,
+        number,
+        failed: None,
+        images: crate::names::PerComponent::default(),
+        created: 0,
+    });
+}

@@ -1,0 +1,361 @@
+//! An operator as the shell runs it (`controller::{pass, live, write}`): look, decide, write with preconditions, look
+//! again. What another does between its look and its write, the API server holds against it.
+//!
+//! The look is one step here, although it is many requests: the resource is read before and after, and since it did not
+//! change in between, the pass might as well have read it last. That the objects are not read at one instant is what a
+//! torn look models ([`look_first`] and [`look_rest`]).
+
+use super::ablation::Ablation;
+use super::search::Search;
+use super::state::{Actor, Age, DEPLOYMENT, Door, Part, Pod, Record, State, Target, World};
+use super::tables::{Deed, grace_begins};
+use super::world::{committed, landed};
+use crate::api::status::Step;
+use crate::names::Colour;
+
+/// Which part of the objects a torn look reads first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    Doors,
+    Objects,
+    /// The resource alone; without the second read of it, newer objects do not show.
+    Resource,
+    /// All objects before the resource: what is decided without the first read of it.
+    World,
+}
+
+/// What a write came to.
+enum Outcome {
+    Done,
+    Refused,
+    Taken,
+}
+
+impl Search {
+    /// A whole look and the decision. `None`: there is nothing to do.
+    pub fn look(&mut self, state: &State, actor: usize) -> Result<Option<State>, String> {
+        let world = state.world;
+        self.decide(state, actor, &world)
+    }
+
+    fn decide(&mut self, state: &State, actor: usize, seen: &World) -> Result<Option<State>, String> {
+        if !seen.resource.there {
+            return Ok(None);
+        }
+        let decision = self.tables.decide(seen)?;
+        let mut next = *state;
+        next.actors[actor] = Actor { plan: decision.plan, ..Actor::default() };
+        Ok((next != *state).then_some(next))
+    }
+
+    /// The first half of a torn look: it is remembered, while the resource does not change.
+    pub fn look_first(&mut self, state: &State, actor: usize, half: Half) -> State {
+        let mut next = *state;
+        let look = self.intern_look(half, &state.world);
+        next.actors[actor] = Actor { look, ..Actor::default() };
+        next
+    }
+
+    /// The second half, the resource read again, and the decision.
+    pub fn look_rest(&mut self, state: &State, actor: usize) -> Result<Option<State>, String> {
+        let (half, held) = self.looks[usize::try_from(state.actors[actor].look).unwrap()];
+        let mut seen = state.world;
+        match half {
+            Half::Doors => seen.doors = held.doors,
+            Half::Objects => (seen.cells, seen.records) = (held.cells, held.records),
+            Half::Resource => (seen.resource, seen.status) = (held.resource, held.status),
+            Half::World => (seen.doors, seen.cells, seen.records) = (held.doors, held.cells, held.records),
+        }
+        self.decide(state, actor, &seen)
+    }
+
+    /// The writes that an operator may do next: those of the first group that is not over. Also whether none of that
+    /// group is over yet.
+    pub fn open_deeds(&self, actor: &Actor) -> (Vec<u8>, bool) {
+        let mut n = 0_u8;
+        for group in &self.tables.held(actor.plan).groups {
+            let end = n + u8::try_from(group.len()).unwrap();
+            let open: Vec<u8> = (n..end).filter(|n| actor.done & (1 << n) == 0).collect();
+            if !open.is_empty() {
+                let whole = open.len() == group.len();
+                return (open, whole);
+            }
+            n = end;
+        }
+        (vec![], true)
+    }
+
+    /// One write of an operator.
+    pub fn write(&mut self, state: &State, actor: usize, n: u8) -> Result<State, String> {
+        let mut next = *state;
+        let doer = state.actors[actor];
+        let deed = self.tables.deed(doer.plan, usize::from(n));
+        next.actors[actor].done |= 1 << n;
+        let outcome = if doer.doomed & (1 << n) == 0 {
+            self.execute(&mut next, actor, deed)?
+        } else {
+            Outcome::Refused
+        };
+        let doer = &mut next.actors[actor];
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Refused => doer.failed = true,
+            Outcome::Taken => doer.taken = true,
+        }
+        self.conclude(&mut next, actor);
+        self.give_way(&mut next, actor);
+        Ok(next)
+    }
+
+    /// Ends a pass whose group is over and failed, or that has nothing left to do.
+    fn conclude(&mut self, state: &mut State, actor: usize) {
+        let doer = state.actors[actor];
+        let (open, group_over) = self.open_deeds(&doer);
+        if doer.plan == 0 || !group_over {
+            return;
+        }
+        if doer.failed {
+            state.actors[actor] = Actor::default();
+        } else if doer.taken {
+            let resource = state.world.resource.there && !doer.bereft;
+            let plan = if resource { self.tables.explain(&state.world).plan } else { 0 };
+            state.actors[actor] = Actor { plan, ..Actor::default() };
+        } else if open.is_empty() {
+            state.actors[actor] = Actor::default();
+        }
+    }
+
+    fn execute(&mut self, state: &mut State, actor: usize, deed: Deed) -> Result<Outcome, String> {
+        landed(self, state, deed)?;
+        let bereft = state.actors[actor].bereft;
+        match deed {
+            Deed::Commit(_) | Deed::Amend { .. } if bereft || !state.world.resource.there => {
+                Ok(Outcome::Refused)
+            }
+            Deed::Commit(status) => {
+                self.commit(state, actor, status)?;
+                Ok(Outcome::Done)
+            }
+            Deed::Amend { restore, rollback, retry, restart } => {
+                let resource = &mut state.world.resource;
+                if restore != 0 && resource.spec != restore {
+                    resource.spec = restore;
+                    resource.generation += 1;
+                }
+                resource.rollback *= u8::from(!rollback);
+                resource.retry &= !retry;
+                resource.restart &= !restart;
+                self.resource_changed(state, Some(actor));
+                Ok(Outcome::Done)
+            }
+            Deed::CreateDoor(at) => {
+                let door = &mut state.world.doors[at];
+                if door.there {
+                    return Ok(if door.orphan { Outcome::Taken } else { self.already_exists() });
+                }
+                *door = Door { there: true, orphan: bereft, ..Door::default() };
+                self.touched(state, actor, Target::Door(at), true);
+                Ok(Outcome::Done)
+            }
+            Deed::Point { door: at, selects, release, epoch } => {
+                let door = &mut state.world.doors[at];
+                if !door.there {
+                    return Ok(Outcome::Refused);
+                }
+                let moved = door.selects != selects;
+                let switched = Some(Age::Fresh);
+                *door = Door { selects, release, epoch, switched, ..*door };
+                if moved && !door.orphan {
+                    state.ghost.moves[at] = (state.ghost.moves[at] + 1).min(3);
+                }
+                self.touched(state, actor, Target::Door(at), false);
+                Ok(Outcome::Done)
+            }
+            Deed::Create { colour, component, part, release, epoch } => {
+                let known = state.world.cells[colour][component].parts[usize::from(part)];
+                if known.release != 0 {
+                    return Ok(if known.orphan { Outcome::Taken } else { self.already_exists() });
+                }
+                let cell = &mut state.world.cells[colour][component];
+                cell.parts[usize::from(part)] = Part { release, epoch, orphan: bereft };
+                if part == DEPLOYMENT {
+                    cell.pod = Pod::Starting;
+                }
+                self.touched(state, actor, Target::Part(colour, component, part), true);
+                Ok(Outcome::Done)
+            }
+            Deed::Record { release, failed, number, create } => {
+                let at = usize::from(release) - 1;
+                let record = &mut state.world.records[at];
+                if create && record.number != 0 {
+                    return Ok(if record.orphan { Outcome::Taken } else { self.already_exists() });
+                }
+                if !create && record.number == 0 {
+                    return Ok(Outcome::Refused);
+                }
+                let number = if number == 0 { record.number } else { number };
+                *record = Record { number, failed, orphan: if create { bereft } else { record.orphan } };
+                self.touched(state, actor, Target::Record(at), create);
+                Ok(Outcome::Done)
+            }
+            Deed::DeletePart { colour, component, part } => {
+                let lag = self.config.lag;
+                let cell = &mut state.world.cells[colour][component];
+                if part == DEPLOYMENT {
+                    cell.lose_deployment(lag);
+                } else {
+                    cell.parts[usize::from(part)] = Part::default();
+                }
+                self.gone(state, actor, Target::Part(colour, component, part));
+                Ok(Outcome::Done)
+            }
+            Deed::DeleteRecord(at) => {
+                state.world.records[at] = Record::default();
+                self.gone(state, actor, Target::Record(at));
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn already_exists(&self) -> Outcome {
+        if self.ablated(Ablation::TakeWhatExists) { Outcome::Done } else { Outcome::Refused }
+    }
+
+    fn commit(&mut self, state: &mut State, actor: usize, status: u32) -> Result<(), String> {
+        committed(self, state, status)?;
+        let doomed = state.actors[actor].doomed;
+        let before = self.tables.status(state.world.status);
+        let after = self.tables.status(status).unwrap();
+        if let Some(colour) = grace_begins(before, after) {
+            for (component, cell) in state.world.colour_mut(colour).iter_mut().enumerate() {
+                cell.flapped &= doomed & (2 << component) != 0;
+            }
+        }
+        let step = |status: Option<&crate::api::status::MetadataServicesStatus>| {
+            status.and_then(|status| Some(status.rollout.as_ref()?.step))
+        };
+        if step(Some(after)) == Some(Step::Switching) && step(before) != Some(Step::Switching) {
+            let target = after.rollout.as_ref().and_then(|rollout| rollout.target.as_ref());
+            let colour = target.map_or(Colour::Blue, |target| target.strategy);
+            state.world.colour_mut(colour).iter_mut().for_each(|cell| cell.settled = cell.pod != Pod::None);
+        }
+        if step(Some(after)) == Some(Step::Stable) {
+            state.world.cells.iter_mut().flatten().for_each(|cell| cell.settled = false);
+        }
+        state.world.status = status;
+        self.resource_changed(state, Some(actor));
+        Ok(())
+    }
+
+    // === What the API server holds against those who looked before ===
+
+    /// The resource changed: decisions that were to be persisted are void, and so are looks that are not complete.
+    pub fn resource_changed(&self, state: &mut State, by: Option<usize>) {
+        for (n, actor) in state.actors.iter_mut().enumerate() {
+            let bracket = !self.ablated(Ablation::NoSecondRead) && !self.ablated(Ablation::NoFirstRead);
+            if actor.look != 0 && bracket {
+                *actor = Actor::default();
+            }
+            let first = if actor.plan == 0 { None } else { Some(self.tables.deed(actor.plan, 0)) };
+            let guarded = match first {
+                Some(Deed::Commit(_)) => !self.ablated(Ablation::CommitAnyVersion),
+                Some(Deed::Amend { .. }) => true,
+                _ => false,
+            };
+            if guarded && by != Some(n) {
+                *actor = Actor::default();
+            }
+        }
+    }
+
+    /// An object was changed, or created: writes that were decided on what was there before are refused.
+    pub fn touched(&mut self, state: &mut State, by: usize, target: Target, created: bool) {
+        self.doom(state, by, |search, deed| match deed {
+            Deed::Point { door, .. } => {
+                target == Target::Door(door) && !search.ablated(Ablation::PointAnyVersion)
+            }
+            Deed::DeletePart { colour, component, part } => {
+                target == Target::Part(colour, component, part)
+                    && !search.ablated(Ablation::DeleteAnything)
+                    && if created {
+                        !(search.ablated(Ablation::DeleteAnyUid)
+                            && search.ablated(Ablation::DeleteAnyVersion))
+                    } else {
+                        !search.ablated(Ablation::DeleteAnyVersion)
+                    }
+            }
+            Deed::Record { release, create, .. } => {
+                target == Target::Record(usize::from(release) - 1) && !create
+            }
+            Deed::DeleteRecord(at) => target == Target::Record(at),
+            _ => false,
+        });
+    }
+
+    /// An object is gone: a patch of it is refused, a delete of it has nothing to do.
+    pub fn gone(&mut self, state: &mut State, by: usize, target: Target) {
+        self.doom(state, by, |_, deed| match deed {
+            Deed::Point { door, .. } => target == Target::Door(door),
+            Deed::Record { release, create, .. } => {
+                target == Target::Record(usize::from(release) - 1) && !create
+            }
+            _ => false,
+        });
+    }
+
+    /// A pod changed its readiness, and with it the status and the version of its Deployment.
+    pub fn pod_changed(&mut self, state: &mut State, colour: usize, component: usize) {
+        state.world.cells[colour][component].flapped = true;
+        for actor in &mut state.actors {
+            if actor.plan != 0 && self.begins_grace(actor.plan, colour) {
+                actor.doomed |= 2 << component;
+            }
+        }
+        self.touched(state, usize::MAX, Target::Part(colour, component, DEPLOYMENT), false);
+    }
+
+    /// Whether a plan persists the beginning of a grace period on this colour.
+    fn begins_grace(&self, plan: u32, colour: usize) -> bool {
+        let Deed::Commit(status) = self.tables.deed(plan, 0) else { return false };
+        let begun = self.tables.status(status).and_then(|status| grace_begins(None, status));
+        begun.is_some_and(|begun| super::state::at(begun) == colour)
+    }
+
+    fn doom(&mut self, state: &mut State, by: usize, is_doomed: impl Fn(&Self, Deed) -> bool) {
+        for n in 0..state.actors.len() {
+            let doer = state.actors[n];
+            if doer.plan == 0 {
+                continue;
+            }
+            let deeds = self.tables.held(doer.plan).groups.iter().flatten().enumerate();
+            let mut doomed = 0_u16;
+            for (at, deed) in deeds {
+                if doer.done & (1 << at) == 0 && is_doomed(self, *deed) {
+                    doomed |= 1 << at;
+                }
+            }
+            state.actors[n].doomed |= doomed;
+            if by != n {
+                self.give_way(state, n);
+            }
+        }
+    }
+
+    /// Writes that are next and will be refused may as well have been: it makes no difference when.
+    fn give_way(&mut self, state: &mut State, n: usize) {
+        let doer = state.actors[n];
+        if doer.plan == 0 || matches!(self.tables.deed(doer.plan, 0), Deed::Commit(_) | Deed::Amend { .. }) {
+            return;
+        }
+        for deed in self.open_deeds(&doer).0 {
+            if doer.doomed & (1 << deed) != 0 {
+                state.actors[n].done |= 1 << deed;
+                state.actors[n].doomed &= !(1 << deed);
+                state.actors[n].failed = true;
+            }
+        }
+        if state.actors[n].failed {
+            self.conclude(state, n);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the model found about statuses that get lost, each as the history that showed it.
+
+use super::{assert_settled_on, in_step};
+use crate::api::status::Step;
+use crate::names::{Colour, Component};
+use crate::rollout::sim::Sim;
+
+/// `b` has failed after the switch and is marked; one front Service is back on `a`, the other not yet.
+fn half_rolled_back() -> Sim {
+    let mut sim = in_step(Step::RollingBack);
+    assert!(sim.stop_before(2), "the mark, and one patch");
+    assert_eq!(sim.traffic(), "torn", "{}", sim.story());
+    sim
+}
+
+#[test]
+fn a_failed_release_stays_failed_when_the_status_is_lost_half_way_back() {
+    let mut sim = half_rolled_back();
+    sim.forget();
+    sim.lose_status();
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert!(sim.failed("b"), "{}", sim.story());
+    assert_eq!(sim.wrote("Create"), 0, "b is not tried again: {}", sim.story());
+}
+
+#[test]
+fn fronts_that_differ_never_go_to_the_failed_release() {
+    // The side that is gone back to is not complete just now; the other one is, and has failed.
+    let mut sim = half_rolled_back();
+    sim.unready(Component::Schema, Colour::Blue, 0);
+    sim.lose_status();
+    sim.run();
+    assert_eq!(
+        (sim.step(), sim.traffic().as_str()),
+        (Some(Step::RollingBack), "a on blue"),
+        "{}",
+        sim.story()
+    );
+    sim.recover(Component::Schema, Colour::Blue);
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert!(sim.failed("b"));
+}
+
+#[test]
+fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
+    // Switching is decided and a patch on its way when the status is lost. The rebuild reads fronts that agree; then
+    // the patch lands.
+    let mut sim = in_step(Step::Switching);
+    sim.lose_status();
+    sim.pass();
+    sim.drift(Component::Storage, Some(Colour::Green));
+    sim.cluster.slices_held = true;
+    sim.advance(120);
+    assert_eq!(sim.traffic(), "a on blue", "the patch is taken back: {}", sim.story());
+    assert_eq!(sim.wrote("Delete"), 0, "traffic may still be on its way to green: {}", sim.story());
+    sim.cluster.slices_held = false;
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
