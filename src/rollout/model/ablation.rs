@@ -91,12 +91,6 @@ impl Ablation {
                 let one = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
                 (front.ready, front.listed) = (one, one);
             }),
-            Self::RebuildPrunesAtOnce if step.is_none() => each_front(facts, |front| {
-                let selects = front.selects;
-                front.switched_at = None;
-                front.ready = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
-                front.listed = front.ready;
-            }),
             Self::NoWaits if matches!(step, Some(Step::Switching | Step::Grace | Step::RollingBack)) => {
                 each_front(facts, |front| front.switched_at = None);
                 if let Some(rollout) = status.as_mut().and_then(|status| status.rollout.as_mut()) {
@@ -137,6 +131,13 @@ impl Ablation {
                 self.plan_as(intent, new, facts, now)
             }
             Self::DeadEnds if is_unstuck(from, to) => wait(),
+            Self::RebuildPrunesAtOnce if from.is_none() && to.step == Step::RollingBack => {
+                let mut new = new.clone();
+                if let Some(rollout) = &mut new.rollout {
+                    rollout.step = Step::Prune;
+                }
+                Plan { next: Move::Commit(new), ..made }
+            }
             Self::RebuildKeepsEpoch if from.is_none() && to.step != Step::Deploying => {
                 let mut new = new.clone();
                 if let Some(rollout) = &mut new.rollout {

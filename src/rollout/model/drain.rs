@@ -21,15 +21,21 @@ impl Search {
         if !world.resource.there {
             return Ok(());
         }
-        let Some(end) = self.drain(world, healed)? else { return Ok(()) };
+        let Some(end) = self.drain(world, healed, None)? else { return Ok(()) };
         self.is_good_end(&end, healed).map_err(|law| {
             let how = if healed { " with all pods healed" } else { "" };
             format!("{law}\nleft alone{how}, it ends as {}", tell::world(self, &end))
         })
     }
 
-    /// Follows an undisturbed operator to its rest. `None`: it meets a world that is known to end well.
-    pub fn drain(&mut self, world: &World, healed: bool) -> Result<Option<World>, String> {
+    /// Follows an undisturbed operator to its rest, or until it enters a step. `None`: it meets a world that is known to
+    /// end well.
+    pub fn drain(
+        &mut self,
+        world: &World,
+        healed: bool,
+        until: Option<Step>,
+    ) -> Result<Option<World>, String> {
         let mut state = State { world: *world, ..State::default() };
         state.ghost.tampered = self.tables.tampered;
         if healed {
@@ -40,7 +46,10 @@ impl Search {
         let mut idle = 0;
         while path.len() < PATIENCE {
             let print = fingerprint(&state.world);
-            if self.drained[kind].contains(&print) {
+            if until.is_some() && self.tables.step(&state.world) == until {
+                return Ok(Some(state.world));
+            }
+            if until.is_none() && self.drained[kind].contains(&print) {
                 self.drained[kind].extend(path);
                 return Ok(None);
             }
@@ -108,12 +117,12 @@ impl Search {
         if healed {
             return Err(format!("I37: all pods are well, and it stays in {:?}", rollout.step));
         }
-        let newer = !(serves_wanted || blocked);
+        let newer = !blocked && !is_deployed(end, end.resource.spec);
         self.is_excused(end, rollout.step, newer, serving.as_ref(), rollout.target.as_ref())
     }
 
-    /// Only these stay where they are while pods are broken: a first release; a switch that neither side can serve; and
-    /// a way back to a side that got sick meanwhile, while nothing newer is wanted.
+    /// Only these stay where they are while pods are broken: a first release; and, while nothing newer is
+    /// wanted, a switch that neither side can serve, and a way back to a side that got sick meanwhile.
     fn is_excused(
         &self,
         end: &World,
@@ -126,10 +135,14 @@ impl Search {
             |colour: Colour| end.cells[super::state::at(colour)].iter().any(|cell| cell.pod != Pod::Ready);
         let excused = match step {
             Step::Deploying => serving.is_none() && target.is_some_and(|target| sick(target.strategy)),
-            Step::Switching | Step::Grace => sick(Colour::Blue) && sick(Colour::Green),
+            Step::Switching | Step::Grace => !newer && sick(Colour::Blue) && sick(Colour::Green),
             Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
             Step::Stable | Step::Prune | Step::Unknown => false,
         };
         if excused { Ok(()) } else { Err(format!("I37: stays in {step:?} without an excuse")) }
     }
+}
+
+fn is_deployed(world: &World, release: u8) -> bool {
+    world.cells.iter().any(|colour| colour.iter().all(|cell| cell.deployed() == Some(release)))
 }

@@ -39,7 +39,7 @@ impl Search {
             turns.push(Turn::Crash(actor));
         } else if doer.look != 0 {
             turns.push(Turn::LookRest(actor));
-        } else if state.world.resource.there {
+        } else if state.world.resource.there && (actor == 0 || state.budget.looks > 0) {
             turns.push(Turn::Look(actor));
             let halves: &[Half] = match self.config.ablation {
                 Some(Ablation::NoSecondRead) => &[Half::Resource],
@@ -71,7 +71,8 @@ impl Search {
         if next == *state {
             return Ok(None);
         }
-        super::world::check(self, &next)?;
+        let judgement = super::world::check(self, &next);
+        self.heed(judgement)?;
         Ok(Some(next))
     }
 

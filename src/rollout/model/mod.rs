@@ -8,6 +8,7 @@
 //! - `search`: the search. `ablation`: guards that can be taken away to see that they are needed.
 
 mod ablation;
+mod ablations;
 mod drain;
 mod env;
 mod search;

@@ -12,7 +12,9 @@ use super::state::{Budget, Release, State, Target, World, fingerprint, name};
 use super::tables::{Deed, Tables};
 use super::tell;
 use super::times::Pass;
+use crate::api::status::Step;
 use crate::names::{Colour, Component};
+use crate::rollout::sim::laws::Judgement;
 
 /// Where a search begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Start {
     Stable,
     /// Release `b` serves, `a` is what a rollback would go to.
     Upgraded,
+    /// From `a` to `b`, when this step has just been decided.
+    At(Step),
 }
 
 /// What is searched.
@@ -41,6 +45,10 @@ pub struct Config {
     pub fine: bool,
     /// The guard that is taken away.
     pub ablation: Option<Ablation>,
+    /// Whether decisions are held to the laws. Without it, only what comes of them counts.
+    pub judged: bool,
+    /// The only law whose breach is looked for, by the beginning of its words; others are passed over.
+    pub only: Option<&'static str>,
     /// The search ends with so many states; a search that is cut says so.
     pub limit: usize,
 }
@@ -133,7 +141,7 @@ impl Search {
         let tampered = config.budget.hands + config.budget.drifts > 0;
         Self {
             config,
-            tables: Tables::new(config.ablation, tampered),
+            tables: Tables::new(config.ablation, config.judged, tampered),
             looks: vec![(Half::World, World::default())],
             look_numbers: HashMap::new(),
             drained: Default::default(),
@@ -147,6 +155,14 @@ impl Search {
         match (self.config.ablation, ablation) {
             (Some(Ablation::DeleteAnything), Ablation::DeleteAnyUid | Ablation::DeleteAnyVersion) => true,
             (taken, asked) => taken == Some(asked),
+        }
+    }
+
+    /// Passes over a breach of a law that is not looked for.
+    pub fn heed(&self, judgement: Judgement) -> Judgement {
+        match (judgement, self.config.only) {
+            (Err(law), Some(only)) if !is_of(&law, only) => Ok(()),
+            (judgement, _) => judgement,
         }
     }
 
@@ -181,7 +197,7 @@ impl Search {
         let resource = &mut state.world.resource;
         (resource.there, resource.spec, resource.generation) = (true, 1, 1);
         let settle = |search: &mut Self, state: &mut State| {
-            let settled = search.drain(&state.world, false);
+            let settled = search.drain(&state.world, false, None);
             let settled = settled.map_err(|law| Broken { law, scenario: String::new() })?;
             state.world = settled.unwrap_or(state.world);
             Ok(())
@@ -189,9 +205,19 @@ impl Search {
         if self.config.start != Start::Fresh {
             settle(self, &mut state)?;
         }
-        if self.config.start == Start::Upgraded {
-            (state.world.resource.spec, state.world.resource.generation) = (2, 2);
-            settle(self, &mut state)?;
+        match self.config.start {
+            Start::Fresh | Start::Stable => {}
+            Start::Upgraded => {
+                (state.world.resource.spec, state.world.resource.generation) = (2, 2);
+                settle(self, &mut state)?;
+            }
+            Start::At(step) => {
+                (state.world.resource.spec, state.world.resource.generation) = (2, 2);
+                let reached = self.drain(&state.world, false, Some(step));
+                let reached = reached.map_err(|law| Broken { law, scenario: String::new() })?;
+                state.world = reached.unwrap_or(state.world);
+                self.drained = Default::default();
+            }
         }
         state.ghost = super::state::Ghost::default();
         state.budget = self.config.budget;
@@ -234,8 +260,11 @@ impl Search {
         if !self.drains {
             return Ok(());
         }
-        self.comes_to_rest(&state.world, false)?;
-        self.comes_to_rest(&state.world, true)
+        for healed in [false, true] {
+            let judgement = self.comes_to_rest(&state.world, healed);
+            self.heed(judgement)?;
+        }
+        Ok(())
     }
 
     fn broken(&mut self, start: &State, at: u32, last: Option<Turn>, law: String) -> Broken {
@@ -264,4 +293,10 @@ impl Search {
     pub fn deed_of(&self, state: &State, actor: u8, n: u8) -> Deed {
         self.tables.deed(state.actors[usize::from(actor)].plan, usize::from(n))
     }
+}
+
+/// Whether the words of a breach begin with this law, or name it among the first.
+fn is_of(words: &str, law: &str) -> bool {
+    let named = words.split(':').next().unwrap_or_default();
+    named.split(", ").any(|name| name == law)
 }

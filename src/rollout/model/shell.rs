@@ -45,7 +45,11 @@ impl Search {
         let decision = self.tables.decide(seen)?;
         let mut next = *state;
         next.actors[actor] = Actor { plan: decision.plan, ..Actor::default() };
-        Ok((next != *state).then_some(next))
+        if next == *state {
+            return Ok(None);
+        }
+        next.budget.looks -= u8::from(actor == 1);
+        Ok(Some(next))
     }
 
     /// The first half of a torn look: it is remembered, while the resource does not change.
@@ -66,7 +70,17 @@ impl Search {
             Half::Resource => (seen.resource, seen.status) = (held.resource, held.status),
             Half::World => (seen.doors, seen.cells, seen.records) = (held.doors, held.cells, held.records),
         }
-        self.decide(state, actor, &seen)
+        let next = self.decide(state, actor, &seen)?;
+        let stale = state.actors[actor].failed;
+        Ok(next.map(|mut next| {
+            let plan = next.actors[actor].plan;
+            let guarded =
+                plan != 0 && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::Amend { .. });
+            if stale && guarded {
+                next.actors[actor] = Actor::default();
+            }
+            next
+        }))
     }
 
     /// The writes that an operator may do next: those of the first group that is not over. Also whether none of that
@@ -126,7 +140,8 @@ impl Search {
     }
 
     fn execute(&mut self, state: &mut State, actor: usize, deed: Deed) -> Result<Outcome, String> {
-        landed(self, state, deed)?;
+        let judgement = landed(self, state, deed);
+        self.heed(judgement)?;
         let bereft = state.actors[actor].bereft;
         match deed {
             Deed::Commit(_) | Deed::Amend { .. } if bereft || !state.world.resource.there => {
@@ -222,7 +237,8 @@ impl Search {
     }
 
     fn commit(&mut self, state: &mut State, actor: usize, status: u32) -> Result<(), String> {
-        committed(self, state, status)?;
+        let judgement = committed(self, state, status);
+        self.heed(judgement)?;
         let doomed = state.actors[actor].doomed;
         let before = self.tables.status(state.world.status);
         let after = self.tables.status(status).unwrap();
@@ -252,9 +268,12 @@ impl Search {
     /// The resource changed: decisions that were to be persisted are void, and so are looks that are not complete.
     pub fn resource_changed(&self, state: &mut State, by: Option<usize>) {
         for (n, actor) in state.actors.iter_mut().enumerate() {
-            let bracket = !self.ablated(Ablation::NoSecondRead) && !self.ablated(Ablation::NoFirstRead);
-            if actor.look != 0 && bracket {
-                *actor = Actor::default();
+            match self.config.ablation {
+                // What is decided on it has an old resourceVersion.
+                Some(Ablation::NoSecondRead) if actor.look != 0 => actor.failed = true,
+                Some(Ablation::NoFirstRead) => {}
+                _ if actor.look != 0 => *actor = Actor::default(),
+                _ => {}
             }
             let first = if actor.plan == 0 { None } else { Some(self.tables.deed(actor.plan, 0)) };
             let guarded = match first {

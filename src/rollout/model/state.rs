@@ -160,6 +160,8 @@ pub struct Budget {
     pub deletes: u8,
     /// Jumps back of the API server's clock.
     pub jumps: u8,
+    /// Passes of the second operator: it is the one that stalls. The first has no bound.
+    pub looks: u8,
 }
 
 /// What the laws remember.
@@ -206,10 +208,6 @@ impl World {
     /// Both places of a colour.
     pub fn colour_mut(&mut self, colour: Colour) -> &mut [Cell; 2] {
         &mut self.cells[at(colour)]
-    }
-
-    pub fn all_cells(&self) -> impl Iterator<Item = &Cell> {
-        self.cells.iter().flatten()
     }
 }
 

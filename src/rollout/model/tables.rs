@@ -72,6 +72,8 @@ pub struct Decision {
 /// The tables of one search.
 pub struct Tables {
     pub ablation: Option<Ablation>,
+    /// Decisions are held to the laws.
+    judged: bool,
     /// Another hand may have been at the objects.
     pub tampered: bool,
     statuses: Vec<MetadataServicesStatus>,
@@ -86,9 +88,10 @@ pub struct Tables {
 const REMEMBERED: usize = 3_000_000;
 
 impl Tables {
-    pub fn new(ablation: Option<Ablation>, tampered: bool) -> Self {
+    pub fn new(ablation: Option<Ablation>, judged: bool, tampered: bool) -> Self {
         Self {
             ablation,
+            judged,
             tampered,
             statuses: vec![MetadataServicesStatus::default()],
             status_numbers: HashMap::new(),
@@ -209,7 +212,7 @@ impl Tables {
                 return Err(format!("I30: written again and again: {again:?} after {new:?}"));
             }
         }
-        if self.ablation.is_none() {
+        if self.judged {
             judge(&Scene { intent, status, facts, now: now(), tampered: self.tampered }, &plan)?;
         }
         let again = plan.again.is_some();

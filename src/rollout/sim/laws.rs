@@ -125,6 +125,12 @@ fn started(
 fn good_enough(scene: &Scene, old: &MetadataServicesStatus, to: &Rollout) -> Judgement {
     let target = to.target.as_ref().expect("Switching has a target");
     law!(is_full(scene, target), "I2: switching to {target:?}, which is not Full");
+    let since = old.rollout.as_ref().and_then(|from| from.clocks.ready_since.as_ref());
+    let since = since.map_or(i64::MAX, |since| since.0.as_second());
+    let fresh = |at: i64| at > since && at <= scene.now.as_second();
+    let pods = scene.facts.colours.get(target.strategy);
+    let flapped = pods.any(|workload| workload.pods.last_transition.is_some_and(fresh));
+    law!(!flapped, "I2: switching to {target:?}, which was not ready without a break");
     let good =
         scene.facts.revisions.iter().any(|known| known.version == target.version && known.failed.is_none());
     law!(good, "D6: switching to {target:?} without a revision that says it is good");
