@@ -3,8 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::state::Age;
-use super::times::seconds;
+use super::times::WAIT;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step};
 use crate::names::{Colour, PerColour};
 use crate::rollout::facts::{Facts, Front, FrontState, Pods};
@@ -75,6 +74,10 @@ impl Ablation {
     ) -> Plan {
         let mut status = status.cloned();
         self.bend(&mut status, &mut facts);
+        let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));
+        let switched = matches!(step, Some(Step::Switching | Step::Grace | Step::RollingBack));
+        let ahead = if self == Self::NoWaits && switched { WAIT } else { 0 };
+        let now = Timestamp::from_second(now.as_second() + ahead).unwrap();
         let made = plan(intent, status.as_ref(), &facts, now);
         self.twist(intent, status.as_ref(), &facts, now, made)
     }
@@ -91,12 +94,6 @@ impl Ablation {
                 let one = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
                 (front.ready, front.listed) = (one, one);
             }),
-            Self::NoWaits if matches!(step, Some(Step::Switching | Step::Grace | Step::RollingBack)) => {
-                each_front(facts, |front| front.switched_at = None);
-                if let Some(rollout) = status.as_mut().and_then(|status| status.rollout.as_mut()) {
-                    rollout.since.0 = Timestamp::from_second(seconds(Age::Ripe)).unwrap();
-                }
-            }
             Self::NotFull if step == Some(Step::Deploying) => make_full(facts),
             Self::NoFlapping => each_pods(facts, |pods| pods.last_transition = None),
             Self::NotGone if step == Some(Step::Prune) => clear(status.as_ref(), facts),

@@ -90,6 +90,7 @@ guards! {
         "D8",
         at(Step::Deploying, Config { lag: true, budget: Budget { hands: 1, ..NONE }, ..judged(ONE) })
     );
+    spare_first_read: not_missed(NoFirstRead, at(Step::Prune, STALL));
     spare_uid: not_missed(DeleteAnyUid, at(Step::Prune, edit(STALL)));
     spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, edit(STALL)));
     spare_create: not_missed(TakeWhatExists, at(Step::Deploying, STALL));

@@ -39,7 +39,9 @@ impl Search {
         let mut state = State { world: *world, ..State::default() };
         state.ghost.tampered = self.tables.tampered;
         if healed {
-            Colour::ALL.into_iter().for_each(|colour| self.heal(&mut state, colour));
+            for colour in Colour::ALL {
+                self.heal(&mut state, colour);
+            }
         }
         let kind = usize::from(healed);
         let mut path = HashSet::new();
@@ -57,9 +59,8 @@ impl Search {
                 return Err(format!("I30, I37: goes in circles; now {}", tell::world(self, &state.world)));
             }
             let decision = self.tables.decide(&state.world)?;
-            if decision.plan != 0 && self.carry_out(&mut state, decision.plan)? {
-                idle = 0;
-            } else if self.nature_acts(&mut state) {
+            let acted = decision.plan != 0 && self.carry_out(&mut state, decision.plan)?;
+            if acted || self.nature_acts(&mut state) {
                 idle = 0;
             } else if decision.again && idle < 2 {
                 self.pass(&mut state, if idle == 0 { Pass::Waits } else { Pass::Timeout });
@@ -118,29 +119,27 @@ impl Search {
             return Err(format!("I37: all pods are well, and it stays in {:?}", rollout.step));
         }
         let newer = !blocked && !is_deployed(end, end.resource.spec);
-        self.is_excused(end, rollout.step, newer, serving.as_ref(), rollout.target.as_ref())
+        is_excused(end, rollout.step, newer, serving.as_ref(), rollout.target.as_ref())
     }
+}
 
-    /// Only these stay where they are while pods are broken: a first release; and, while nothing newer is
-    /// wanted, a switch that neither side can serve, and a way back to a side that got sick meanwhile.
-    fn is_excused(
-        &self,
-        end: &World,
-        step: Step,
-        newer: bool,
-        serving: Option<&Side>,
-        target: Option<&Side>,
-    ) -> Result<(), String> {
-        let sick =
-            |colour: Colour| end.cells[super::state::at(colour)].iter().any(|cell| cell.pod != Pod::Ready);
-        let excused = match step {
-            Step::Deploying => serving.is_none() && target.is_some_and(|target| sick(target.strategy)),
-            Step::Switching | Step::Grace => !newer && sick(Colour::Blue) && sick(Colour::Green),
-            Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
-            Step::Stable | Step::Prune | Step::Unknown => false,
-        };
-        if excused { Ok(()) } else { Err(format!("I37: stays in {step:?} without an excuse")) }
-    }
+/// Only these stay where they are while pods are broken: a first release; and, while nothing newer is
+/// wanted, a switch that neither side can serve, and a way back to a side that got sick meanwhile.
+fn is_excused(
+    end: &World,
+    step: Step,
+    newer: bool,
+    serving: Option<&Side>,
+    target: Option<&Side>,
+) -> Result<(), String> {
+    let sick = |colour: Colour| end.cells[super::state::at(colour)].iter().any(|cell| cell.pod != Pod::Ready);
+    let excused = match step {
+        Step::Deploying => serving.is_none() && target.is_some_and(|target| sick(target.strategy)),
+        Step::Switching | Step::Grace => !newer && sick(Colour::Blue) && sick(Colour::Green),
+        Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
+        Step::Stable | Step::Prune | Step::Unknown => false,
+    };
+    if excused { Ok(()) } else { Err(format!("I37: stays in {step:?} without an excuse")) }
 }
 
 fn is_deployed(world: &World, release: u8) -> bool {

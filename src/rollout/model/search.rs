@@ -31,6 +31,7 @@ pub enum Start {
 
 /// What is searched.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent switches of a search
 pub struct Config {
     pub name: &'static str,
     pub start: Start,

@@ -71,12 +71,12 @@ impl Search {
             Half::World => (seen.doors, seen.cells, seen.records) = (held.doors, held.cells, held.records),
         }
         let next = self.decide(state, actor, &seen)?;
-        let stale = state.actors[actor].failed;
+        let outdated = state.actors[actor].failed;
         Ok(next.map(|mut next| {
             let plan = next.actors[actor].plan;
             let guarded =
                 plan != 0 && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::Amend { .. });
-            if stale && guarded {
+            if outdated && guarded {
                 next.actors[actor] = Actor::default();
             }
             next
@@ -145,12 +145,9 @@ impl Search {
         let bereft = state.actors[actor].bereft;
         match deed {
             Deed::Commit(_) | Deed::Amend { .. } if bereft || !state.world.resource.there => {
-                Ok(Outcome::Refused)
+                return Ok(Outcome::Refused);
             }
-            Deed::Commit(status) => {
-                self.commit(state, actor, status)?;
-                Ok(Outcome::Done)
-            }
+            Deed::Commit(status) => self.commit(state, actor, status)?,
             Deed::Amend { restore, rollback, retry, restart } => {
                 let resource = &mut state.world.resource;
                 if restore != 0 && resource.spec != restore {
@@ -161,58 +158,10 @@ impl Search {
                 resource.retry &= !retry;
                 resource.restart &= !restart;
                 self.resource_changed(state, Some(actor));
-                Ok(Outcome::Done)
             }
-            Deed::CreateDoor(at) => {
-                let door = &mut state.world.doors[at];
-                if door.there {
-                    return Ok(if door.orphan { Outcome::Taken } else { self.already_exists() });
-                }
-                *door = Door { there: true, orphan: bereft, ..Door::default() };
-                self.touched(state, actor, Target::Door(at), true);
-                Ok(Outcome::Done)
-            }
-            Deed::Point { door: at, selects, release, epoch } => {
-                let door = &mut state.world.doors[at];
-                if !door.there {
-                    return Ok(Outcome::Refused);
-                }
-                let moved = door.selects != selects;
-                let switched = Some(Age::Fresh);
-                *door = Door { selects, release, epoch, switched, ..*door };
-                if moved && !door.orphan {
-                    state.ghost.moves[at] = (state.ghost.moves[at] + 1).min(3);
-                }
-                self.touched(state, actor, Target::Door(at), false);
-                Ok(Outcome::Done)
-            }
-            Deed::Create { colour, component, part, release, epoch } => {
-                let known = state.world.cells[colour][component].parts[usize::from(part)];
-                if known.release != 0 {
-                    return Ok(if known.orphan { Outcome::Taken } else { self.already_exists() });
-                }
-                let cell = &mut state.world.cells[colour][component];
-                cell.parts[usize::from(part)] = Part { release, epoch, orphan: bereft };
-                if part == DEPLOYMENT {
-                    cell.pod = Pod::Starting;
-                }
-                self.touched(state, actor, Target::Part(colour, component, part), true);
-                Ok(Outcome::Done)
-            }
-            Deed::Record { release, failed, number, create } => {
-                let at = usize::from(release) - 1;
-                let record = &mut state.world.records[at];
-                if create && record.number != 0 {
-                    return Ok(if record.orphan { Outcome::Taken } else { self.already_exists() });
-                }
-                if !create && record.number == 0 {
-                    return Ok(Outcome::Refused);
-                }
-                let number = if number == 0 { record.number } else { number };
-                *record = Record { number, failed, orphan: if create { bereft } else { record.orphan } };
-                self.touched(state, actor, Target::Record(at), create);
-                Ok(Outcome::Done)
-            }
+            Deed::CreateDoor(_) | Deed::Create { .. } => return Ok(self.create(state, actor, deed)),
+            Deed::Point { .. } => return Ok(self.point(state, actor, deed)),
+            Deed::Record { .. } => return Ok(self.record(state, actor, deed)),
             Deed::DeletePart { colour, component, part } => {
                 let lag = self.config.lag;
                 let cell = &mut state.world.cells[colour][component];
@@ -222,18 +171,84 @@ impl Search {
                     cell.parts[usize::from(part)] = Part::default();
                 }
                 self.gone(state, actor, Target::Part(colour, component, part));
-                Ok(Outcome::Done)
             }
             Deed::DeleteRecord(at) => {
                 state.world.records[at] = Record::default();
                 self.gone(state, actor, Target::Record(at));
-                Ok(Outcome::Done)
             }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// What a create meets that is not the first: an object of the resource, or of one that is gone.
+    fn met(&self, orphan: bool) -> Outcome {
+        if orphan {
+            Outcome::Taken
+        } else if self.ablated(Ablation::TakeWhatExists) {
+            Outcome::Done
+        } else {
+            Outcome::Refused
         }
     }
 
-    fn already_exists(&self) -> Outcome {
-        if self.ablated(Ablation::TakeWhatExists) { Outcome::Done } else { Outcome::Refused }
+    fn create(&mut self, state: &mut State, actor: usize, deed: Deed) -> Outcome {
+        let orphan = state.actors[actor].bereft;
+        match deed {
+            Deed::CreateDoor(at) => {
+                let door = &mut state.world.doors[at];
+                if door.there {
+                    return self.met(door.orphan);
+                }
+                *door = Door { there: true, orphan, ..Door::default() };
+                self.touched(state, actor, Target::Door(at), true);
+            }
+            Deed::Create { colour, component, part, release, epoch } => {
+                let cell = &mut state.world.cells[colour][component];
+                let known = &mut cell.parts[usize::from(part)];
+                if known.release != 0 {
+                    return self.met(known.orphan);
+                }
+                *known = Part { release, epoch, orphan };
+                if part == DEPLOYMENT {
+                    cell.pod = Pod::Starting;
+                }
+                self.touched(state, actor, Target::Part(colour, component, part), true);
+            }
+            _ => {}
+        }
+        Outcome::Done
+    }
+
+    fn point(&mut self, state: &mut State, actor: usize, deed: Deed) -> Outcome {
+        let Deed::Point { door: at, selects, release, epoch } = deed else { return Outcome::Refused };
+        let door = &mut state.world.doors[at];
+        if !door.there {
+            return Outcome::Refused;
+        }
+        let moved = door.selects != selects;
+        *door = Door { selects, release, epoch, switched: Some(Age::Fresh), ..*door };
+        if moved && !door.orphan {
+            state.ghost.moves[at] = (state.ghost.moves[at] + 1).min(3);
+        }
+        self.touched(state, actor, Target::Door(at), false);
+        Outcome::Done
+    }
+
+    fn record(&mut self, state: &mut State, actor: usize, deed: Deed) -> Outcome {
+        let Deed::Record { release, failed, number, create } = deed else { return Outcome::Refused };
+        let at = usize::from(release) - 1;
+        let known = state.world.records[at];
+        if create && known.number != 0 {
+            return self.met(known.orphan);
+        }
+        if !create && known.number == 0 {
+            return Outcome::Refused;
+        }
+        let number = if number == 0 { known.number } else { number };
+        let orphan = if create { state.actors[actor].bereft } else { known.orphan };
+        state.world.records[at] = Record { number, failed, orphan };
+        self.touched(state, actor, Target::Record(at), create);
+        Outcome::Done
     }
 
     fn commit(&mut self, state: &mut State, actor: usize, status: u32) -> Result<(), String> {

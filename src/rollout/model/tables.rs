@@ -345,7 +345,7 @@ fn pods(cell: &Cell) -> u32 {
     u32::from(cell.pod != Pod::None) + u32::from(cell.stray != 0)
 }
 
-fn tag(part: &super::state::Part) -> Option<Tag> {
+fn tag(part: super::state::Part) -> Option<Tag> {
     (part.release != 0 && !part.orphan).then(|| Tag {
         version: name(part.release).into(),
         hash: hash(name(part.release)),
@@ -354,7 +354,7 @@ fn tag(part: &super::state::Part) -> Option<Tag> {
 }
 
 fn cell(cell: &Cell, component: Component, colour: Colour, ready_since: i64) -> cluster::Cell {
-    let deployment = tag(&cell.parts[usize::from(DEPLOYMENT)]);
+    let deployment = tag(cell.parts[usize::from(DEPLOYMENT)]);
     let release = name(cell.parts[usize::from(DEPLOYMENT)].release);
     let pod = |name: String, version: String, ready| cluster::Pod {
         name,
@@ -386,8 +386,8 @@ fn cell(cell: &Cell, component: Component, colour: Colour, ready_since: i64) -> 
             observed: true,
         }),
         terminating: false,
-        config: tag(&cell.parts[usize::from(CONFIG)]),
-        service: tag(&cell.parts[usize::from(SERVICE)]),
+        config: tag(cell.parts[usize::from(CONFIG)]),
+        service: tag(cell.parts[usize::from(SERVICE)]),
         sets: !pods.is_empty(),
         pods,
     }

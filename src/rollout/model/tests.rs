@@ -3,6 +3,7 @@
 
 use super::search::{Config, Search, Start};
 use super::state::Budget;
+use crate::api::status::Step;
 
 /// Nothing happens but what must; the second operator, if there is one, has no bound.
 pub const NONE: Budget = Budget {
@@ -81,7 +82,11 @@ mod quick {
         two_edit: Config { budget: Budget { edits: 1, ..NONE }, ..TWO };
         two_torn: Config { torn: true, budget: Budget { edits: 1, looks: 1, ..NONE }, ..TWO };
         two_break: Config { budget: Budget { edits: 1, breaks: 1, looks: 1, ..NONE }, ..TWO };
-        two_loss: Config { budget: Budget { edits: 1, losses: 1, looks: 1, ..NONE }, ..TWO };
+        two_loss: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { losses: 1, looks: 1, ..NONE },
+            ..TWO
+        };
     }
 }
 

@@ -14,7 +14,7 @@ pub const NOW: i64 = START;
 /// The bound of `Age::Old`, seconds.
 const TIMEOUT: i64 = 600;
 /// The age of what is `Ripe`, seconds: longer than every wait of [`waits`] but the deploy timeout.
-const WAIT: i64 = 60;
+pub const WAIT: i64 = 60;
 /// Where activations are lined up, seconds before now.
 const PAST: i64 = 10_000;
 

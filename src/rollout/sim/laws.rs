@@ -327,7 +327,7 @@ fn deleted(scene: &Scene, status: &MetadataServicesStatus, id: &ObjectId) -> Jud
             law!(status.record(version).is_none(), "{version} is in the history, its revision is deleted");
         }
         ObjectId::Extra(extra) => {
-            law!(scene.facts.surplus.contains(extra), "{extra:?} is wanted and deleted")
+            law!(scene.facts.surplus.contains(extra), "{extra:?} is wanted and deleted");
         }
         ObjectId::Front(_) => return Err("a front Service is deleted".into()),
     }
