@@ -26,9 +26,9 @@ fn references(text: &str) -> Vec<(String, String)> {
 
 /// Whether a file defines a test of this name: a function, or a row of a table of tests.
 fn defines(file: &Path, test: &str) -> bool {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.contains(&format!("fn {test}("))
-        || text.lines().any(|line| line.trim().starts_with(&format!("{test}:")))
+    let code = fs::read_to_string(file).unwrap_or_default();
+    code.contains(&format!("fn {test}("))
+        || code.lines().any(|line| line.trim().starts_with(&format!("{test}:")))
 }
 
 /// The rows of the table of invariants: the number, and the cells after it.

@@ -2,7 +2,7 @@
 //! it. What is not missed is listed too, with what stands in for it (`docs/proof.md`).
 
 use super::ablation::Ablation::{self, *};
-use super::search::{Config, Search, Start};
+use super::search::{Config, Search, Start, is_of};
 use super::state::Budget;
 use super::tests::{BASE, NONE};
 use crate::api::status::Step;
@@ -37,7 +37,10 @@ fn missed(ablation: Ablation, law: &'static str, config: Config) {
     let mut search = Search::new(Config { ablation: Some(ablation), only: Some(law), ..config });
     match search.run() {
         Ok(found) => panic!("without {ablation:?}, {law} does not break: {found:?}"),
-        Err(broken) => println!("\nWithout {ablation:?}: {}\n{}", broken.law, broken.scenario),
+        Err(broken) => {
+            println!("\nWithout {ablation:?}: {}\n{}", broken.law, broken.scenario);
+            assert!(is_of(&broken.law, law), "another law than {law}");
+        }
     }
 }
 
@@ -70,9 +73,9 @@ guards! {
     i9_prune_is_persisted: missed(PruneUnpersisted, "I1", at(Step::Grace, breaks(STALL)));
     i9_stamp: missed(NoStamp, "I1", at(Step::Switching, breaks(STALL)));
     i9_endpoint_slices: missed(NoProof, "I9", at(Step::Switching, ONE));
-    i9_waits: missed(NoWaits, "I9", at(Step::Grace, judged(ONE)));
+    i9_waits: missed(NoWaits, "I9", edit(judged(ONE)));
     i9_gone: missed(NotGone, "D7", at(Step::Prune, Config { lag: true, ..judged(ONE) }));
-    i2_full: missed(NotFull, "I2", at(Step::Deploying, judged(ONE)));
+    i2_full: missed(NotFull, "I2", Config { start: Start::Fresh, ..judged(ONE) });
     i2_without_a_break: missed(
         NoFlapping,
         "I2",
@@ -84,7 +87,11 @@ guards! {
     i37_dead_ends: missed(DeadEnds, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
     d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "I13", at(Step::Switching, loss(STALL)));
     d6_proof_of_a_rebuilt_status: missed(RebuildPrunesAtOnce, "I9", at(Step::Switching, loss(ONE)));
-    d6_record_before_the_switch: missed(NoGoodRecord, "D6", at(Step::Deploying, judged(ONE)));
+    d6_record_before_the_switch: missed(
+        NoGoodRecord,
+        "D6",
+        Config { start: Start::Fresh, ..judged(ONE) }
+    );
     d8_strays: missed(
         NoStrays,
         "D8",

@@ -297,7 +297,7 @@ impl Search {
 }
 
 /// Whether the words of a breach begin with this law, or name it among the first.
-fn is_of(words: &str, law: &str) -> bool {
+pub fn is_of(words: &str, law: &str) -> bool {
     let named = words.split(':').next().unwrap_or_default();
     named.split(", ").any(|name| name == law)
 }

@@ -7,7 +7,7 @@
 
 use super::ablation::Ablation;
 use super::search::Search;
-use super::state::{Actor, Age, DEPLOYMENT, Door, Part, Pod, Record, State, Target, World};
+use super::state::{Actor, Age, DEPLOYMENT, Door, Part, Pod, Record, State, Target, UNBOUNDED, World};
 use super::tables::{Deed, grace_begins};
 use super::world::{committed, landed};
 use crate::api::status::Step;
@@ -48,7 +48,8 @@ impl Search {
         if next == *state {
             return Ok(None);
         }
-        next.budget.looks -= u8::from(actor == 1);
+        let bounded = actor == 1 && next.budget.looks != UNBOUNDED;
+        next.budget.looks -= u8::from(bounded);
         Ok(Some(next))
     }
 

@@ -160,9 +160,12 @@ pub struct Budget {
     pub deletes: u8,
     /// Jumps back of the API server's clock.
     pub jumps: u8,
-    /// Passes of the second operator: it is the one that stalls. The first has no bound.
+    /// Passes of the second operator: it is the one that stalls. The first has no bound; [`UNBOUNDED`] for the second.
     pub looks: u8,
 }
+
+/// So many passes are as many as it likes.
+pub const UNBOUNDED: u8 = u8::MAX;
 
 /// What the laws remember.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

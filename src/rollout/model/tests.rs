@@ -2,7 +2,7 @@
 //! (`make model-deep`).
 
 use super::search::{Config, Search, Start};
-use super::state::Budget;
+use super::state::{Budget, UNBOUNDED};
 use crate::api::status::Step;
 
 /// Nothing happens but what must; the second operator, if there is one, has no bound.
@@ -17,7 +17,7 @@ pub const NONE: Budget = Budget {
     timeouts: 0,
     deletes: 0,
     jumps: 0,
-    looks: 255,
+    looks: UNBOUNDED,
 };
 
 pub const BASE: Config = Config {

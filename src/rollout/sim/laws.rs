@@ -148,7 +148,7 @@ fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
     law!(stamped(scene, &decision), "D2: served before both fronts carry {decision:?}");
     law!(proved(scene, target.strategy), "I9: served unproved");
     let dwell = elapsed(&from.since, scene.now);
-    law!(dwell >= scene.intent.policy.dwell, "the dwell time was {dwell}");
+    law!(dwell >= scene.intent.policy.dwell, "I9: the dwell time was {dwell}");
     law!(to.previous.is_some(), "Grace without a warm side");
     Ok(())
 }
