@@ -10,6 +10,7 @@
 
 mod answer;
 mod fault;
+mod halt;
 mod stale;
 mod target;
 #[cfg(test)]
@@ -33,11 +34,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::answer::{json_answer, refusal, whole};
 pub use self::fault::{Fault, Plan};
+pub use self::halt::Halt;
 use self::stale::Stale;
 pub use self::target::{Class, Target};
 use self::watches::Word;
@@ -51,9 +53,6 @@ const PROMPT: Duration = Duration::from_millis(500);
 
 /// How many reads fail after [`Fault::FailReads`].
 const BAD_READS: usize = 4;
-
-/// How long a write waits for what is to be done before it. A lease that runs out is much of it.
-const HALT_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A write that came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,26 +75,6 @@ impl std::fmt::Display for Write {
         let status = self.status.map_or_else(|| "not sent".to_owned(), |status| status.to_string());
         write!(f, "{:>3} {verb} {resource} {name}: {status}", self.number)?;
         self.fault.map_or(Ok(()), |fault| write!(f, " ({fault})"))
-    }
-}
-
-/// Something has to be done before a write goes on; [`Halt::done`] says that it is.
-#[derive(Debug)]
-pub struct Halt {
-    /// Why: the client is to be killed, what it works for deleted, or whatever the test wants.
-    pub fault: Fault,
-    done: oneshot::Sender<bool>,
-}
-
-impl Halt {
-    /// It is done. After a kill what the client had sent is dropped, and a new client may connect.
-    pub fn done(self) {
-        let _ = self.done.send(true);
-    }
-
-    /// It is done, and a held write goes no further: it is not sent, or its answer is lost.
-    pub fn cut(self) {
-        let _ = self.done.send(false);
     }
 }
 
@@ -483,12 +462,8 @@ impl Shared {
 
     /// Waits until whoever plays has done what is to be done; whether the write is to go on.
     async fn halt(&self, fault: Option<Fault>) -> bool {
-        let (done, heard) = oneshot::channel();
         let Some(fault) = fault else { return true };
-        if self.halts.send(Halt { fault, done }).await.is_err() {
-            return false;
-        }
-        matches!(tokio::time::timeout(HALT_PATIENCE, heard).await, Ok(Ok(true)))
+        Halt::ask(&self.halts, fault).await
     }
 
     /// Waits until `check` gives a value; it is asked now and after every change.
