@@ -91,13 +91,18 @@ impl Writer<'_> {
         recorded.map_or_else(|| now.clone(), |recorded| recorded.under(now))
     }
 
-    /// Settings of a new Deployment: at least as large as the serving colour is now (design D8).
+    /// Settings of a new Deployment: at least as large as the serving colour is now (design D8), since another hand, an
+    /// autoscaler's say, may have scaled that. A number that the spec has just changed counts for both colours.
     fn initial(&self, component: Component, colour: Colour) -> InPlace {
         let settings = InPlace::of(self.part(component));
         let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
-        let serving = active.filter(|active| *active != colour).and_then(|active| {
-            self.ours(&self.world.deployments, &names::workload(&self.owner.name, component, active))
-        });
+        let asked = settings.spec_replicas.to_string();
+        let serving = active
+            .filter(|active| *active != colour)
+            .and_then(|active| {
+                self.ours(&self.world.deployments, &names::workload(&self.owner.name, component, active))
+            })
+            .filter(|serving| serving.annotation(names::APPLIED_REPLICAS) == Some(&asked));
         serving.map_or(settings, |serving| settings.at_least(serving.replicas))
     }
 

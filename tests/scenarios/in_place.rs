@@ -17,6 +17,7 @@ fn settings_are_applied_in_place() {
         case("scale", scale),
         case("scale-rolling", scale_in_mid_rollout),
         case("scale-by-hand", scaled_by_another_hand),
+        case("smaller", smaller_with_a_release),
         case("budget", budget),
         case("front", front_service),
         case("account", service_account),
@@ -120,6 +121,21 @@ async fn budget() {
     assert!(settled(json!({"enabled": false})).await.is_none());
     let others = api.list(&ListParams::default()).await.unwrap();
     assert!(others.items.is_empty());
+    bed.finish().await;
+}
+
+/// A smaller number together with a new release: neither colour keeps the old size.
+async fn smaller_with_a_release() {
+    let bed = Bed::new("smaller").await;
+    let mut spec = quick("1", "1");
+    merge(&mut spec, &json!({"storage": {"replicas": 3}}));
+    let (subject, _) = bed.deploy("a", &spec).await;
+    subject.edit(&json!({"storage": {"imageTag": "2", "replicas": 2}})).await.unwrap();
+    bed.serves(&subject, "2").await;
+    bed.linger(2).await;
+    let history = bed.history().await;
+    assert_eq!(history.live(Kind::Deployment, "a-storage-green").unwrap().number("/spec/replicas"), 2);
+    assert_eq!(pods(&history, "a", "green").len(), 3, "two of storage, one of schema");
     bed.finish().await;
 }
 
