@@ -34,6 +34,12 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
         Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
+    // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12).
+    let failed = status.record_of_hash(&intent.wanted.hash);
+    let failed = failed.filter(|record| record.status == RecordStatus::Failed);
+    if let Some(failed) = failed.map(|record| record.version.clone()) {
+        history::line_up(&mut status.release_history, &failed);
+    }
     let rollout = status.rollout.clone();
     let Some(rollout) = rollout else { return Plan { next: Move::Wait, notices: vec![], again: None } };
     let ctx = Ctx { intent, status: &status, rollout: &rollout, facts, now, stamp: now };

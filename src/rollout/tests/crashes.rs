@@ -250,10 +250,12 @@ fn torn_fronts_without_a_status_go_to_the_higher_epoch_if_it_is_sound() {
 fn a_failed_release_stays_blocked_when_the_status_is_lost() {
     let mut sim = Sim::stable();
     rolled_back_before_the_switch(&mut sim);
+    assert_eq!(sim.history(), "a:Active b:Failed");
     sim.forget();
     sim.lose_status();
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
+    assert_eq!(sim.history(), "a:Active b:Failed", "the guide's [-2] is what serves, as before");
     assert_eq!((sim.wrote("Create"), sim.failed("b")), (0, true), "{}", sim.story());
     assert_eq!(
         (sim.says("SpecApplied").as_str(), sim.says("Stalled").as_str()),
