@@ -84,7 +84,13 @@ fn is_occupied(facts: &Facts, colour: Colour) -> bool {
 
 /// A status with the history that the revisions tell, and an epoch above all that was seen.
 fn blank(intent: &Intent, facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
-    let mut history: Vec<_> = facts.revisions.iter().map(|revision| recorded(revision, now)).collect();
+    // Numbers order the history. A release that was gone back to has a higher one than those created after it.
+    let mut last = i64::MIN;
+    let in_order = facts.revisions.iter().map(|revision| {
+        last = revision.created.max(last.saturating_add(1));
+        recorded(revision, last, now)
+    });
+    let mut history: Vec<_> = in_order.collect();
     history::trim(&mut history, intent.policy.history_limit);
     MetadataServicesStatus {
         release_history: history,
@@ -103,11 +109,11 @@ fn blank(intent: &Intent, facts: &Facts, epoch: i64, now: Timestamp) -> Metadata
     }
 }
 
-fn recorded(revision: &Revision, now: Timestamp) -> ReleaseRecord {
+/// A record of a revision that last served since `activated` (seconds since 1970) at the earliest.
+fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecord {
     let created = Timestamp::from_second(revision.created).unwrap_or(now);
-    // A revision that is not Failed was good enough to be switched to. Ages within the history follow the numbers.
-    let activated =
-        Timestamp::from_second(revision.created.saturating_add(revision.number)).unwrap_or(created);
+    // A revision that is not Failed was good enough to be switched to.
+    let activated = Timestamp::from_second(activated).unwrap_or(created);
     ReleaseRecord {
         version: revision.version.clone(),
         hash: revision.hash.clone(),

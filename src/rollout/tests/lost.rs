@@ -1,4 +1,4 @@
-//! What the model found about statuses that get lost, each as the history that showed it.
+//! Statuses that get lost, each case as the history that showed what was wrong; most of them the model's.
 
 use super::{assert_settled_on, in_step};
 use crate::api::status::Step;
@@ -58,4 +58,21 @@ fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
     sim.cluster.slices_held = false;
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
+}
+
+/// Releases that came back are younger than those that were made after them.
+#[test]
+fn a_history_with_rollbacks_comes_back_in_its_order() {
+    let mut sim = Sim::upgraded();
+    sim.edit("c");
+    sim.settle();
+    for back in ["a", "c"] {
+        sim.rollback_to(back);
+        sim.settle();
+    }
+    assert_eq!(sim.history(), "b:Superseded a:Superseded c:Active");
+    sim.forget();
+    sim.lose_status();
+    sim.settle();
+    assert_eq!(sim.history(), "b:Superseded a:Superseded c:Active", "{}", sim.story());
 }
