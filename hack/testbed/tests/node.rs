@@ -125,16 +125,53 @@ fn a_killed_owner_leaves_nothing() {
     nothing_is_left(&dir);
 }
 
+fn no_process(dir: &Path) -> bool {
+    let mark = format!("{}/", dir.display());
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    !all.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default())
+        .any(|line| String::from_utf8_lossy(&line).contains(&mark))
+}
+
 /// No process, mount, interface, network namespace or control group of the cluster that ran in `dir`.
 fn nothing_is_left(dir: &Path) {
     assert!(!dir.exists(), "{}", dir.display());
     let name = dir.display().to_string();
-    until("its processes to be gone", || {
-        let found = Command::new("pgrep").args(["-f", &name]).output().unwrap();
-        found.stdout.is_empty()
-    });
+    until("its processes to be gone", || no_process(dir));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&name), "{mounts}");
+}
+
+/// A cluster that outlives its command must not outlive a test that fails.
+struct Detached<'a>(&'a Path);
+
+impl Drop for Detached<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new(env!("CARGO_BIN_EXE_cluster")).args(["down", "--dir"]).arg(self.0).output();
+    }
+}
+
+#[test]
+fn up_and_down_by_command() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().canonicalize().unwrap().join("c");
+    let _stopped = Detached(&dir);
+    let run = |word: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        let output = command.arg(word).arg("--dir").arg(&dir).args(more).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), said.into_owned())
+    };
+    let (done, said) = run("up", &["--node", "real"]);
+    if let Err(refused) = node::check_machine() {
+        assert!(!done && said.contains(&refused.to_string()), "{said}");
+        return;
+    }
+    assert!(done && said.contains("nsenter --net="), "{said}");
+    assert!(run("status", &[]).0);
+    assert!(!run("import", &["/no/such/file"]).0);
+    assert!(run("down", &[]).0);
+    until("its processes to be gone", || no_process(&dir));
+    assert!(!run("import", &["/no/such/file"]).0, "there is no node any more");
 }
 
 #[test]

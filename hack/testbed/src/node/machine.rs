@@ -6,11 +6,12 @@ use std::process::Command;
 use crate::error::{Error, Result};
 
 /// What is looked for, and the Debian package that has it.
-const NEEDS: [(&str, &str); 9] = [
+const NEEDS: [(&str, &str); 10] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
