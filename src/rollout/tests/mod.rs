@@ -9,6 +9,7 @@ mod history;
 mod intents;
 mod lost;
 mod others;
+mod random;
 mod requests;
 mod words;
 
