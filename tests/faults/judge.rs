@@ -62,9 +62,11 @@ pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
     found.extend(unlike(json!(reference.end), json!(is)).map(|text| format!("I36: {text}")));
     let mut counts = counts(seen.history, seen.namespace);
     if let Some(name) = made_late(&seen.writes)
-        && let Some((made, gone)) = counts.get_mut(&name).filter(|(made, gone)| *made > 1 && *gone > 0)
+        && let Some(count) = counts.get_mut(&name)
+        && let Some(&usual) = reference.counts.get(&name)
+        && *count == (usual.0 + 1, usual.1 + 1)
     {
-        (*made, *gone) = (*made - 1, *gone - 1);
+        *count = usual;
     }
     let counts = json!(counts);
     found.extend(unlike(json!(reference.counts), counts).map(|text| format!("I36: created, deleted {text}")));
