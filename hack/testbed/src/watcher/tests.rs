@@ -325,6 +325,27 @@ fn a_front_of_another_hand_is_mended_in_time() {
 }
 
 #[test]
+fn what_a_deleted_resource_left_is_no_damage_of_its_successors() {
+    let mut story = Story::served();
+    let owner = story.history.live(Kind::MetadataServices, "m").unwrap().object.clone();
+    let front = story.history.live(Kind::Service, "m-storage").unwrap().object.clone();
+    story.tell(Kind::MetadataServices, "m", Verb::Deleted, owner.clone()).colour("blue", Verb::Deleted);
+    // The garbage collector takes its time.
+    story.count += 9;
+    story.tell(Kind::Service, "m-storage", Verb::Deleted, front.clone());
+    let (mut owner, mut front) = (owner, front);
+    owner["metadata"]["uid"] = json!("u2");
+    owner["status"] = json!({});
+    front["metadata"]["uid"] = json!("new");
+    front["metadata"]["ownerReferences"][0]["uid"] = json!("u2");
+    front["spec"]["selector"]["strategy"] = json!("none");
+    story.tell(Kind::MetadataServices, "m", Verb::Added, owner);
+    story.tell(Kind::Service, "m-storage", Verb::Added, front);
+    let found = story.found();
+    assert!(!found.iter().any(|text| text.starts_with("I1:")), "{found:#?}");
+}
+
+#[test]
 fn the_status_keeps_its_rules() {
     let mut story = Story::served();
     let pending = json!([{"version": "v2", "status": "Pending"}, {"version": "v1", "status": "Active"}]);

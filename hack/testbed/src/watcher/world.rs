@@ -188,12 +188,18 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Since when a front has selected a colour without a Deployment, and which ones have just ceased to.
+    /// Since when a front has selected a colour without a Deployment, and which ones have just ceased to. What a deleted
+    /// resource leaves is the garbage collector's, and no damage.
     fn note_routes(&mut self, entry: &'a Entry, at: f64) {
         let app = app_of(entry);
+        if entry.verb == Verb::Deleted {
+            self.dangling.remove(&(entry.namespace.as_str(), entry.kind, entry.name.as_str()));
+        }
         for front in self.fronts(app) {
             let key = (front.namespace.as_str(), front.kind, front.name.as_str());
-            if self.dangles(front) {
+            if self.owner_of(front).is_none() {
+                self.dangling.remove(&key);
+            } else if self.dangles(front) {
                 self.dangling.entry(key).or_insert(at);
             } else if let Some(since) = self.dangling.remove(&key) {
                 self.mended.push((front, at - since));
