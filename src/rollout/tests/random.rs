@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Step};
 use crate::rollout::facts::Cause;
+use crate::rollout::intent::Requests;
 use crate::rollout::sim::Sim;
 use crate::rollout::{Move, plan};
 
@@ -83,7 +84,7 @@ proptest! {
     fn it_comes_to_rest_with_a_history_in_order(deeds in prop::collection::vec(deed(), 1..14)) {
         let mut sim = played(&deeds);
         prop_assert_eq!(sim.step(), Some(Step::Stable), "{}", sim.story());
-        prop_assert!(sim.intent.requests == Default::default(), "requests are left: {}", sim.story());
+        prop_assert!(sim.intent.requests == Requests::default(), "requests are left: {}", sim.story());
         let history = &sim.known().release_history;
         let mut versions: Vec<_> = history.iter().map(|record| &record.version).collect();
         versions.sort();
