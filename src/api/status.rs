@@ -317,6 +317,11 @@ impl MetadataServicesStatus {
         Some(Side { strategy: self.active_strategy?, version: self.active_release_version.clone()? })
     }
 
+    /// A condition, by its type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == kind)
+    }
+
     /// The record of a version.
     pub fn record(&self, version: &str) -> Option<&ReleaseRecord> {
         self.release_history.iter().find(|record| record.version == version)

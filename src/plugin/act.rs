@@ -70,10 +70,8 @@ pub(super) fn rollback(resource: &MetadataServices, to: Option<&str>) -> Result<
 
 /// Tries the release that is blocked again.
 pub(super) fn retry(resource: &MetadataServices) -> Result<Change, Error> {
-    let blocked = status(resource)?
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "SpecApplied" && condition.reason == "RolledBack");
+    let applied = status(resource)?.condition("SpecApplied");
+    let blocked = applied.is_some_and(|condition| condition.reason == "RolledBack");
     if !blocked {
         return Err(Error::Refused("nothing to retry: no failed release is held back".into()));
     }
@@ -102,9 +100,14 @@ pub(super) fn pause(resource: &MetadataServices, paused: bool) -> Result<Change,
     Ok(Change { patch, meaning: meaning.into() })
 }
 
+/// The annotation of a request that the operator has not acted on yet.
+pub(super) fn open_request(resource: &MetadataServices) -> Option<&'static str> {
+    [ROLLBACK_TO, RETRY, RESTART].into_iter().find(|key| resource.annotations().contains_key(*key))
+}
+
 /// Two requests at once would leave it open which comes first.
 pub(super) fn refuse_a_second(resource: &MetadataServices) -> Result<(), Error> {
-    match [ROLLBACK_TO, RETRY, RESTART].into_iter().find(|key| resource.annotations().contains_key(*key)) {
+    match open_request(resource) {
         Some(key) => Err(Error::Refused(format!(
             "an earlier request ({key}) has not been acted on yet; see kubectl mds status, or remove the annotation"
         ))),

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::ResourceExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use tokio::time::timeout;
 
+use super::act::open_request;
 use super::{Error, Subject, say, view};
 use crate::api::MetadataServices;
-use crate::names::{RESTART, RETRY, ROLLBACK_TO};
 
 /// How long to wait when nothing is said, in seconds: the deploy timeout, grace, dwell, cleanup and some.
 pub(super) const PATIENCE: u64 = 900;
@@ -29,19 +28,17 @@ pub(super) enum Progress {
 /// How far it has got, by its status alone.
 pub(super) fn progress(resource: &MetadataServices) -> Progress {
     let Some(status) = &resource.status else { return Progress::Under };
-    let asked = [ROLLBACK_TO, RETRY, RESTART].into_iter().any(|key| resource.annotations().contains_key(key));
-    if asked || status.observed_generation != resource.metadata.generation {
+    if open_request(resource).is_some() || status.observed_generation != resource.metadata.generation {
         return Progress::Under;
     }
-    let says = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
-    let stalled = says("Stalled").filter(|condition| condition.status == "True");
+    let stalled = status.condition("Stalled").filter(|condition| condition.status == "True");
     if let Some(why) = stalled.filter(|_| matches!(status.phase.as_deref(), Some("Failed" | "Pending"))) {
         return Progress::Stuck(why.message.clone());
     }
     if status.deployment_phase.as_deref() != Some("Stable") {
         return Progress::Under;
     }
-    match (says("SpecApplied"), says("Progressing")) {
+    match (status.condition("SpecApplied"), status.condition("Progressing")) {
         (Some(applied), _) if applied.status != "True" => Progress::Stuck(applied.message.clone()),
         (_, Some(progressing)) if progressing.reason == "RollbackRefused" => {
             Progress::Stuck(progressing.message.clone())

@@ -23,12 +23,11 @@ pub(super) fn status(resource: &MetadataServices) -> String {
         row("on its way", &pending);
     }
     for (kind, title) in [("Progressing", "progress"), ("Stalled", "needs you"), ("Drifted", "drifted")] {
-        let said = status.conditions.iter().find(|condition| condition.type_ == kind);
-        if let Some(said) = said.filter(|condition| condition.status == "True") {
+        if let Some(said) = status.condition(kind).filter(|condition| condition.status == "True") {
             row(title, &format!("{}: {}", said.reason, said.message));
         }
     }
-    let applied = status.conditions.iter().find(|condition| condition.type_ == "SpecApplied");
+    let applied = status.condition("SpecApplied");
     if let Some(why) = applied.filter(|condition| matches!(condition.reason.as_str(), "Paused" | "Queued")) {
         row("held back", &why.message);
     }
@@ -109,7 +108,7 @@ pub(super) fn line(resource: &MetadataServices) -> String {
     let Some(status) = &resource.status else { return "waiting for the operator\n".into() };
     let phase = status.deployment_phase.as_deref().or(status.phase.as_deref()).unwrap_or("unknown");
     let serving = status.active().map_or_else(|| "nothing serves".into(), |active| release(status, &active));
-    let said = status.conditions.iter().find(|condition| condition.type_ == "Progressing");
+    let said = status.condition("Progressing");
     let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
     match pending(status) {
         Some(pending) => format!("{phase} {serving} -> {pending}{said}\n"),
