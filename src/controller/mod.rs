@@ -26,7 +26,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
 
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tracing::{error, info, warn};
 
 use crate::api::MetadataServices;
@@ -35,6 +35,7 @@ use crate::clock::ServerClock;
 use crate::leader::Leadership;
 use crate::metrics::{Metrics, ObjectRefKey, Outcome, QueueDepth};
 use crate::observe::index::Key;
+use crate::rollout::{Notice, What};
 
 pub use error::Error;
 pub use events::Events;
@@ -89,6 +90,8 @@ struct Scope {
     leaving: Mutex<HashMap<Key, Option<String>>>,
     /// When a resource was last written here: until its cache has surely caught up, it is looked at again soon.
     written: Mutex<HashMap<Key, Instant>>,
+    /// Resources that an older CRD keeps from being written, by UID: that is said once.
+    cut: Mutex<HashMap<Key, Option<String>>>,
     /// Resources that were in the middle of something when they were last read live, and when that was.
     under_way: Mutex<HashMap<Key, Instant>>,
 }
@@ -172,8 +175,30 @@ impl Scope {
         leaving.get(key).is_some_and(|uid| *uid == resource.uid())
     }
 
+    /// Forgets what was said by `tell_cut`, when the CRD is whole.
+    fn is_whole(&self, key: &Key) {
+        if self.installed.outdated().is_none() {
+            self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
+
+    /// Says once, until the CRD is whole, that a resource is left alone because of it: an Event, for a condition would be
+    /// a write.
+    fn tell_cut(&self, key: &Key, resource: &MetadataServices, command: &str) {
+        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        if cut.insert(key.clone(), resource.uid()) == Some(resource.uid()) {
+            return;
+        }
+        let message = format!(
+            "the installed CRD hides the state of this resource, which is left as it is until the CRD is updated; run: {command}"
+        );
+        warn!(namespace = key.0, name = key.1, "{message}");
+        self.events.tell(resource.object_ref(&()), Notice { what: What::CrdOutdated, message });
+    }
+
     /// Drops what is kept of a resource that is gone.
     fn forget(&self, key: &Key) {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.looked(key, false);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -253,6 +278,7 @@ fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {
         backoff: backoff::Backoff::default(),
         queue: shared.metrics.queue(),
         leaving: Mutex::default(),
+        cut: Mutex::default(),
         written: Mutex::default(),
         under_way: Mutex::default(),
     }

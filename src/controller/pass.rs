@@ -31,6 +31,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
     let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
     show(scope, &key, seen);
+    scope.is_whole(&key);
     if scope.is_leaving(&key, seen) {
         return Ok(Requeue::await_change());
     }
@@ -48,7 +49,8 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         let Some(resource) = read(scope, &key, known.take()).await? else {
             return Ok(Requeue::await_change());
         };
-        if scope.installed.outdated().is_some() && is_cut_by_the_crd(&resource) {
+        if let Some(command) = scope.installed.outdated().filter(|_| is_cut_by_the_crd(&resource)) {
+            scope.tell_cut(&key, &resource, &command);
             return Ok(Requeue::await_change());
         }
         let also =
@@ -331,6 +333,7 @@ fn count(scope: &Scope, what: What) {
         | What::Drifted
         | What::NameTaken
         | What::WriteRefused
+        | What::CrdOutdated
         | What::StatusRebuilt => {}
     }
 }

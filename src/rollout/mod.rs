@@ -149,6 +149,8 @@ pub enum What {
     NameTaken,
     /// The API server refuses a write.
     WriteRefused,
+    /// The installed CRD is too old for a resource to be written.
+    CrdOutdated,
     /// The release on its way serves now.
     ReleaseServing,
     /// The status was rebuilt from objects.
@@ -176,6 +178,7 @@ impl What {
             Self::Drifted => "Drifted",
             Self::NameTaken => "NameTaken",
             Self::WriteRefused => "WriteRefused",
+            Self::CrdOutdated => "CRDOutdated",
             Self::ReleaseServing => "ReleaseServing",
             Self::StatusRebuilt => "StatusRebuilt",
         }
@@ -194,6 +197,7 @@ impl What {
                 | Self::Drifted
                 | Self::NameTaken
                 | Self::WriteRefused
+                | Self::CrdOutdated
         )
     }
 }
