@@ -289,11 +289,12 @@ fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
             "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
             due(since, policy.dwell)
         )),
-        Step::Grace => {
-            plain(format!("the old release is kept warm until {}", due(since, policy.cleanup_delay)))
-        }
+        Step::Grace => plain(format!(
+            "the old release is kept warm until {}, and until EndpointSlices of both Services show only the new one",
+            due(since, policy.cleanup_delay)
+        )),
         Step::RollingBack => plain(format!(
-            "traffic goes back; both releases are kept until {}",
+            "traffic goes back; both releases are kept until {}, and until EndpointSlices of both Services show it",
             due(since, policy.dwell + policy.cleanup_delay)
         )),
         Step::Prune => plain(pruning(ctx)),

@@ -14,6 +14,7 @@ mod damage;
 mod deletion;
 mod demo;
 mod edits;
+mod endpoints;
 mod hands;
 mod history;
 mod in_place;

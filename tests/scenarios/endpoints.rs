@@ -1,0 +1,178 @@
+//! The proof of a switch: every EndpointSlice of both front Services counts, of either family and whoever made it.
+
+use serde_json::{Value, json};
+use testbed::resource::{merge, quick};
+use testbed::{History, Kind, State, Subject};
+
+use crate::bed::{Bed, case, together};
+use crate::demo::{pods, selected};
+
+/// The slice that somebody else keeps. It sorts after the controller's, so that a look at the first one misses it.
+const SLICE: &str = "a-storage-zz";
+
+#[test]
+fn every_slice_of_both_services_counts_for_the_proof() {
+    together(vec![
+        case("many", more_than_one_slice_each),
+        case("family", two_families),
+        case("never", || never_follows(true)),
+        case("never-kept", || never_follows(false)),
+    ]);
+}
+
+/// A hundred endpoints fill a slice of the controller's.
+async fn more_than_one_slice_each() {
+    let bed = Bed::new("slices").await;
+    let mut spec = quick("1", "1");
+    merge(&mut spec, &json!({"storage": {"replicas": 120}, "schema": {"replicas": 101}}));
+    let (subject, _) = bed.deploy("a", &spec).await;
+    has_two_slices_each(&bed, "blue").await;
+    let stale = of_storage(&bed, "blue").await.pop().unwrap();
+    keep(&bed, "IPv4", &[stale]).await;
+    subject.upgrade("2", "2").await.unwrap();
+    held_in(&bed, &subject, "Switching").await;
+    has_two_slices_each(&bed, "green").await;
+    give_up(&bed).await;
+    bed.serves(&subject, "2").await;
+    assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
+    bed.finish().await;
+}
+
+async fn has_two_slices_each(bed: &Bed, colour: &str) {
+    for (component, replicas) in [("storage", 120), ("schema", 101)] {
+        let both = |history: &History| {
+            let slices = listed(history, component);
+            let pods: Vec<&String> = slices.iter().flatten().collect();
+            let ours = pods.iter().all(|pod| pod.starts_with(&format!("a-{component}-{colour}-")));
+            (slices.len() >= 2 && pods.len() == replicas && ours).then_some(())
+        };
+        bed.wait(&format!("{replicas} endpoints of {component} {colour} in two slices"), both).await;
+    }
+}
+
+/// A slice of the other family is late in Switching, and wrong again in Grace; a listed endpoint need not be ready.
+async fn two_families() {
+    let bed = Bed::new("families").await;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    let blue = of_storage(&bed, "blue").await;
+    keep(&bed, "IPv6", &blue).await;
+    subject.upgrade("2", "2").await.unwrap();
+    held_in(&bed, &subject, "Switching").await;
+    let green = of_storage(&bed, "green").await;
+    let both = [green.as_slice(), &blue].concat();
+    relist(&bed, &both, false).await;
+    held_in(&bed, &subject, "Switching").await;
+    relist(&bed, &green, true).await;
+    bed.step(&subject, "Grace").await;
+    relist(&bed, &both, false).await;
+    held_in(&bed, &subject, "Grace").await;
+    assert_eq!(of_storage(&bed, "blue").await, blue, "the old pods are untouched");
+    relist(&bed, &green, true).await;
+    bed.serves(&subject, "2").await;
+    bed.finish().await;
+}
+
+/// The wait ends at the deploy timeout: traffic goes back, or a person is told.
+async fn never_follows(roll_back: bool) {
+    let bed = Bed::new("stale").await;
+    let mut spec = quick("1", "1");
+    let rollout = json!({"deployTimeoutSeconds": 6, "autoRollback": {"enabled": roll_back}});
+    merge(&mut spec, &json!({"rollout": rollout}));
+    let (subject, first) = bed.deploy("a", &spec).await;
+    let blue = of_storage(&bed, "blue").await;
+    keep(&bed, "IPv6", &blue).await;
+    subject.upgrade("2", "2").await.unwrap();
+    let text = "EndpointSlices of the front Services did not follow within the deploy timeout";
+    if roll_back {
+        let entry = bed.rolled_back(&subject, "1").await;
+        let state = State(&entry);
+        assert_eq!(state.active(), first);
+        assert_eq!(state.records().last().unwrap()["reason"], "SwitchUnproved");
+        assert_eq!(state.condition("SpecApplied", "reason"), "RolledBack");
+        let said = state.condition("SpecApplied", "message");
+        assert!(said.contains(text) && said.contains("e6data.io/retry"), "{said}");
+        assert_eq!(selected(&bed.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);
+    } else {
+        let told = |state: State<'_>| state.condition("Stalled", "reason") == "SwitchUnproved";
+        let entry = bed.until(&subject, "the condition to say why", told).await;
+        assert_eq!(State(&entry).step(), "Switching");
+        assert!(State(&entry).condition("Stalled", "message").contains(text));
+        assert_eq!(of_storage(&bed, "blue").await, blue, "the old pods are untouched");
+        give_up(&bed).await;
+        bed.serves(&subject, "2").await;
+    }
+    bed.finish().await;
+}
+
+/// Waits until the controller's own slices show the new pods alone; then the step must outlast all its delays.
+async fn held_in(bed: &Bed, subject: &Subject, step: &str) {
+    bed.step(subject, step).await;
+    for component in ["storage", "schema"] {
+        let followed = |history: &History| {
+            let slices = listed(history, component);
+            let new = |pod: &String| pod.starts_with(&format!("a-{component}-green-"));
+            (slices.iter().flatten().next().is_some() && slices.iter().flatten().all(new)).then_some(())
+        };
+        bed.wait(&format!("the controller's slices of {component}"), followed).await;
+    }
+    bed.linger(4).await;
+    let history = bed.history().await;
+    let state = subject.state(&history).unwrap();
+    assert_eq!(state.step(), step, "a stale endpoint holds the proof");
+    let said = state.condition("Progressing", "message");
+    assert!(said.contains("EndpointSlices of both Services"), "{said}");
+}
+
+/// The pods that each slice of the controller's lists for a front Service.
+fn listed(history: &History, component: &str) -> Vec<Vec<String>> {
+    let service = format!("a-{component}");
+    let slices = history.all_live(Kind::EndpointSlice).into_iter().filter(|slice| {
+        slice.label("kubernetes.io/service-name") == Some(&service)
+            && slice.label("endpointslice.kubernetes.io/managed-by")
+                == Some("endpointslice-controller.k8s.io")
+    });
+    let pod = |endpoint: &Value| endpoint.pointer("/targetRef/name")?.as_str().map(str::to_owned);
+    let pods = |slice: &Value| slice["endpoints"].as_array().into_iter().flatten().filter_map(pod).collect();
+    slices.map(|slice| pods(&slice.object)).collect()
+}
+
+async fn of_storage(bed: &Bed, colour: &str) -> Vec<String> {
+    let all = pods(&bed.history().await, "a", colour).into_keys();
+    all.filter(|name| name.starts_with("a-storage-")).collect()
+}
+
+/// Makes a slice of the storage Service as the controller makes its own: with the labels of the Service.
+async fn keep(bed: &Bed, family: &str, pods: &[String]) {
+    let history = bed.history().await;
+    let mut labels = history.live(Kind::Service, "a-storage").unwrap().object["metadata"]["labels"].clone();
+    let more = json!({
+        "kubernetes.io/service-name": "a-storage", "endpointslice.kubernetes.io/managed-by": "somebody-else",
+    });
+    merge(&mut labels, &more);
+    let endpoints = endpoints(family, pods, true);
+    let slice = json!({
+        "metadata": {"name": SLICE, "labels": labels}, "addressType": family, "endpoints": endpoints,
+        "ports": [{"name": "storage", "port": 9005, "protocol": "TCP"}],
+    });
+    bed.create(Kind::EndpointSlice, slice).await;
+}
+
+async fn relist(bed: &Bed, pods: &[String], ready: bool) {
+    let endpoints = json!({"endpoints": endpoints("IPv6", pods, ready)});
+    bed.patch(Kind::EndpointSlice, SLICE, &endpoints).await;
+}
+
+async fn give_up(bed: &Bed) {
+    bed.delete(Kind::EndpointSlice, SLICE).await;
+}
+
+fn endpoints(family: &str, pods: &[String], ready: bool) -> Value {
+    let prefix = if family == "IPv6" { "fd00::" } else { "10.2.0." };
+    let endpoint = |(number, pod): (usize, &String)| {
+        json!({
+            "addresses": [format!("{prefix}{}", number + 1)], "conditions": {"ready": ready},
+            "targetRef": {"kind": "Pod", "name": pod},
+        })
+    };
+    pods.iter().enumerate().map(endpoint).collect()
+}
