@@ -275,24 +275,70 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn the_longest_child_names_are_dns_labels() {
-        let name = "x".repeat(NAME_MAX);
+    /// A legal name, often made of the words that child names are made of.
+    fn owner() -> impl Strategy<Value = String> {
+        let word =
+            prop::sample::select(vec!["a", "storage", "schema", "blue", "green", "config", "0a1b2c3d4e"]);
+        let words = prop::collection::vec(word, 1..5).prop_map(|words| words.join("-"));
+        let name = prop_oneof![words, "[a-z]([-a-z0-9]{0,37}[a-z0-9])?"];
+        name.prop_filter("illegal", |name| {
+            name.len() <= NAME_MAX && name.starts_with(|c: char| c.is_ascii_lowercase())
+        })
+    }
+
+    /// All names that a resource's objects have, by kind.
+    fn all(name: &str, versions: &[String]) -> Vec<(&'static str, String)> {
+        let mut names = vec![];
         for component in Component::ALL {
+            names.extend([
+                ("Service", front(name, component)),
+                ("PodDisruptionBudget", front(name, component)),
+            ]);
             for colour in Colour::ALL {
-                assert!(workload(&name, component, colour).len() <= 63);
-                assert!(config(&name, component, colour).len() <= 63);
+                let of_colour = workload(name, component, colour);
+                names.extend([("Deployment", of_colour.clone()), ("Service", of_colour)]);
+                names.push(("ConfigMap", config(name, component, colour)));
             }
         }
-        assert!(revision(&name, "v20260101-000000-abcdef0").len() <= 63);
+        names.extend(versions.iter().map(|version| ("ControllerRevision", revision(name, version))));
+        names
+    }
+
+    fn is_label(name: &str) -> bool {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        name.len() <= 63 && name.chars().all(legal) && !name.starts_with('-') && !name.ends_with('-')
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// No two objects of a kind, of one resource or of two, have one name; and each is a DNS label.
+        #[test]
+        fn names_of_objects_are_dns_labels_and_never_meet(
+            one in owner(), two in owner(),
+            versions in prop::collection::btree_set("[a-zA-Z0-9._-]{1,20}", 1..5),
+        ) {
+            let versions: Vec<String> = versions.into_iter().collect();
+            let owners: BTreeSet<&String> = [&one, &two].into();
+            let names: Vec<_> = owners.iter().flat_map(|owner| all(owner, &versions)).collect();
+            let distinct: BTreeSet<_> = names.iter().collect();
+            prop_assert_eq!(distinct.len(), names.len(), "{:?}", names);
+            for (kind, name) in &names {
+                prop_assert!(is_label(name), "{kind} {name}");
+            }
+        }
     }
 
     #[test]
-    fn revision_names_differ_by_version() {
-        assert_ne!(revision("a", "v1"), revision("a", "v2"));
-        assert_eq!(revision("a", "v1").len(), "a-".len() + 10);
+    fn the_longest_child_names_are_dns_labels() {
+        let names = all(&"x".repeat(NAME_MAX), &["v20260101-000000-abcdef0".into()]);
+        assert!(names.iter().all(|(_, name)| is_label(name)));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The custom resource: its types, its schema, its rules, and what of it makes a release.
 
+#[cfg(test)]
+pub mod arbitrary;
 pub mod component;
 pub mod crd;
 pub mod embed;
 pub mod policy;
+#[cfg(test)]
+mod properties;
 pub mod reference;
 pub mod rules;
 pub mod schema;

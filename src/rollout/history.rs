@@ -270,6 +270,31 @@ mod tests {
         assert_eq!(name_release(&history, &again, at(0)).1, Some("summer".into()));
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Whatever users name their releases, whatever the clock says, and however little hashes differ: no two
+        /// releases have one name, and a name is a label value.
+        #[test]
+        fn no_two_releases_have_one_name(
+            releases in proptest::collection::vec(
+                (0..3_i64, "[ab]{7}[a-d]", proptest::option::of("[ab]|v20260921-14132[01]-[ab]{7}")), 1..24),
+        ) {
+            let mut history: Vec<ReleaseRecord> = vec![];
+            for (second, hash, name) in releases {
+                let asked = Wanted { release_version: name, ..wanted(&hash) };
+                let (version, ignored) = name_release(&history, &asked, at(second));
+                proptest::prop_assert!(ignored.is_none() || asked.release_version == ignored);
+                proptest::prop_assert!(version.len() <= 63, "{}", version);
+                if history.iter().all(|record| record.hash != hash) {
+                    let taken = history.iter().any(|record| record.version == version);
+                    proptest::prop_assert!(!taken, "{} names two releases", version);
+                }
+                open(&mut history, &asked, version, Colour::Blue, Trigger::Spec, at(second));
+            }
+        }
+    }
+
     #[test]
     fn trimming_spares_active_pending_and_the_rollback_target() {
         let mut history = vec![];
