@@ -55,9 +55,11 @@ if $with_image; then
   hack/image.sh "e6-operator:$version"
   hack/image-archive.sh "e6-operator:$version" "$out/e6-operator-$version-image.tar"
   if command -v cargo-cyclonedx >/dev/null 2>&1; then
-    cargo cyclonedx --format json --override-filename sbom.cdx >/dev/null
-    mv sbom.cdx.json "$out/sbom.cdx.json"
-    rm -f hack/testbed/sbom.cdx.json
+    # One is written for each crate of the workspace, with this directory's path in it, dated by the last commit.
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
+      cargo cyclonedx --quiet --format json --target "$(uname -m)-unknown-linux-gnu" --override-filename sbom.cdx
+    sed "s|path+file://$PWD#|pkg:cargo/|g" sbom.cdx.json >"$out/sbom.cdx.json"
+    rm -f sbom.cdx.json hack/*/sbom.cdx.json
   else
     echo "note: no SBOM: install it with: cargo install --locked cargo-cyclonedx"
   fi
