@@ -14,6 +14,7 @@ manager=e6-operator-controller-manager
 patience=${PATIENCE:-120}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/e6-$test_name-XXXXXX")
+real_home=$HOME # the cache of tools is there
 # Commands find our kubectl and, by its name, the Helm that is asked for; nothing of the person's own configuration.
 mkdir -p "$work/bin" "$work/home"
 export HOME=$work/home KUBECONFIG=/nonexistent
@@ -68,7 +69,6 @@ write_tool() { # NAME SCRIPT
   printf '#!/usr/bin/env bash\n%s\n' "$2" >"$work/bin/$1"
   chmod +x "$work/bin/$1"
 }
-real_home=$(getent passwd "$(id -u)" | cut -d: -f6)
 BED_PREFIX=
 export BED_PREFIX
 

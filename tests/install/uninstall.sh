@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resources, operator and CRD are removed, each of them first once: nothing hangs and nothing is left.
+# Resources, operator and CRD are removed in every order: nothing hangs and nothing is left.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_tools kubectl
 start_cluster main
@@ -25,7 +25,9 @@ empty() {
 }
 
 kubectl create namespace shop >/dev/null
-for order in "resources operator crd" "operator resources crd" "crd operator resources"; do
+orders=("resources operator crd" "resources crd operator" "operator resources crd" "operator crd resources"
+  "crd resources operator" "crd operator resources")
+for order in "${orders[@]}"; do
   kubectl apply -k "$root/config/default" >"$work/apply.log"
   kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
   start_operator --log-level info
