@@ -1,9 +1,26 @@
 #!/usr/bin/env bash
 # Builds the operator as a static binary and puts it into an image by the Dockerfile.
+#
+#   [ARCH=amd64|arm64] hack/image.sh IMAGE
+#
+# Another architecture than this machine's needs its Rust target and a linker (docs/operations.md).
 set -euo pipefail
 
-image=${1:?usage: hack/image.sh IMAGE}
-target="$(uname -m)-unknown-linux-gnu"
+image=${1:?usage: [ARCH=amd64|arm64] hack/image.sh IMAGE}
+case "${ARCH:-$(uname -m)}" in
+  amd64 | x86_64) arch=amd64 machine=x86_64 ;;
+  arm64 | aarch64) arch=arm64 machine=aarch64 ;;
+  *)
+    echo "error: ARCH is amd64 or arm64, not ${ARCH:-$(uname -m)}" >&2
+    exit 1
+    ;;
+esac
+target=$machine-unknown-linux-gnu
+if [ "$machine" != "$(uname -m)" ]; then
+  # The linker that Debian calls so, unless another is set.
+  linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
+  export "$linker=${!linker:-$machine-linux-gnu-gcc}"
+fi
 
 echo "Building a static binary for $target ..."
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target"
@@ -17,9 +34,9 @@ fi
 for builder in buildah docker podman; do
   if command -v "$builder" >/dev/null 2>&1; then
     case "$builder" in
-      buildah) exec buildah --storage-driver "${STORAGE_DRIVER:-vfs}" build --isolation chroot -t "$image" -f Dockerfile . ;;
-      docker) docker info >/dev/null 2>&1 || continue; exec docker build -t "$image" . ;;
-      podman) exec podman build -t "$image" . ;;
+      buildah) exec buildah --storage-driver "${STORAGE_DRIVER:-vfs}" build --isolation chroot --platform "linux/$arch" -t "$image" -f Dockerfile . ;;
+      docker) docker info >/dev/null 2>&1 || continue; exec docker build --platform "linux/$arch" -t "$image" . ;;
+      podman) exec podman build --platform "linux/$arch" -t "$image" . ;;
     esac
   fi
 done

@@ -217,6 +217,20 @@ fn nothing_changes_while_the_fronts_are_apart() {
 }
 
 #[test]
+fn what_is_created_may_meet_half_a_stamp_and_what_is_deleted_may_not() {
+    let half_stamped = || {
+        let mut story = Story::served();
+        story.owner("Prune", "blue", 4).front("storage", "blue", 4);
+        story.tell(Kind::ConfigMap, "m-extra", Verb::Added, part("storage", "green", "v2"));
+        story
+    };
+    assert_eq!(half_stamped().found(), Vec::<String>::new());
+    let mut story = half_stamped();
+    story.tell(Kind::ConfigMap, "m-extra", Verb::Deleted, part("storage", "green", "v2"));
+    story.finds("I4: ConfigMap m-extra is deleted");
+}
+
+#[test]
 fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
     let mut story = Story::switched();
     story.front("storage", "blue", 4).finds("I5: m-storage goes from");

@@ -30,6 +30,11 @@ impl Selection {
         }
     }
 
+    /// Whether both select the same, whatever decision they are of.
+    pub fn goes_where(&self, other: &Self) -> bool {
+        (&self.colour, &self.version) == (&other.colour, &other.version)
+    }
+
     /// What a status has decided: the active colour in most steps, the target in those that move traffic.
     pub fn decided(owner: &Entry) -> Self {
         let active = owner.text("/status/activeStrategy");
