@@ -27,5 +27,6 @@ mod install;
 mod lost;
 mod measure;
 mod moods;
+mod servers;
 mod stage;
 mod upgrades;
