@@ -1,6 +1,8 @@
 # Zero failed requests on a real node. Included by the root Makefile. Needs root; says so otherwise.
 
-.PHONY: e2e e2e-all e2e-measure
+.PHONY: e2e e2e-all e2e-measure bench-peers
+
+RUNS ?= 5
 
 E2E = upgrades_and_ways_back rolled_back_after_the_switch no_rollback_without_a_fault \
 	the_operator_is_killed_in_every_step
@@ -25,3 +27,7 @@ e2e-all: ## the same, and what takes longer (root; about 20 minutes)
 
 e2e-measure: ## measure, and rewrite the tables of docs/zero-downtime.md (root; about 25 minutes)
 	$(call run_e2e,mixed_versions time_to_safety)
+
+bench-peers: ## this operator, Argo Rollouts and plain Deployments on one bed, RUNS (5) times (root; about 12 minutes a run)
+	$(call run_e2e,peers::)
+bench-peers: export E6_RUNS = $(RUNS)

@@ -27,6 +27,7 @@ mod install;
 mod lost;
 mod measure;
 mod moods;
+mod peers;
 mod servers;
 mod stage;
 mod upgrades;

@@ -49,18 +49,25 @@ fn windows(mode: &str) -> Result<String, String> {
         let (mut both, mut apart) = (vec![], vec![]);
         for (number, (version, since)) in asked.iter().enumerate() {
             let until = asked.get(number + 1).map_or(u64::MAX, |next| next.1);
-            let [storage, schema] = [Door::Storage, Door::Schema]
-                .map(|door| moved(&records, door, version, *since, until).expect("it was asked"));
-            both.extend([storage.mixed(), schema.mixed()]);
-            // From the first new answer at either door to the last old one at either.
-            let first = storage.first_new.min(schema.first_new);
-            let last = storage.last_old.max(schema.last_old);
-            apart.push(last.saturating_sub(first));
+            let (doors, whole) = mixed(&records, version, *since, until).expect("it was asked");
+            both.extend(doors);
+            apart.push(whole);
         }
         let report = Report::of(&records);
         let (requests, failed) = (report.answers() + report.failures(), report.failures());
         format!("{requests} | {failed} | {} | {} |", spread(&mut both), spread(&mut apart))
     })
+}
+
+/// How long two releases answered side by side, in microseconds: at storage, at schema, and from the first new answer
+/// at either door to the last old one at either.
+pub fn mixed(records: &[Record], release: &str, since: u64, until: u64) -> Option<([u64; 2], u64)> {
+    let [storage, schema] =
+        [Door::Storage, Door::Schema].map(|door| moved(records, door, release, since, until));
+    let (storage, schema) = (storage?, schema?);
+    let first = storage.first_new.min(schema.first_new);
+    let last = storage.last_old.max(schema.last_old);
+    Some(([storage.mixed(), schema.mixed()], last.saturating_sub(first)))
 }
 
 #[test]
@@ -111,18 +118,18 @@ fn cost(records: &[Record]) -> String {
 }
 
 /// Median and worst of times in microseconds.
-fn spread(times: &mut [u64]) -> String {
+pub fn spread(times: &mut [u64]) -> String {
     times.sort_unstable();
     format!("{} ({})", seconds(times[times.len() / 2]), seconds(times[times.len() - 1]))
 }
 
-fn seconds(microseconds: u64) -> String {
+pub fn seconds(microseconds: u64) -> String {
     let milliseconds = microseconds / 1000;
     format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10)
 }
 
 /// Replaces a table of the document, between its two marks.
-fn publish(name: &str, table: &str) {
+pub fn publish(name: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/zero-downtime.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- measured: {name} -->\n"), format!("<!-- end: {name} -->"));

@@ -30,10 +30,15 @@ const CLIENT: &str = "client";
 pub struct Stage {
     pub bed: Bed,
     pub subject: Subject,
-    load: Operator,
-    records: PathBuf,
+    load: Load,
     scenes: Vec<Scene>,
     tag: u32,
+}
+
+/// The client on the node.
+pub struct Load {
+    process: Operator,
+    records: PathBuf,
 }
 
 /// A part of the play, from its beginning until the next one's.
@@ -96,16 +101,9 @@ impl Stage {
         // kube-proxy follows the first selection about a second late; from then on no request may fail.
         bed.linger(2).await;
         let doors = [door(&bed, name, "storage").await, door(&bed, name, "schema").await];
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");
-        std::fs::create_dir_all(&dir).unwrap();
-        let records = dir.join(format!("{}-{name}.records", bed.namespace));
-        let out = records.display().to_string();
-        let rate = rate.to_string();
-        let args = ["--storage", &doors[0], "--schema", &doors[1], "--rate", &rate, "--records", &out];
-        let log = records.with_extension("log");
-        let load = Operator::spawn(&programs::load().unwrap(), &PathBuf::new(), &args, &log).unwrap();
+        let load = Load::start(&format!("{}-{name}", bed.namespace), &doors, rate);
         inside(&bed, name, &doors).await;
-        let mut stage = Self { bed, subject, load, records, scenes: vec![], tag: 1 };
+        let mut stage = Self { bed, subject, load, scenes: vec![], tag: 1 };
         stage.scene("opening");
         stage.bed.linger(2).await;
         stage
@@ -203,14 +201,11 @@ impl Stage {
     }
 
     /// The same, leaving the bed.
-    async fn part(mut self) -> (Bed, Vec<Record>) {
+    async fn part(self) -> (Bed, Vec<Record>) {
         self.bed.linger(1).await;
         let logs =
             self.bed.api::<Pod>().logs(&client(&self.subject.name), &LogParams::default()).await.unwrap();
-        // It ends with 1 if a request failed, which is judged here.
-        let _ = self.load.terminate(Duration::from_secs(15));
-        let text = std::fs::read_to_string(&self.records).unwrap();
-        let outside: Vec<Record> = text.lines().map(|line| line.parse().unwrap()).collect();
+        let outside = self.load.stop();
         // The log's last line may be cut, and it ends with a summary.
         let inside: Vec<Record> = logs.lines().filter_map(|line| line.parse().ok()).collect();
         eprintln!("from the node: {}", Report::of(&outside));
@@ -224,6 +219,29 @@ impl Stage {
         }));
         assert!(wrong.is_empty(), "{}:\n{}", self.bed.namespace, wrong.join("\n"));
         (self.bed, outside)
+    }
+}
+
+impl Load {
+    /// Asks both doors, given as address and port, until it is stopped.
+    pub fn start(label: &str, doors: &[String; 2], rate: u32) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+        std::fs::create_dir_all(&dir).unwrap();
+        let records = dir.join(format!("{label}.records"));
+        let out = records.display().to_string();
+        let rate = rate.to_string();
+        let args = ["--storage", &doors[0], "--schema", &doors[1], "--rate", &rate, "--records", &out];
+        let log = records.with_extension("log");
+        let process = Operator::spawn(&programs::load().unwrap(), &PathBuf::new(), &args, &log).unwrap();
+        Self { process, records }
+    }
+
+    /// Ends it; gives what it wrote down.
+    pub fn stop(mut self) -> Vec<Record> {
+        // It ends with 1 if a request failed, which others judge.
+        let _ = self.process.terminate(Duration::from_secs(15));
+        let text = std::fs::read_to_string(&self.records).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
     }
 }
 
@@ -264,7 +282,7 @@ fn wrong_doors(records: &[Record]) -> Vec<String> {
 }
 
 /// Address and port of a front Service.
-async fn door(bed: &Bed, name: &str, component: &str) -> String {
+pub async fn door(bed: &Bed, name: &str, component: &str) -> String {
     let service = bed.api::<Service>().get(&format!("{name}-{component}")).await.unwrap();
     let spec = service.spec.unwrap();
     format!("{}:{}", spec.cluster_ip.unwrap(), spec.ports.unwrap()[0].port)

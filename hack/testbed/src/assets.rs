@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
-use crate::golang::{ETCD, HELM, HELM3, KUBERNETES, KUBERNETES_1_30, KWOK, Module, NODE};
+use crate::golang::{ARGO_ROLLOUTS, ETCD, HELM, HELM3, KUBERNETES, KUBERNETES_1_30, KWOK, Module, NODE};
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -79,6 +79,15 @@ pub fn helm() -> Result<PathBuf> {
 /// When it cannot be built.
 pub fn helm3() -> Result<PathBuf> {
     HELM3.program("helm")
+}
+
+/// Finds or builds the controller of Argo Rollouts; with the directory of its CRDs.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn argo_rollouts() -> Result<(PathBuf, PathBuf)> {
+    let program = ARGO_ROLLOUTS.program("rollouts-controller")?;
+    Ok((program, ARGO_ROLLOUTS.files()?.join("manifests/crds")))
 }
 
 /// Finds or builds kubelet, which runs the pods of a real node.

@@ -110,6 +110,16 @@ pub(crate) const HELM3: Module = Module {
     duration: "2 to 3 minutes",
 };
 
+/// Another controller for blue-green releases, for `make bench-peers`.
+pub(crate) const ARGO_ROLLOUTS: Module = Module {
+    folder: "argo-rollouts",
+    path: "github.com/argoproj/argo-rollouts",
+    cache: "argo-rollouts",
+    programs: &[("rollouts-controller", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller")],
+    stamp: "",
+    duration: "5 minutes",
+};
+
 impl Module {
     /// The path of `program` in the cache, built together with the module's other programs when it is not there.
     ///
@@ -155,6 +165,26 @@ impl Module {
         let text = std::fs::read_to_string(&file).at("read", &file)?;
         required_version(&text, self.path)
             .ok_or_else(|| Error::Go(format!("{} does not require {}", file.display(), self.path)))
+    }
+
+    /// Where Go keeps the module's own files, manifests among them.
+    ///
+    /// # Errors
+    /// When Go is missing, or the module cannot be downloaded.
+    pub fn files(&self) -> Result<PathBuf> {
+        let source = self.source();
+        check_go(&source)?;
+        let go = |args: &[&str]| {
+            let answer =
+                Command::new("go").args(args).current_dir(&source).output().at("run go in", &source)?;
+            if answer.status.success() {
+                return Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned());
+            }
+            let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+            Err(Error::Go(format!("go {} failed: {said}", args.join(" "))))
+        };
+        go(&["mod", "download", self.path])?;
+        go(&["list", "-m", "-f", "{{.Dir}}", self.path]).map(PathBuf::from)
     }
 
     fn source(&self) -> PathBuf {
@@ -287,7 +317,7 @@ mod tests {
 
     #[test]
     fn every_module_has_a_version() {
-        for module in [KUBERNETES, KUBERNETES_1_30, NODE, ETCD, KWOK, HELM, HELM3] {
+        for module in [KUBERNETES, KUBERNETES_1_30, NODE, ETCD, KWOK, HELM, HELM3, ARGO_ROLLOUTS] {
             assert!(module.version().unwrap().starts_with('v'), "{}", module.path);
         }
     }

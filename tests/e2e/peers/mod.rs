@@ -1,0 +1,189 @@
+//! The same upgrade and the same bad release, by this operator and by what people use instead: `make bench-peers`
+//! writes the table of `docs/zero-downtime.md`.
+
+mod play;
+
+use std::sync::Arc;
+
+use testbed::{Cluster, Entry, History, Kind, Options};
+use traffic::record::{Record, Way, now};
+use traffic::report::Report;
+
+use crate::bed::Bed;
+use crate::ground::try_on_node;
+use crate::measure::{mixed, publish, seconds};
+use crate::stage::{Load, NAME, RATE, door};
+use play::Peer;
+
+/// Runs of each, unless `E6_RUNS` says otherwise.
+const RUNS: usize = 5;
+
+/// Seconds until a bad release turns bad, after it began to listen.
+const BAD_AFTER: &str = "15";
+
+/// Seconds that a bad release is watched, from when all its pods are ready.
+const WATCHED: u64 = 55;
+
+/// Seconds at the end of that time without a failed request: clients are safe.
+const QUIET: u64 = 5;
+
+/// Seconds that the schema's pods take to start in the uneven upgrade.
+const LATE: &str = "10";
+
+/// Microseconds within which a machine that is not busy answers.
+const QUICK: u64 = 300_000;
+
+/// What one run showed. Times are in microseconds.
+#[derive(Debug)]
+struct Run {
+    /// Failed requests, and how long both releases answered: of an upgrade, and of the uneven one.
+    upgrades: Vec<[u64; 2]>,
+    /// Requests that failed by the bad release.
+    failed: u64,
+    /// From the first of them to the last; none if they did not end.
+    safe_after: Option<u64>,
+}
+
+#[test]
+#[ignore = "an hour; `make bench-peers` runs it"]
+fn peers() {
+    let count = std::env::var("E6_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let mut all: Vec<(Peer, Vec<Run>)> = Peer::ALL.map(|peer| (peer, vec![])).into();
+    for number in 1..=count {
+        // In turns, so that what else this machine does hits all alike.
+        for (peer, runs) in &mut all {
+            let done = try_on_node(Options::default(), async |cluster| run(cluster, *peer).await);
+            let done = done.unwrap_or_else(|reason| panic!("{}: {reason}", peer.name()));
+            eprintln!("{} {number}: {done:?}", peer.name());
+            runs.push(done);
+        }
+    }
+    let rows: String = all.iter().map(|(peer, runs)| row(*peer, runs)).collect();
+    publish(
+        "peers",
+        &format!(
+            "| median (worst) of {count} | upgrade: failed requests | both releases answer | the same, schema 10 s \
+             late: failed requests | both releases answer | turns bad: failed requests | from the first to the last \
+             |\n|---|---|---|---|---|---|---|\n{rows}"
+        ),
+    );
+}
+
+/// One peer, from its first release on, on a cluster of its own.
+async fn run(cluster: &Cluster, peer: Peer) -> Run {
+    let bed = Bed::on(cluster, "peer", &[]).await;
+    let mut play = peer.open(cluster, bed).await;
+    settled(&play.bed, 1).await;
+    // kube-proxy follows the first endpoints about a second late.
+    play.bed.linger(3).await;
+    let doors = [door(&play.bed, NAME, "storage").await, door(&play.bed, NAME, "schema").await];
+    quiet(&play.bed, &doors).await;
+    let load = Load::start(&format!("{}-{}", play.bed.namespace, peer.label()), &doors, RATE);
+    play.bed.linger(3).await;
+    let mut spans = vec![];
+    if peer.upgrades() {
+        for late in [false, true] {
+            let since = now();
+            let more: &[(&str, &str)] = if late { &[("START_SECONDS", LATE)] } else { &[] };
+            let tag = play.ask(&[], more).await;
+            settled(&play.bed, tag).await;
+            play.bed.linger(2).await;
+            spans.push((since, now()));
+        }
+    }
+    let since = now();
+    let bad = [("BAD_SECONDS", BAD_AFTER)];
+    let tag = play.ask(&bad, &bad).await;
+    ready(&play.bed, tag).await;
+    play.bed.linger(WATCHED).await;
+    spans.push((since, now()));
+    judge(&load.stop(), &spans)
+}
+
+/// Waits until every client is answered at once: figures taken on a busy machine would be the machine's.
+async fn quiet(bed: &Bed, doors: &[String; 2]) {
+    for _ in 0..60 {
+        let load = Load::start(&format!("{}-quiet", bed.namespace), doors, RATE);
+        bed.linger(5).await;
+        let records = load.stop();
+        let slow = |one: &&Record| one.way == Way::Fresh && (one.outcome.is_err() || one.took > QUICK);
+        match records.iter().filter(slow).count() {
+            0 => return,
+            slow => eprintln!("the machine is busy: {slow} requests failed or took long; waiting"),
+        }
+        bed.linger(10).await;
+    }
+    panic!("this machine is too busy to measure anything");
+}
+
+/// Reads a run off its records: the spans are the upgrades, if there were any, and the bad release.
+fn judge(records: &[Record], spans: &[(u64, u64)]) -> Run {
+    eprintln!("{}", Report::of(records));
+    let failed = |(since, until): (u64, u64)| -> Vec<u64> {
+        let within =
+            records.iter().filter(|one| (since..until).contains(&one.asked()) && one.outcome.is_err());
+        within.map(Record::asked).collect()
+    };
+    let upgrades = spans[..spans.len() - 1].iter().zip(2..).map(|(span, tag)| {
+        let (_, mixed) = mixed(records, &tag.to_string(), span.0, span.1).expect("it answered");
+        [failed(*span).len() as u64, mixed]
+    });
+    let upgrades = upgrades.collect();
+    let (since, until) = spans[spans.len() - 1];
+    let bad = failed((since, until));
+    let ended = bad.iter().max().is_none_or(|last| last + QUIET * 1_000_000 < until);
+    let span = || bad.iter().max().zip(bad.iter().min()).map_or(0, |(last, first)| last - first);
+    Run { upgrades, failed: bad.len() as u64, safe_after: ended.then(span) }
+}
+
+fn row(peer: Peer, runs: &[Run]) -> String {
+    let number = |count: u64| count.to_string();
+    let mut cells = vec![peer.name().to_owned()];
+    for upgrade in 0..2 {
+        for (part, show) in [(0, &number as &dyn Fn(u64) -> String), (1, &seconds)] {
+            let found = runs.iter().filter_map(|run| run.upgrades.get(upgrade)?.get(part).copied()).collect();
+            cells.push(median(found, show).unwrap_or_else(|| "not measured".to_owned()));
+        }
+    }
+    cells.push(median(runs.iter().map(|run| run.failed).collect(), &number).unwrap_or_default());
+    let ended: Vec<u64> = runs.iter().filter_map(|run| run.safe_after).collect();
+    let endless = runs.len() - ended.len();
+    cells.push(match (median(ended, &seconds), endless) {
+        (Some(times), 0) => times,
+        (Some(times), endless) => format!("{times}; {endless} of {} did not end", runs.len()),
+        (None, _) => format!("did not end in {WATCHED} s"),
+    });
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// Median and worst; none of none.
+fn median(mut found: Vec<u64>, show: &dyn Fn(u64) -> String) -> Option<String> {
+    found.sort_unstable();
+    let worst = found.last()?;
+    Some(format!("{} ({})", show(found[found.len() / 2]), show(*worst)))
+}
+
+/// The pods that are there, and the tags of their images.
+fn pods(history: &History) -> impl Iterator<Item = (&Arc<Entry>, u32)> {
+    let all = history.all_live(Kind::Pod).into_iter().filter(|pod| pod.label("app") == Some(NAME));
+    all.filter_map(|pod| {
+        let image = pod.text("/spec/containers/0/image");
+        Some((pod, image.rsplit(':').next()?.parse().ok()?))
+    })
+}
+
+/// Waits until two pods of each component are ready with this tag.
+async fn ready(bed: &Bed, tag: u32) {
+    let check = |history: &History| {
+        let ready = pods(history).filter(|(pod, of)| *of == tag && pod.condition("Ready") == "True");
+        (ready.count() == 4).then_some(())
+    };
+    bed.wait(&format!("four ready pods of {tag}"), check).await;
+}
+
+/// The same, and nothing else is left.
+async fn settled(bed: &Bed, tag: u32) {
+    ready(bed, tag).await;
+    let check = |history: &History| pods(history).all(|(_, of)| of == tag).then_some(());
+    bed.wait(&format!("the pods before {tag} to be gone"), check).await;
+}
