@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use serde_json::{Map, Value, json};
 
 use super::crd::{crd, schema_of};
@@ -131,4 +132,75 @@ fn time() -> BoxedStrategy<String> {
     let far =
         prop::sample::select(vec!["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-30T22:00:00Z"]);
     prop_oneof![4 => near, 1 => far.prop_map(str::to_owned)].boxed()
+}
+
+/// A change of one place in a value.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// Something else stands there.
+    Put(Value),
+    /// What stands at another place stands there too.
+    Copy(Index),
+    /// Nothing stands there.
+    Cut,
+}
+
+/// What another hand may do to a value that is made of such words.
+pub fn edit(words: &'static [&'static str]) -> impl Strategy<Value = (Index, Edit)> {
+    let value = prop_oneof![
+        3 => text(words, 12).prop_map(Value::from),
+        1 => number().prop_map(Value::from),
+        1 => number().prop_map(|number| number.to_string().into()),
+        1 => time().prop_map(Value::from),
+        1 => json_of(words),
+    ];
+    let edit = prop_oneof![
+        4 => value.prop_map(Edit::Put),
+        2 => any::<Index>().prop_map(Edit::Copy),
+        1 => Just(Edit::Cut),
+    ];
+    (any::<Index>(), edit)
+}
+
+/// Makes a change, at one of the places that may be changed.
+pub fn change(value: &mut Value, (at, edit): &(Index, Edit), may: impl Fn(&str) -> bool) {
+    let mut all = vec![];
+    places(value, "", &mut all);
+    all.retain(|path| may(path));
+    if all.is_empty() {
+        return;
+    }
+    let path = at.get(&all);
+    let put = match edit {
+        Edit::Put(value) => Some(value.clone()),
+        Edit::Copy(from) => value.pointer(from.get(&all).as_str()).cloned(),
+        Edit::Cut => None,
+    };
+    if let Some(put) = put {
+        *value.pointer_mut(path).unwrap() = put;
+        return;
+    }
+    let (parent, name) = path.rsplit_once('/').unwrap();
+    match value.pointer_mut(parent).unwrap() {
+        Value::Object(map) => drop(map.remove(&name.replace("~1", "/"))),
+        Value::Array(items) => drop(items.remove(name.parse().unwrap())),
+        _ => {}
+    }
+}
+
+/// The places of a value, as JSON pointers.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(map) => {
+            let named = map.iter().filter(|(name, _)| !name.contains('~'));
+            named.map(|(name, child)| (name.replace('/', "~1"), child)).collect()
+        }
+        Value::Array(items) => items.iter().enumerate().map(|(at, child)| (at.to_string(), child)).collect(),
+        _ => vec![],
+    };
+    for (name, child) in children {
+        let path = format!("{at}/{name}");
+        found.push(path.clone());
+        places(child, &path, found);
+    }
 }

@@ -1,7 +1,7 @@
 //! The custom resource: its types, its schema, its rules, and what of it makes a release.
 
 #[cfg(test)]
-pub mod arbitrary;
+pub(crate) mod arbitrary;
 pub mod component;
 pub mod crd;
 pub mod embed;

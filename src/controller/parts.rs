@@ -110,6 +110,7 @@ impl Writer<'_> {
     /// the history.
     pub(super) async fn record(&self, tagged: &Tagged, failed: Option<&str>) -> Result<Written, Error> {
         let last = self.world.revisions.iter().map(|revision| revision.number).max().unwrap_or(0);
+        let next = last.saturating_add(1);
         let name = names::revision(&self.owner.name, &tagged.version);
         let Some(seen) = self.ours(&self.world.revisions, &name) else {
             let (template, _) = self.template(&tagged.hash)?;
@@ -119,7 +120,7 @@ impl Writer<'_> {
                 &template,
                 defaults,
                 &tagged.version,
-                last + 1,
+                next,
                 failed,
             );
             return self.create(object).await;
@@ -130,7 +131,7 @@ impl Writer<'_> {
             "annotations": {names::OUTCOME: outcome, names::OUTCOME_REASON: failed},
         }});
         if failed.is_none() && seen.number < last.max(1) {
-            patch.as_object_mut().map(|patch| patch.insert("revision".into(), json!(last + 1)));
+            patch.as_object_mut().map(|patch| patch.insert("revision".into(), json!(next)));
         }
         self.patch::<ControllerRevision>(&name, &patch).await
     }

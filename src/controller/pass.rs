@@ -184,7 +184,7 @@ fn decide(
 /// What today's rules say about the recorded template that a rollback would restore.
 fn restore_objection(scope: &Scope, resource: &MetadataServices, world: &World) -> Option<String> {
     let version = resource.annotations().get(ROLLBACK_TO)?;
-    let template = super::write::template_of(world, version)?;
+    let template = super::write::template_of(resource, world, version)?;
     let restored = template.restore_into(&resource.spec);
     let violations = scope.validator.validate_spec(&resource.name_any(), &restored).err()?;
     let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();

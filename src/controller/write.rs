@@ -90,7 +90,7 @@ impl Writer<'_> {
 
     /// The change of the spec that restores a recorded template; `None` if the spec is that already.
     fn restored(&self, version: &str) -> Result<Option<Value>, Error> {
-        let template = template_of(self.world, version)
+        let template = template_of(self.resource, self.world, version)
             .ok_or_else(|| Error::Moved(format!("the ControllerRevision of {version}")))?;
         let render = |error: serde_json::Error| Error::Render {
             object: format!("the spec of {version}"),
@@ -299,13 +299,7 @@ impl Writer<'_> {
 
     /// The template of a release: from the spec if it describes it, else from its ControllerRevision.
     pub(super) fn template(&self, hash: &str) -> Result<(ReleaseTemplate, ReleaseHash), Error> {
-        let of_spec = ReleaseTemplate::of(&self.resource.spec);
-        let known = if of_spec.hash().as_str() == hash {
-            Some(of_spec)
-        } else {
-            let recorded = self.world.revisions.iter().find(|revision| revision.hash == hash);
-            recorded.and_then(|revision| revision.template.as_deref().cloned())
-        };
+        let known = template_by(self.resource, self.world, hash);
         let template = known.ok_or_else(|| Error::Moved(format!("the template {hash}")))?;
         let hash = template.hash();
         Ok((template, hash))
@@ -323,12 +317,20 @@ pub(super) fn seen<'w, T: Meta>(objects: &'w [Arc<T>], name: &str) -> Result<&'w
     found.map(AsRef::as_ref).ok_or_else(|| Error::Moved(format!("object {name}")))
 }
 
-/// The recorded template of a version, if it can be restored faithfully.
-pub fn template_of<'w>(world: &'w World, version: &str) -> Option<&'w ReleaseTemplate> {
-    let found = world.revisions.iter().find(|revision| {
-        revision.annotation(names::RELEASE_VERSION) == Some(version) && !revision.is_terminating()
-    })?;
-    found.template.as_deref()
+/// The template of a recorded release: by the hash that the history knows, never by a name alone. It is the spec's if
+/// that describes it, else it is in a ControllerRevision.
+pub fn template_of(resource: &MetadataServices, world: &World, version: &str) -> Option<ReleaseTemplate> {
+    let record = resource.status.as_ref()?.record(version)?;
+    template_by(resource, world, &record.hash)
+}
+
+fn template_by(resource: &MetadataServices, world: &World, hash: &str) -> Option<ReleaseTemplate> {
+    let of_spec = ReleaseTemplate::of(&resource.spec);
+    if of_spec.hash().as_str() == hash {
+        return Some(of_spec);
+    }
+    let recorded = world.revisions.iter().find(|revision| revision.hash == hash)?;
+    recorded.template.as_deref().cloned()
 }
 
 fn post() -> PostParams {
@@ -367,5 +369,24 @@ mod tests {
         let after = json!({"a": 1, "b": {"x": 2, "y": [1]}, "d": {"n": 1}});
         assert_eq!(merge_patch(&before, &after), Some(json!({"b": {"x": 2}, "c": null, "d": {"n": 1}})));
         assert_eq!(merge_patch(&before, &before), None);
+    }
+    /// A rollback to what the spec describes already needs no record; one that is gone must not be waited for.
+    #[test]
+    fn what_the_spec_describes_is_restored_without_its_record() {
+        let spec = json!({"storage": {"imageTag": "1"}, "schema": {"imageTag": "1"}});
+        let template = ReleaseTemplate::of(&serde_json::from_value(spec.clone()).unwrap());
+        let record = |version: &str, hash: &str| {
+            json!({"version": version, "hash": hash, "strategy": "blue", "storageTag": "1", "schemaTag": "1",
+                "timestamp": "2026-09-21T14:13:20Z", "status": "Active"})
+        };
+        let history = json!([record("v1", template.hash().as_str()), record("v2", ""), record("v3", "abc")]);
+        let resource: MetadataServices = serde_json::from_value(
+            json!({"metadata": {"name": "a"}, "spec": spec, "status": {"releaseHistory": history}}),
+        )
+        .unwrap();
+        assert_eq!(template_of(&resource, &World::default(), "v1"), Some(template));
+        for unknown in ["v2", "v3", "v4"] {
+            assert_eq!(template_of(&resource, &World::default(), unknown), None);
+        }
     }
 }

@@ -136,8 +136,10 @@ fn tag<T: Meta>(object: &T) -> Tag {
     }
 }
 
+/// The number of the decision that an object carries. One that was never given is another hand's, and as good as none.
 fn epoch<T: Meta>(object: &T) -> i64 {
-    object.annotation(EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0)
+    let number = object.annotation(EPOCH).and_then(|text| text.parse().ok());
+    number.filter(|number| (0..=1 << 53).contains(number)).unwrap_or(0)
 }
 
 fn piece<T: Meta>(object: Option<&T>) -> Piece {
@@ -289,7 +291,7 @@ fn revisions(
         .iter()
         .filter(|view| !view.is_terminating())
         .filter_map(|view| {
-            let version = view.annotation(RELEASE_VERSION)?.to_owned();
+            let version = view.version.clone()?;
             match ownership(view.as_ref(), owner) {
                 Ownership::Ours => {}
                 Ownership::Adoptable => adoptable.push(ObjectId::Revision(version.clone())),
@@ -300,6 +302,7 @@ fn revisions(
             Some(Revision {
                 version,
                 hash: view.hash.clone(),
+                flaw: view.flaw.clone(),
                 number: view.number,
                 failed: view.failed.clone(),
                 images: images.unwrap_or_default(),

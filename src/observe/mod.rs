@@ -1,6 +1,8 @@
 //! From Kubernetes objects to [`crate::rollout::Facts`]: projections, the cache, and the pure derivation.
 
 pub mod derive;
+#[cfg(test)]
+mod edited;
 pub mod index;
 mod pods;
 pub mod settings;

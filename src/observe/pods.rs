@@ -91,7 +91,8 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
     }
     let changed = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0.as_second());
     sum.last_transition = sum.last_transition.max(changed);
-    let restarts = pod.status.container_statuses.iter().map(|container| container.restart_count).sum::<i32>();
+    let counts = pod.status.container_statuses.iter().map(|container| container.restart_count);
+    let restarts = counts.fold(0_i32, i32::saturating_add);
     if restarts > 0 {
         sum.restarts.push((name.clone(), restarts));
     }

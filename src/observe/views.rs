@@ -335,8 +335,12 @@ pub struct RevisionView {
     pub metadata: ObjectMeta,
     /// Its place in the history.
     pub number: i64,
-    /// The hash of its template; empty if the record cannot be read or restored faithfully.
+    /// The version of its release; `None` if it is no record of this resource.
+    pub version: Option<String>,
+    /// The hash of its template; empty if the record has a flaw.
     pub hash: String,
+    /// Why its release cannot be restored from it.
+    pub flaw: Option<String>,
     /// Why its release failed, if it did.
     pub failed: Option<String>,
     /// What shapes the release's pods; dropped in the cache.
@@ -358,15 +362,18 @@ impl From<RawRevision> for RevisionView {
     fn from(raw: RawRevision) -> Self {
         let metadata = ObjectMeta::from(raw.metadata);
         let object = ControllerRevision { metadata, data: raw.data, revision: raw.revision };
-        let record = revision::read(&object).ok();
-        let failed = record.as_ref().and_then(|record| record.failed.clone());
-        let faithful = record.filter(|record| record.faithful);
+        let (record, flaw) = match revision::read(&object) {
+            Ok(record) => (Some(record), None),
+            Err(flaw) => (None, Some(flaw)),
+        };
         Self {
             number: raw.revision,
-            hash: faithful.as_ref().map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
-            failed,
-            defaults: faithful.as_ref().and_then(|record| record.defaults.clone()).map(Box::new),
-            template: faithful.map(|record| Box::new(record.template)),
+            version: revision::version_of(&object),
+            hash: record.as_ref().map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
+            flaw,
+            failed: revision::failed(&object),
+            defaults: record.as_ref().and_then(|record| record.defaults.clone()).map(Box::new),
+            template: record.map(|record| Box::new(record.template)),
             metadata: object.metadata,
         }
     }

@@ -1,7 +1,10 @@
 //! The record of a release, as a `ControllerRevision` (design D6): what a rollback restores, and what history is
 //! rebuilt from if the status is lost.
 
-use k8s_openapi::{api::apps::v1::ControllerRevision, apimachinery::pkg::runtime::RawExtension};
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
+};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -29,9 +32,6 @@ pub struct Record {
     pub number: i64,
     /// Why it failed; `None` if it did not.
     pub failed: Option<String>,
-    /// Whether the template is all that was recorded. False if a newer operator recorded fields or a hash format
-    /// that this one does not know: then it must not be restored.
-    pub faithful: bool,
 }
 
 /// Renders the record of a release.
@@ -61,26 +61,43 @@ pub fn controller_revision(
     }
 }
 
-/// Reads a record; the error says what is wrong with it.
+/// The version that an object records: the one that its name is made of, since what else it says may have been edited.
+pub fn version_of(revision: &ControllerRevision) -> Option<String> {
+    let ObjectMeta { name, labels, annotations, .. } = &revision.metadata;
+    let (name, owner) = (name.as_ref()?, labels.as_ref()?.get(names::LABEL_APP)?);
+    let annotated = annotations.as_ref().and_then(|all| all.get(names::RELEASE_VERSION)).map(String::as_str);
+    let recorded = revision.data.as_ref().and_then(|data| data.0.get("version")).and_then(Value::as_str);
+    let named = |version: &&str| names::revision(owner, version) == *name;
+    annotated.into_iter().chain(recorded).find(named).map(str::to_owned)
+}
+
+/// Reads a record; the error says why its release cannot be restored from it.
 pub fn read(revision: &ControllerRevision) -> Result<Record, String> {
     let data = revision.data.as_ref().map(|data| &data.0).ok_or("it has no data")?;
     let text = |key: &str| data.get(key).and_then(Value::as_str).ok_or(format!("its {key} is missing"));
+    let version = version_of(revision).ok_or("its name is not that of the version that it says")?;
+    if text("version")? != version {
+        return Err(format!("it is a copy of the record of {}", text("version")?));
+    }
     let hash = ReleaseHash::parse(text("hash")?).ok_or("its hash is malformed")?;
     let recorded = data.get("template").ok_or("its template is missing")?;
     let template = ReleaseTemplate::from_value(recorded).map_err(|error| format!("its template: {error}"))?;
+    if template.hash() != hash {
+        // A newer operator may have recorded fields, or a format of the hash, that this one does not know.
+        return Err("its template is not the one that its hash was made of: it was edited, or a newer operator wrote \
+                    it"
+            .into());
+    }
     let defaults = data.get("defaults").map(Defaults::deserialize).transpose();
-    let annotations = revision.metadata.annotations.as_ref();
-    let annotation = |key: &str| annotations.and_then(|annotations| annotations.get(key)).cloned();
+    let defaults = defaults.map_err(|error| format!("its defaults: {error}"))?;
+    Ok(Record { version, hash, template, defaults, number: revision.revision, failed: failed(revision) })
+}
+
+/// Why the release failed, if it did; the mark counts even if the rest cannot be read.
+pub fn failed(revision: &ControllerRevision) -> Option<String> {
+    let annotation = |key: &str| revision.metadata.annotations.as_ref()?.get(key).cloned();
     let failed = annotation(names::OUTCOME).is_some_and(|outcome| outcome == FAILED);
-    Ok(Record {
-        version: text("version")?.to_owned(),
-        defaults: defaults.map_err(|error| format!("its defaults: {error}"))?,
-        faithful: template.hash() == hash,
-        failed: failed.then(|| annotation(names::OUTCOME_REASON).unwrap_or_default()),
-        number: revision.revision,
-        hash,
-        template,
-    })
+    failed.then(|| annotation(names::OUTCOME_REASON).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -105,7 +122,6 @@ mod tests {
         let written =
             controller_revision(&owner(), &template(), &defaults(), "v1", 4, Some("ImagePullBackOff"));
         let record = read(&written).unwrap();
-        assert!(record.faithful);
         assert_eq!(record.template, template());
         assert_eq!(record.defaults, Some(defaults()));
         assert_eq!((record.version.as_str(), record.number), ("v1", 4));
@@ -120,7 +136,7 @@ mod tests {
         let data = &mut written.data.as_mut().unwrap().0;
         data["template"]["storage"]["fieldOfTomorrow"] = json!(1);
         data["hash"] = json!("0".repeat(64));
-        assert!(!read(&written).unwrap().faithful);
+        assert!(read(&written).unwrap_err().contains("a newer operator"));
     }
 
     #[test]

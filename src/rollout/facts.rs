@@ -302,8 +302,10 @@ impl Cause {
 pub struct Revision {
     /// The release's version.
     pub version: String,
-    /// The hash of its template, as recomputed from its data; empty if the data cannot be read.
+    /// The hash of its template, as recomputed from its data; empty if it has a flaw.
     pub hash: String,
+    /// Why the release cannot be restored from it.
+    pub flaw: Option<String>,
     /// Its `revision` number.
     pub number: i64,
     /// Why it failed, if its outcome is Failed.

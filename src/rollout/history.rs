@@ -160,6 +160,21 @@ pub fn settle(history: &mut Vec<ReleaseRecord>) {
     history.extend(active);
 }
 
+/// Drops records of templates that a later one, or the one that serves or is on its way, has too: another hand copied
+/// a ControllerRevision.
+pub fn tell_apart(history: &mut Vec<ReleaseRecord>) {
+    let runs = |record: &ReleaseRecord| matches!(record.status, RecordStatus::Active | RecordStatus::Pending);
+    let doubled = |at: usize, record: &ReleaseRecord| {
+        let mut others = history.iter().enumerate().filter(|(other, _)| *other != at);
+        !record.hash.is_empty()
+            && !runs(record)
+            && others.any(|(other, twin)| twin.hash == record.hash && (other > at || runs(twin)))
+    };
+    let dropped: Vec<bool> = history.iter().enumerate().map(|(at, record)| doubled(at, record)).collect();
+    let mut dropped = dropped.into_iter();
+    history.retain(|_| !dropped.next().unwrap_or_default());
+}
+
 /// Drops the oldest records beyond `limit`, but never the Active, a Pending, or the last two.
 pub fn trim(history: &mut Vec<ReleaseRecord>, limit: usize) {
     while history.len() > limit.max(2) {

@@ -36,6 +36,10 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
 // === Stable ===
 
 fn stable(ctx: &Ctx) -> Answer {
+    // Nothing is left to mark here, unless another hand has been at the status or the mark.
+    if let answer @ Some(_) = record_failures(ctx) {
+        return answer;
+    }
     if let answer @ Some(_) = next_release(ctx) {
         return answer;
     }

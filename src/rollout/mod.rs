@@ -16,6 +16,7 @@ mod project;
 mod rebuild;
 mod request;
 mod shift;
+mod sound;
 mod switched;
 
 #[cfg(test)]
@@ -275,16 +276,7 @@ impl Ctx<'_> {
 
     /// The decision that both front Services must carry.
     fn decision(&self) -> Triple {
-        let side = match self.rollout.step {
-            Step::Switching => self.rollout.target.clone(),
-            Step::Stable
-            | Step::Deploying
-            | Step::Grace
-            | Step::RollingBack
-            | Step::Prune
-            | Step::Unknown => self.active(),
-        };
-        triple(side, self.rollout.epoch)
+        decision(self.status, self.rollout)
     }
 
     /// Whether both front Services carry the decision.
@@ -315,11 +307,25 @@ impl Ctx<'_> {
         self.now.as_second().saturating_add(5)
     }
 
-    /// Whether the template of a release can be had.
+    /// Whether the template of a release can be had. A record whose template nobody knows has no hash.
     fn has_template(&self, hash: &str) -> bool {
+        if hash.is_empty() {
+            return false;
+        }
         (self.intent.violations.is_empty() && self.intent.wanted.hash == hash)
             || self.facts.revisions.iter().any(|revision| revision.hash == hash)
     }
+}
+
+/// The decision that a status holds.
+fn decision(status: &MetadataServicesStatus, rollout: &Rollout) -> Triple {
+    let side = match rollout.step {
+        Step::Switching => rollout.target.clone(),
+        Step::Stable | Step::Deploying | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => {
+            status.active()
+        }
+    };
+    triple(side, rollout.epoch)
 }
 
 fn triple(side: Option<Side>, epoch: i64) -> Triple {
@@ -355,7 +361,8 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
     let empty = MetadataServicesStatus::default();
     let status = status.unwrap_or(&empty);
     let stamp = whole_second(now);
-    let Some(rollout) = status.rollout.as_ref().filter(|rollout| is_sound(status, rollout)) else {
+    let Some(rollout) = status.rollout.as_ref().filter(|rollout| sound::is_sound(status, rollout, facts))
+    else {
         return rebuild::plan(intent, status, facts, stamp);
     };
     let ctx = Ctx { intent, status, rollout, facts, now, stamp };
@@ -408,25 +415,6 @@ pub fn explain(
 fn whole_second(now: Timestamp) -> Timestamp {
     let second = now.as_second().saturating_add(i64::from(now.subsec_nanosecond() > 0));
     Timestamp::from_second(second).unwrap_or(now)
-}
-
-/// Whether a status that people can edit hangs together; if not, it is rebuilt like a lost one.
-fn is_sound(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
-    let known = |side: &Side| status.record(&side.version).is_some();
-    let active = status.active();
-    let active_known = active.as_ref().is_none_or(known);
-    active_known
-        && match rollout.step {
-            Step::Deploying | Step::Switching => rollout.target.as_ref().is_some_and(|target| {
-                known(target) && active.as_ref().is_none_or(|active| active.strategy != target.strategy)
-            }),
-            Step::Grace => {
-                rollout.previous.as_ref().is_some_and(known)
-                    && active.zip(rollout.previous.as_ref()).is_some_and(|(a, p)| a.strategy != p.strategy)
-            }
-            Step::Stable | Step::RollingBack => active.is_some(),
-            Step::Prune | Step::Unknown => true,
-        }
 }
 
 /// Objects of ours that nobody owns are taken back before anything else looks at them (design D5).

@@ -34,6 +34,7 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
         Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
+    history::tell_apart(&mut status.release_history);
     // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12).
     let failed = status.record_of_hash(&intent.wanted.hash);
     let failed = failed.filter(|record| record.status == RecordStatus::Failed);
@@ -133,6 +134,7 @@ fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecor
     }
 }
 
+/// The highest number of a decision that an object carries.
 fn highest_epoch(facts: &Facts) -> i64 {
     let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
     let objects = Colour::ALL.into_iter().flat_map(|colour| {
@@ -159,17 +161,20 @@ fn claims(facts: &Facts) -> Vec<Claim> {
 
 /// The colour on which a release's Deployments are; if both (a restart), the one that is selected.
 fn home(facts: &Facts, version: &str, selects: Option<Colour>) -> Option<Colour> {
-    let holds = |colour: &Colour| {
-        facts.colours.get(*colour).any(|workload| {
-            workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
-        })
-    };
-    let homes: Vec<Colour> = Colour::ALL.into_iter().filter(holds).collect();
+    let homes: Vec<Colour> =
+        Colour::ALL.into_iter().filter(|colour| holds(facts, *colour, version)).collect();
     match homes.as_slice() {
         [] => selects,
         [one] => Some(*one),
         _ => selects.or_else(|| homes.first().copied()),
     }
+}
+
+/// Whether a Deployment of a release is on a colour.
+pub(super) fn holds(facts: &Facts, colour: Colour, version: &str) -> bool {
+    facts.colours.get(colour).any(|workload| {
+        workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
+    })
 }
 
 enum Serving {
@@ -268,15 +273,18 @@ fn mend_torn(
     }
 }
 
-/// A serving release whose revision is gone is known from its Deployments.
+/// A serving release whose revision is gone, or cannot be read, is known from its Deployments.
 fn ensure_record(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
-    if status.record(&claim.side.version).is_some() {
-        return;
-    }
     let colour = facts.colours.get(claim.side.strategy);
     let hash = Component::ALL
         .into_iter()
         .find_map(|component| Some(colour.get(component).deployment.state()?.tag.hash.clone()));
+    if let Some(record) = history::find(&mut status.release_history, &claim.side.version) {
+        if record.hash.is_empty() {
+            record.hash = hash.unwrap_or_default();
+        }
+        return;
+    }
     status.release_history.push(ReleaseRecord {
         version: claim.side.version.clone(),
         hash: hash.unwrap_or_default(),

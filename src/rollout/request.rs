@@ -72,14 +72,13 @@ fn target<'a>(ctx: &'a Ctx, value: &str) -> Result<&'a ReleaseRecord, String> {
         return Err(format!("this release never served; {}", choices()));
     }
     if ctx.has_template(&record.hash) {
-        Ok(record)
-    } else {
-        Err(format!(
-            "its ControllerRevision {} is gone or unreadable; {}",
-            crate::names::revision(&ctx.intent.name, value),
-            choices()
-        ))
+        return Ok(record);
     }
+    let name = crate::names::revision(&ctx.intent.name, value);
+    let kept = ctx.facts.revisions.iter().find(|revision| revision.version == value);
+    let flaw =
+        kept.map_or("it is gone", |kept| kept.flaw.as_deref().unwrap_or("it records another template"));
+    Err(format!("its ControllerRevision {name} cannot be used: {flaw}; {}", choices()))
 }
 
 /// Notes the rollback. A release that failed once but was good is asked for by name: its block is lifted.

@@ -132,7 +132,12 @@ async fn damaged(damage: Damage) {
     }
     let before = subject.get().await.unwrap()["spec"].clone();
     subject.annotate("e6data.io/rollback-to", &versions[0]).await.unwrap();
-    bed.event("a", "Warning", "RollbackRefused", "is gone or unreadable").await;
+    let why = match damage {
+        Damage::Deleted => "it is gone",
+        Damage::Truncated => "its hash is missing",
+        Damage::OfTheFuture => "a newer operator wrote it",
+    };
+    bed.event("a", "Warning", "RollbackRefused", why).await;
     let entry = bed.stable(&subject).await;
     let state = State(&entry);
     assert_eq!(state.0.object["spec"], before, "the spec is untouched");

@@ -189,6 +189,7 @@ fn mark(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
             None => facts.revisions.push(crate::rollout::facts::Revision {
                 version: record.version.clone(),
                 hash: record.hash.clone(),
+                flaw: None,
                 number: 0,
                 failed: Some("failed".into()),
                 images: crate::names::PerComponent::default(),
@@ -263,6 +264,7 @@ fn assume_good(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     facts.revisions.retain(|known| known.version != version);
     facts.revisions.push(crate::rollout::facts::Revision {
         hash: format!("{version}-hash"),
+        flaw: None,
         version,
         number,
         failed: None,

@@ -66,7 +66,7 @@ macro_rules! guards {
 }
 
 guards! {
-    i13_version_of_the_resource: missed(CommitAnyVersion, "I1", at(Step::Grace, breaks(STALL)));
+    i13_version_of_the_resource: missed(CommitAnyVersion, "I9", at(Step::Grace, breaks(STALL)));
     i40_version_of_a_front_service: missed(PointAnyVersion, "I1", at(Step::Switching, breaks(STALL)));
     i40_uid_and_version_of_what_is_deleted: missed(DeleteAnything, "I9", at(Step::Prune, edit(STALL)));
     i41_second_read_of_the_resource: missed(NoSecondRead, "I9", at(Step::Prune, edit(STALL)));

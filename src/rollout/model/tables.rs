@@ -213,7 +213,10 @@ impl Tables {
             }
         }
         if self.judged {
-            judge(&Scene { intent, status, facts, now: now(), tampered: self.tampered }, &plan)?;
+            judge(
+                &Scene { intent, status, facts, now: now(), tampered: self.tampered, edited: false },
+                &plan,
+            )?;
         }
         let again = plan.again.is_some();
         let held = self.translate(world, plan.next);
@@ -401,6 +404,7 @@ fn revisions(world: &World) -> Vec<Revision> {
             Revision {
                 version: version.into(),
                 hash: hash(version),
+                flaw: None,
                 number: i64::from(record.number),
                 failed: record.failed.then(|| "failed".to_owned()),
                 images: template(version).images,

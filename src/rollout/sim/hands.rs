@@ -2,6 +2,7 @@
 
 use super::cluster::{Boot, Pod};
 use super::{Sim, hash, template};
+use crate::api::status::MetadataServicesStatus;
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{Cause, ObjectId};
 
@@ -142,6 +143,13 @@ impl Sim {
         self.status = None;
         self.memory.lost = true;
         self.memory.forget_epoch();
+    }
+
+    /// Another hand writes the status.
+    pub fn edit_status(&mut self, status: MetadataServicesStatus) {
+        self.lose_status();
+        self.status = Some(status);
+        self.edited = true;
     }
 
     /// A restore from backup: every object is there without an owner, the status is not.

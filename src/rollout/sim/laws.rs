@@ -25,6 +25,8 @@ pub struct Scene<'a> {
     pub now: Timestamp,
     /// Whether another hand has been at the objects: some laws hold only when it has been mended.
     pub tampered: bool,
+    /// Whether another hand has been at the status: then a step need not follow from it.
+    pub edited: bool,
 }
 
 /// Ends with what is wrong.
@@ -44,13 +46,20 @@ pub fn commit(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
     law!(!scene.intent.deleted, "I28: a status is written for a resource that is being deleted");
     readable(scene, new)?;
     history(scene, new)?;
-    let old = scene.status.filter(|old| old.rollout.is_some());
+    let old = scene.status.filter(|old| old.rollout.is_some() && !is_outdated(scene, old));
     match (&new.rollout, old) {
         (None, old) => law!(old.is_none(), "the machine's memory is dropped"),
+        (Some(_), Some(_)) if scene.edited => {}
         (Some(rollout), Some(old)) => edge(scene, old, new, rollout)?,
         (Some(rollout), None) => rebuilt(scene, rollout)?,
     }
     Ok(())
+}
+
+/// Both front Services carry a later decision than the status: it counts as lost (D6).
+fn is_outdated(scene: &Scene, old: &MetadataServicesStatus) -> bool {
+    let epoch = old.rollout.as_ref().map_or(0, |rollout| rollout.epoch);
+    Component::ALL.into_iter().all(|of| front(scene, of).is_some_and(|front| front.epoch > epoch))
 }
 
 fn rebuilt(scene: &Scene, rollout: &Rollout) -> Judgement {
@@ -198,7 +207,7 @@ fn history(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
     law!(active.len() <= 1, "I15: two Active");
     let version = active.first().map(|record| record.version.as_str());
     law!(version == new.active_release_version.as_deref(), "I15: Active is {version:?}");
-    let old = scene.status.iter().flat_map(|old| &old.release_history);
+    let old = scene.status.iter().filter(|_| !scene.edited).flat_map(|old| &old.release_history);
     for record in old.filter(|old| matches!(old.status, RecordStatus::Active | RecordStatus::Pending)) {
         law!(new.record(&record.version).is_some(), "I17: {} was dropped", record.version);
     }

@@ -23,6 +23,7 @@ use cluster::{Cluster, Door};
 pub const START: i64 = 1_790_000_000;
 
 /// The resource, its cluster, and the operator that is under test.
+#[allow(clippy::struct_excessive_bools)] // each a switch of its own
 #[derive(Clone)]
 pub struct Sim {
     pub intent: Intent,
@@ -54,6 +55,10 @@ pub struct Sim {
     pub backwards: bool,
     /// Whether another hand has been at the objects: some laws hold only when it has been mended.
     pub tampered: bool,
+    /// Whether another hand has written the status.
+    pub edited: bool,
+    /// Whether both front Services have to lead to a ready pod after every write.
+    pub serves: bool,
     memory: watch::Memory,
 }
 
@@ -123,6 +128,8 @@ impl Sim {
             crash_loses_status: false,
             backwards: false,
             tampered: false,
+            edited: false,
+            serves: false,
             memory: watch::Memory::default(),
         }
     }
@@ -320,7 +327,15 @@ impl Sim {
         } else {
             let images = self.templates[&tagged.hash].images.clone();
             let (version, hash, created) = (tagged.version, tagged.hash, self.cluster.now);
-            self.cluster.revisions.push(Revision { version, hash, number, failed, images, created });
+            self.cluster.revisions.push(Revision {
+                version,
+                hash,
+                flaw: None,
+                number,
+                failed,
+                images,
+                created,
+            });
         }
     }
 

@@ -35,8 +35,8 @@ macro_rules! must {
 
 fn judge(sim: &Sim, law: impl Fn(&Scene) -> Judgement) {
     let (facts, now) = (sim.facts(), sim.now());
-    let (intent, status, tampered) = (&sim.intent, sim.status.as_ref(), sim.tampered);
-    let judgement = law(&Scene { intent, status, facts: &facts, now, tampered });
+    let (intent, status, tampered, edited) = (&sim.intent, sim.status.as_ref(), sim.tampered, sim.edited);
+    let judgement = law(&Scene { intent, status, facts: &facts, now, tampered, edited });
     must!(sim, judgement.is_ok(), "{}", judgement.unwrap_err());
 }
 
@@ -69,6 +69,11 @@ pub fn after_write(sim: &Sim) {
         let lives = cell.deployment.is_some() && !cell.terminating;
         must!(sim, lives || sim.tampered, "I1: {component} selects {selects}, which has no Deployment");
     }
+    for component in Component::ALL.into_iter().filter(|_| sim.serves) {
+        let served = door(sim, component).and_then(|door| door.selects);
+        let ready = served.map(|colour| sim.cluster.cell(component, colour).pods.iter().any(|pod| pod.ready));
+        must!(sim, ready == Some(true), "{component} selects {served:?}, where no pod is ready");
+    }
     let routes = |component| door(sim, component).map(|door| (door.selects, &door.version));
     let differ = match (routes(Component::Storage), routes(Component::Schema)) {
         (Some(storage), Some(schema)) => storage != schema,
@@ -86,6 +91,7 @@ pub fn at_rest(sim: &mut Sim, made: &Plan) {
     judge(sim, |scene| laws::rest(scene, made, barred));
     if sim.step() == Some(Step::Stable) && !sim.intent.deleted {
         sim.tampered = false;
+        sim.edited = false;
         sim.memory.lost = false;
     }
 }

@@ -4,6 +4,7 @@ mod bad;
 mod clocks;
 mod crashes;
 mod deploying;
+mod edited;
 mod first;
 mod history;
 mod intents;

@@ -1,0 +1,300 @@
+//! Objects are input: whatever another hand writes into those of a resource, nothing panics, nothing of others is
+//! touched, and no release is restored from a record that does not hold it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::Resource;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::derive::{Ownership, World, facts, ownership};
+use super::views::{Meta, RevisionView};
+use crate::api::MetadataServices;
+use crate::api::arbitrary::{Edit, change, edit, json_of};
+use crate::api::status::MetadataServicesStatus;
+use crate::api::template::ReleaseTemplate;
+use crate::controller::intent::{Settings, intent};
+use crate::names::{self, Colour, Component, Owner, PerComponent};
+use crate::resources::workload::InPlace;
+use crate::resources::{Defaults, Release, config, revision, service, workload};
+use crate::rollout::facts::ObjectId;
+use crate::rollout::{Action, Move, plan};
+
+/// What the objects of a resource speak of.
+const WORDS: [&str; 20] = [
+    "a",
+    "v1",
+    "v2",
+    "u1",
+    "u2",
+    "blue",
+    "green",
+    "none",
+    "storage",
+    "schema",
+    "True",
+    "False",
+    "Failed",
+    "e6-operator",
+    "e6data.io/epoch",
+    "e6data.io/release-version",
+    "9223372036854775807",
+    "-1",
+    "",
+    "2026-09-21T14:13:20Z",
+];
+
+fn owner() -> Owner {
+    Owner { name: "a".into(), namespace: "n".into(), uid: "u1".into() }
+}
+
+fn defaults() -> Defaults {
+    Defaults { image_repository: "registry.example/e6".into(), sleep_action: true }
+}
+
+fn template(tag: &str) -> ReleaseTemplate {
+    let mut spec: Value = serde_json::from_str(include_str!("../../tests/data/full-spec.json")).unwrap();
+    spec["storage"]["imageTag"] = json!(tag);
+    ReleaseTemplate::from_value(&spec).unwrap()
+}
+
+fn record(version: &str) -> Value {
+    let record = revision::controller_revision(&owner(), &template(version), &defaults(), version, 1, None);
+    serde_json::to_value(record).unwrap()
+}
+
+/// The objects of a resource that serves `v1` on blue and has `v2` on green, as an API server shows them.
+fn objects() -> Vec<Value> {
+    let owner = owner();
+    let mut all = vec![record("v1"), record("v2")];
+    for component in Component::ALL {
+        let stamp = service::Stamp {
+            colour: Some(Colour::Blue),
+            version: Some("v1".into()),
+            epoch: 2,
+            switched_at: Some("2026-09-21T14:13:20Z".into()),
+        };
+        all.push(json!(service::front(&owner, component, &service_spec(), &stamp)));
+        for (colour, version) in [(Colour::Blue, "v1"), (Colour::Green, "v2")] {
+            let template = template(version);
+            let release = Release {
+                owner: &owner,
+                template: &template,
+                colour,
+                version,
+                hash: &template.hash(),
+                epoch: 3,
+                defaults: &defaults(),
+            };
+            let settings = InPlace::of(template.component(component));
+            let mut deployment = json!(workload::deployment(&release, component, &settings).unwrap());
+            deployment["status"] = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1,
+                "updatedReplicas": 1, "availableReplicas": 1, "conditions": [
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}]});
+            let pod = format!("{}-0", names::workload(&owner.name, component, colour));
+            all.push(pod_of(&pod, &deployment));
+            all.push(slice(&pod, component));
+            all.extend([deployment, json!(service::colour(&release, component))]);
+            all.push(json!(config::config_map(&release, component)));
+        }
+    }
+    for object in &mut all {
+        let place = object["metadata"].as_object_mut().unwrap();
+        place.insert("resourceVersion".into(), json!("7"));
+        place.insert("uid".into(), json!("u9"));
+        place.insert("generation".into(), json!(1));
+        place.insert("creationTimestamp".into(), json!("2026-09-21T14:13:20Z"));
+    }
+    all
+}
+
+fn service_spec() -> crate::api::component::ServiceSpec {
+    crate::api::component::ServiceSpec::default()
+}
+
+fn pod_of(name: &str, deployment: &Value) -> Value {
+    let template = &deployment["spec"]["template"]["metadata"];
+    json!({"kind": "Pod", "metadata": {"name": name, "namespace": "n", "labels": template["labels"],
+        "annotations": template["annotations"], "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "name": name, "uid": "u3", "controller": true}]},
+        "status": {"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-09-21T14:13:20Z"}],
+        "containerStatuses": [{"name": "storage", "restartCount": 1, "state": {"running": {}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "m"}}}]}})
+}
+
+fn slice(pod: &str, component: Component) -> Value {
+    json!({"kind": "EndpointSlice", "metadata": {"name": format!("s-{pod}"), "namespace": "n",
+        "labels": {"app": "a", "kubernetes.io/service-name": names::front("a", component)}},
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true},
+            "targetRef": {"kind": "Pod", "name": pod}}]})
+}
+
+/// The objects of a kind that can be read: the client refuses a list with another.
+fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(objects: &[Value]) -> Vec<Arc<K>> {
+    let of_kind = objects.iter().filter(|object| object["kind"] == json!(K::kind(&())));
+    of_kind.filter_map(|object| serde_json::from_value(object.clone()).ok()).map(Arc::new).collect()
+}
+
+fn world(objects: &[Value]) -> World {
+    World {
+        deployments: read(objects),
+        services: read(objects),
+        config_maps: read(objects),
+        replica_sets: vec![],
+        pods: read(objects),
+        slices: read(objects),
+        revisions: read(objects),
+        accounts: vec![],
+        budgets: vec![],
+    }
+}
+
+/// The world without what is somebody else's; whose pods carry our labels is told by the facts.
+fn without_foreign(world: &World) -> World {
+    fn ours<T: Meta>(objects: &[Arc<T>]) -> Vec<Arc<T>> {
+        let keep = |object: &&Arc<T>| ownership(object.as_ref(), &owner()) != Ownership::Foreign;
+        objects.iter().filter(keep).cloned().collect()
+    }
+    World {
+        deployments: ours(&world.deployments),
+        services: ours(&world.services),
+        config_maps: ours(&world.config_maps),
+        revisions: ours(&world.revisions),
+        ..world.clone()
+    }
+}
+
+/// Whether the object that an action changes is there and not somebody else's.
+fn is_ours(world: &World, action: &Action) -> bool {
+    fn has<T: Meta>(objects: &[Arc<T>], name: &str) -> bool {
+        let found = objects.iter().find(|object| object.object_name() == name);
+        found.is_some_and(|object| ownership(object.as_ref(), &owner()) != Ownership::Foreign)
+    }
+    let (Action::Delete(id) | Action::Adopt(id)) = action else { return true };
+    match id {
+        ObjectId::Front(component) => has(&world.services, &names::front("a", *component)),
+        ObjectId::Deployment(component, colour) => {
+            has(&world.deployments, &names::workload("a", *component, *colour))
+        }
+        ObjectId::Service(component, colour) => {
+            has(&world.services, &names::workload("a", *component, *colour))
+        }
+        ObjectId::ConfigMap(component, colour) => {
+            has(&world.config_maps, &names::config("a", *component, *colour))
+        }
+        ObjectId::Revision(version) => has(&world.revisions, &names::revision("a", version)),
+        ObjectId::Extra(_) => false,
+    }
+}
+
+fn resource(annotations: &Value, status: &Value) -> Option<MetadataServices> {
+    let spec: Value = serde_json::from_str(include_str!("../../tests/data/full-spec.json")).unwrap();
+    let metadata =
+        json!({"name": "a", "namespace": "n", "uid": "u1", "generation": 1, "annotations": annotations});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).ok()
+}
+
+/// A status that goes with [`objects`]: `v2` is on its way.
+fn status() -> Value {
+    let record = |version: &str, status: &str, strategy: &str| {
+        json!({"version": version, "hash": template(version).hash().as_str(), "strategy": strategy, "storageTag": version,
+            "schemaTag": "1", "timestamp": "2026-09-21T14:13:20Z", "status": status,
+            "activatedAt": "2026-09-21T14:13:20Z"})
+    };
+    json!({"activeStrategy": "blue", "activeReleaseVersion": "v1",
+        "releaseHistory": [record("v1", "Active", "blue"), record("v2", "Pending", "green")],
+        "rollout": {"step": "Deploying", "epoch": 3, "since": "2026-09-21T14:13:20Z",
+            "target": {"strategy": "green", "version": "v2"}}})
+}
+
+fn edits() -> impl Strategy<Value = Vec<(Index, (Index, Edit))>> {
+    prop::collection::vec((any::<Index>(), edit(&WORDS)), 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in objects, annotations and status: what is somebody else's changes nothing and is not touched.
+    #[test]
+    fn edited_objects_are_survived_and_those_of_others_count_for_nothing(
+        edits in edits(), of_status in prop::collection::vec(edit(&WORDS), 0..2),
+        annotations in prop::collection::btree_map(
+            prop::sample::select(vec![names::ROLLBACK_TO, names::RETRY, names::RESTART]), "v[12]|\\PC{0,12}", 0..3),
+    ) {
+        let mut all = objects();
+        for (which, edit) in &edits {
+            let which = which.index(all.len());
+            change(&mut all[which], edit, |path| path != "/kind");
+        }
+        let mut status = status();
+        for edit in &of_status {
+            change(&mut status, edit, |_| true);
+        }
+        let Some(resource) = resource(&json!(annotations), &status) else { return Ok(()) };
+        let world = world(&all);
+        let status: Option<&MetadataServicesStatus> = resource.status.as_ref();
+        let seen = facts(&world, &owner(), status, &defaults());
+        prop_assert_eq!(&facts(&without_foreign(&world), &owner(), status, &defaults()), &seen);
+        let settings = Settings { defaults: defaults(), minimum: PerComponent::default() };
+        let intent = intent(&resource, vec![], None, &settings);
+        let now = "2026-09-21T14:20:00Z".parse().unwrap();
+        if let Move::Act(groups) = plan(&intent, status, &seen, now).next {
+            for action in groups.iter().flatten() {
+                prop_assert!(is_ours(&world, action), "{action:?}");
+            }
+        }
+    }
+
+    /// A record that was edited holds its release still, or says what is wrong with it; it never passes for another.
+    #[test]
+    fn an_edited_record_is_itself_or_none(edits in prop::collection::vec(edit(&WORDS), 1..4)) {
+        let mut object = record("v1");
+        for edit in &edits {
+            change(&mut object, edit, |path| path != "/metadata/name");
+        }
+        let Ok(view) = serde_json::from_value::<RevisionView>(object.clone()) else { return Ok(()) };
+        prop_assert!(view.version.as_deref().is_none_or(|version| version == "v1"), "{:?}", view.version);
+        prop_assert_eq!(view.flaw.is_some(), view.template.is_none());
+        prop_assert_eq!(view.flaw.is_some(), view.hash.is_empty());
+        if let Some(read) = view.template {
+            prop_assert_eq!(view.version.as_deref(), Some("v1"));
+            prop_assert_eq!(&*read, &template("v1"), "{}", object);
+            prop_assert_eq!(view.hash, template("v1").hash().to_string());
+        }
+    }
+
+    #[test]
+    fn any_data_is_no_record(data in json_of(&WORDS)) {
+        let mut object = record("v1");
+        object["data"] = data;
+        let object: ControllerRevision = serde_json::from_value(object).unwrap();
+        prop_assert!(revision::read(&object).is_err());
+    }
+}
+
+/// A whole record under the name of another: the copy says whose it is.
+#[test]
+fn a_copied_record_is_refused_with_a_message() {
+    let mut object = record("v1");
+    object["data"] = record("v2")["data"].clone();
+    let view: RevisionView = serde_json::from_value(object).unwrap();
+    assert_eq!(view.version.as_deref(), Some("v1"));
+    assert_eq!(view.flaw.as_deref(), Some("it is a copy of the record of v2"));
+    let mut object = record("v1");
+    object["data"]["template"]["storage"]["imageTag"] = json!("evil");
+    let view: RevisionView = serde_json::from_value(object).unwrap();
+    assert!(view.flaw.is_some_and(|flaw| flaw.contains("was edited")) && view.template.is_none());
+}
+
+/// An annotation names another release: the name of the object says which one it records.
+#[test]
+fn a_record_with_another_annotation_stays_the_record_that_its_name_says() {
+    let mut object = record("v1");
+    object["metadata"]["annotations"][names::RELEASE_VERSION] = json!("v2");
+    let view: RevisionView = serde_json::from_value(object).unwrap();
+    assert_eq!((view.version.as_deref(), view.flaw), (Some("v1"), None));
+}
