@@ -6,6 +6,7 @@
 //! [`ServerClock`] and is counted; every request of the work client has a deadline.
 
 mod layers;
+mod patience;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use kube::{
 pub use self::layers::{
     DeadlineExceeded, DeadlineLayer, DeadlineService, RequestCountLayer, RequestCountService,
 };
+pub use self::patience::{RetryAfterLayer, RetryAfterService};
 use crate::{
     clock::{ClockLayer, ClockService, ServerClock},
     metrics::Metrics,
@@ -75,7 +77,7 @@ pub fn work_client(
     deadline: Duration,
 ) -> Result<Client, Error> {
     let builder = stack(config, clock, metrics)?;
-    Ok(builder.with_layer(&DeadlineLayer::new(deadline)).build())
+    Ok(builder.with_layer(&RetryAfterLayer).with_layer(&DeadlineLayer::new(deadline)).build())
 }
 
 /// The client for the lease; the election sets a deadline for each request itself. Must be called inside a tokio

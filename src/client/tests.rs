@@ -123,3 +123,28 @@ async fn a_body_that_stalls_is_bounded_too_but_a_watch_may_last() {
     watch.extensions_mut().insert("watch");
     assert!(service.call(watch).await.is_ok());
 }
+
+/// The text is that of API Priority and Fairness; other answers pass as they are.
+#[tokio::test]
+async fn what_a_busy_server_asks_for_is_in_its_error() {
+    let answer = |code: u16, header: Option<&'static str>| {
+        let service = tower::service_fn(move |_: Request<()>| async move {
+            let mut response = Response::builder().status(code);
+            if let Some(seconds) = header {
+                response = response.header("Retry-After", seconds);
+            }
+            let body = Full::new(Bytes::from_static(b"Too many requests, please try again later."));
+            Ok::<_, Infallible>(response.body(body).unwrap())
+        });
+        async move {
+            let mut service = RetryAfterLayer.layer(service);
+            let answer = service.call(Request::new(())).await.unwrap();
+            http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes()
+        }
+    };
+    let status: kube::core::Status = serde_json::from_slice(&answer(429, Some("7")).await).unwrap();
+    assert_eq!((status.code, status.details.unwrap().retry_after_seconds), (429, 7));
+    for (code, header) in [(429, None), (429, Some("soon")), (503, Some("7")), (200, Some("7"))] {
+        assert!(answer(code, header).await.starts_with(b"Too many"), "{code} {header:?}");
+    }
+}

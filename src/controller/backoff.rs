@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::observe::index::Key;
 
@@ -16,16 +16,40 @@ pub const CONFLICT: Duration = Duration::from_millis(200);
 
 /// Failures in a row, by resource.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<Key, u32>>);
+pub struct Backoff(Mutex<HashMap<Key, Failures>>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// Until when the API server asked to be left alone.
+    held: Option<Instant>,
+}
 
 impl Backoff {
     /// Counts a failure and answers how long to wait.
     pub fn failed(&self, key: &Key) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key.clone()).or_insert(0);
+        let count = &mut failures.entry(key.clone()).or_default().count;
         let wait = FIRST.saturating_mul(1 << (*count).min(16)).min(LONGEST);
         *count = count.saturating_add(1);
         wait + jitter(key, wait / 10)
+    }
+
+    /// The same, when the API server asks to be left alone for so long: until then no event brings the resource back
+    /// either.
+    pub fn refused(&self, key: &Key, asked: Duration) -> Duration {
+        let asked = asked.min(LONGEST);
+        let wait = self.failed(key).max(asked + jitter(key, asked / 10));
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.entry(key.clone()).or_default().held = Some(Instant::now() + asked);
+        wait
+    }
+
+    /// How long the resource has to be left alone yet.
+    pub fn held(&self, key: &Key) -> Option<Duration> {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = failures.get(key)?.held?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Forgets the failures of a resource.
@@ -56,5 +80,16 @@ mod tests {
         assert!(waits[11] < Duration::from_secs(30), "I37: no later than that when a failure ends");
         backoff.succeeded(&key);
         assert_eq!(backoff.failed(&key), waits[0]);
+    }
+    #[test]
+    fn what_a_busy_server_asks_for_is_waited_and_bounded() {
+        let (backoff, key) = (Backoff::default(), ("n".to_owned(), "a".to_owned()));
+        assert_eq!(backoff.held(&key), None);
+        let asked = Duration::from_secs(3);
+        assert!(backoff.refused(&key, asked) >= asked);
+        assert!(backoff.held(&key).is_some_and(|left| left <= asked && left > asked / 2));
+        assert!(backoff.refused(&key, Duration::from_secs(3_600)) < Duration::from_secs(30), "I37");
+        backoff.succeeded(&key);
+        assert_eq!(backoff.held(&key), None);
     }
 }

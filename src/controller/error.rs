@@ -1,5 +1,7 @@
 //! What can go wrong in a pass, sorted by what it means for the next one.
 
+use std::time::Duration;
+
 /// A failed pass. Nothing is half done that the next pass would not find and finish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -75,6 +77,14 @@ impl Error {
                 None
             }
         }
+    }
+
+    /// How long the API server asks to be left alone, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return None };
+        let kube::Error::Api(status) = source.as_ref() else { return None };
+        let details = status.details.as_ref().filter(|_| status.code == 429)?;
+        Some(Duration::from_secs(details.retry_after_seconds.into()))
     }
 
     /// Whether it only means that the world moved on: look again soon, and count nothing.

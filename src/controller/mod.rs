@@ -360,7 +360,10 @@ fn error_policy(object: Arc<Guarded>, failure: &Error, scope: Arc<Scope>) -> Act
         info!(namespace = key.0, name = key.1, reason = %failure, "looking again");
         return Action::requeue(backoff::CONFLICT);
     }
-    let wait = scope.backoff.failed(&key);
+    let wait = match failure.retry_after() {
+        Some(asked) => scope.backoff.refused(&key, asked),
+        None => scope.backoff.failed(&key),
+    };
     scope.metrics.retried();
     if failure.is_transient() {
         warn!(namespace = key.0, name = key.1, error = %failure, again_in = ?wait, "pass failed");

@@ -38,6 +38,9 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
         return Ok(requeue(scope, &key, &cached.1));
     }
+    if let Some(left) = scope.backoff.held(&key) {
+        return Ok(Requeue::requeue(left));
+    }
     let mut obstacles = Obstacles::default();
     let mut committed = None;
     let mut known = None;

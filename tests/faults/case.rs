@@ -5,11 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use testbed::proxy::Fault;
+use testbed::proxy::{Fault, Plan};
 
 use crate::scenario::Scenario;
 
-/// One fault on one write of one scenario.
+/// One fault on one write of one scenario, or two on two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     /// The scenario.
@@ -18,18 +18,35 @@ pub struct Case {
     pub number: usize,
     /// What happens to it.
     pub fault: Fault,
+    /// A later write, and what happens to that.
+    pub then: Option<(usize, Fault)>,
 }
 
 impl Case {
+    const fn one(scenario: Scenario, number: usize, fault: Fault) -> Self {
+        Self { scenario, number, fault, then: None }
+    }
+
     /// The namespace it plays in.
     pub fn namespace(&self) -> String {
-        format!("{}-{}-{}", self.scenario, self.number, self.fault)
+        self.to_string().replace(':', "-")
+    }
+
+    /// The faults by the numbers of their writes.
+    pub fn plan(&self) -> Plan {
+        Plan { writes: [(self.number, self.fault)].into_iter().chain(self.then).collect() }
+    }
+
+    /// Its faults.
+    pub fn faults(&self) -> Vec<Fault> {
+        [Some(self.fault), self.then.map(|(_, fault)| fault)].into_iter().flatten().collect()
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.scenario, self.number, self.fault)
+        write!(f, "{}:{}:{}", self.scenario, self.number, self.fault)?;
+        self.then.map_or(Ok(()), |(number, fault)| write!(f, ":{number}:{fault}"))
     }
 }
 
@@ -38,11 +55,18 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.trim().split(':').collect();
-        let [scenario, number, fault] = parts.as_slice() else {
-            return Err(format!("{text} is not scenario:n:fault"));
+        let write = |number: &str, fault: &str| {
+            let number = number.parse().map_err(|_| format!("{number} is not the number of a write"))?;
+            Ok::<_, String>((number, fault.parse()?))
         };
-        let number = number.parse().map_err(|_| format!("{number} is not the number of a write"))?;
-        Ok(Self { scenario: scenario.parse()?, number, fault: fault.parse()? })
+        let (scenario, (number, fault), then) = match parts.as_slice() {
+            [scenario, number, fault] => (scenario, write(number, fault)?, None),
+            [scenario, number, fault, second, then] => {
+                (scenario, write(number, fault)?, Some(write(second, then)?))
+            }
+            _ => return Err(format!("{text} is neither scenario:n:fault nor scenario:n:fault:m:fault")),
+        };
+        Ok(Self { scenario: scenario.parse()?, number, fault, then })
     }
 }
 
@@ -62,24 +86,26 @@ const EVERYWHERE: [Fault; 10] = [
 ];
 
 /// The faults of which every write of every scenario has a third.
-const IN_TURN: [Fault; 9] = [
+const IN_TURN: [Fault; 11] = [
     Fault::Delay(Duration::from_millis(1500)),
     Fault::AnswerAfter(504),
     Fault::FailReads,
     Fault::CutWatches,
     Fault::StallWatches,
+    Fault::LoseEvents,
     Fault::Expire,
     Fault::Forget,
     Fault::StaleRestart,
+    Fault::SlowRestart,
     Fault::Delete,
 ];
 
 /// Cases that found something wrong with the operator, and are always run.
 const KEPT: [Case; 2] = [
     // Watches that fall silent while pods become ready left a release waiting until its deploy timeout.
-    Case { scenario: Scenario::Upgrade, number: 7, fault: Fault::StallWatches },
+    Case::one(Scenario::Upgrade, 7, Fault::StallWatches),
     // A resource that is deleted while its status is written is no ERROR.
-    Case { scenario: Scenario::Clear, number: 3, fault: Fault::Delete },
+    Case::one(Scenario::Clear, 3, Fault::Delete),
 ];
 
 /// What the environment asks for.
@@ -146,12 +172,36 @@ fn fits(scenario: Scenario, fault: Fault) -> bool {
 
 fn all(scenario: Scenario, writes: usize) -> impl Iterator<Item = Case> {
     (1..=writes).flat_map(move |number| {
-        let turn = (0..IN_TURN.len() / 3).map(move |index| IN_TURN[index * 3 + (number + index) % 3]);
+        let turn = IN_TURN
+            .into_iter()
+            .enumerate()
+            .filter(move |(at, _)| at % 3 == number % 3)
+            .map(|(_, fault)| fault);
         let faults = EVERYWHERE.into_iter().chain(turn).filter(move |fault| fits(scenario, *fault));
         let kept = KEPT.into_iter().filter(move |case| case.scenario == scenario && case.number == number);
-        let cases: BTreeSet<Case> =
-            faults.map(|fault| Case { scenario, number, fault }).chain(kept).collect();
+        let cases: BTreeSet<Case> = faults
+            .map(|fault| Case::one(scenario, number, fault))
+            .chain(kept)
+            .chain(pair(scenario, number, writes))
+            .collect();
         cases
+    })
+}
+
+/// Two faults in one run, another pair at every write: the second strikes while the first is still being got over, or
+/// later. What is deleted has no second.
+fn pair(scenario: Scenario, number: usize, writes: usize) -> Option<Case> {
+    let faults: Vec<Fault> =
+        EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| *fault != Fault::Delete).collect();
+    let turn = Scenario::ALL.iter().position(|one| *one == scenario).unwrap_or_default();
+    let at = turn * 5 + number;
+    let (fault, second) = (faults[at % faults.len()], faults[(at * 3 + 1) % faults.len()]);
+    let later = number + 1 + at % 4;
+    (later <= writes && fault != second).then_some(Case {
+        scenario,
+        number,
+        fault,
+        then: Some((later, second)),
     })
 }
 
@@ -164,15 +214,20 @@ fn spread(scenario: Scenario, writes: &[String]) -> Vec<Case> {
     let turn = Scenario::ALL.iter().position(|one| *one == scenario).unwrap_or_default() * 7;
     for at in 0..faults.len() {
         let fault = faults[(at + turn) % faults.len()];
-        let case = Case { scenario, number: at * writes.len() / faults.len() + 1, fault };
+        let case = Case::one(scenario, at * writes.len() / faults.len() + 1, fault);
         if !cases.contains(&case) {
             cases.push(case);
         }
     }
+    // Two pairs: early, and in the middle of it.
+    let pairs = (1..=writes.len()).filter_map(|number| pair(scenario, number, writes.len()));
+    cases.extend(
+        pairs.enumerate().filter(|(at, _)| at % (writes.len() / 2).max(1) == 1).map(|(_, case)| case),
+    );
     for (at, kind) in writes.iter().enumerate() {
         let met = cases.iter().any(|case| writes.get(case.number - 1) == Some(kind));
         if !met {
-            cases.push(Case { scenario, number: at + 1, fault: Fault::KillAfter });
+            cases.push(Case::one(scenario, at + 1, Fault::KillAfter));
         }
     }
     cases
@@ -190,13 +245,22 @@ fn example(scenario: Scenario) -> Vec<String> {
 fn a_case_reads_back() {
     let case: Case = "upgrade:7:answer-after-504".parse().unwrap();
     assert_eq!(case.to_string(), "upgrade:7:answer-after-504");
-    assert!("upgrade:x:kill-before".parse::<Case>().is_err());
+    let pair: Case = "upgrade:7:kill-after:9:answer-409".parse().unwrap();
+    assert_eq!(pair.to_string(), "upgrade:7:kill-after:9:answer-409");
+    assert_eq!(
+        (pair.plan().writes.len(), pair.namespace().as_str()),
+        (2, "upgrade-7-kill-after-9-answer-409")
+    );
+    for wrong in ["upgrade:x:kill-before", "upgrade:1:kill-before:2", "upgrade:1:kill-before:x:answer-409"] {
+        assert!(wrong.parse::<Case>().is_err(), "{wrong}");
+    }
 }
 
 #[test]
 fn the_spread_has_every_fault_in_every_scenario_and_every_kind_of_write() {
     let cases = Asked::Spread.cases(example);
-    assert!(cases.len() >= 200, "{}", cases.len());
+    assert!(cases.len() >= 240, "{}", cases.len());
+    assert!(cases.iter().filter(|case| case.then.is_some()).count() >= 2 * Scenario::ALL.len() - 2);
     for scenario in Scenario::ALL {
         let writes = example(scenario);
         let here: Vec<&Case> = cases.iter().filter(|case| case.scenario == scenario).collect();
@@ -215,12 +279,18 @@ fn all_has_every_write_under_every_fault_and_its_parts_make_the_whole() {
     for scenario in Scenario::ALL {
         for number in 1..=example(scenario).len() {
             for fault in EVERYWHERE {
-                assert!(cases.contains(&Case { scenario, number, fault }), "{scenario} {number} {fault}");
+                assert!(cases.contains(&Case::one(scenario, number, fault)), "{scenario} {number} {fault}");
             }
         }
         for fault in IN_TURN.into_iter().filter(|fault| fits(scenario, *fault)) {
             assert!(cases.iter().any(|case| case.scenario == scenario && case.fault == fault));
         }
+    }
+    let pairs: Vec<_> = cases.iter().filter_map(|case| Some((case.fault, case.then?.1))).collect();
+    for fault in EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| *fault != Fault::Delete) {
+        let (first, second) =
+            (|pair: &(Fault, Fault)| pair.0 == fault, |pair: &(Fault, Fault)| pair.1 == fault);
+        assert!(pairs.iter().any(first) && pairs.iter().any(second), "{fault} is in no pair");
     }
     let parts: usize = (0..7).map(|part| Asked::All(part, 7).cases(example).len()).sum();
     assert_eq!(parts, cases.len());

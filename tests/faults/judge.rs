@@ -16,7 +16,9 @@ pub struct Seen<'a> {
     /// Where it was played.
     pub namespace: &'a str,
     /// What went wrong.
-    pub fault: Option<Fault>,
+    pub faults: &'a [Fault],
+    /// By the proxy: what came in although the operator should have waited.
+    pub hasty: Vec<String>,
     /// By the proxy: the writes.
     pub writes: Vec<Write>,
     /// By the proxy: reads and writes.
@@ -30,7 +32,7 @@ pub struct Seen<'a> {
 /// All that must hold, with or without a fault.
 pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
     // A write that is held up may land after the resource is gone.
-    let late_writes = matches!(seen.fault, Some(Fault::Delete | Fault::Delay(_)));
+    let late_writes = seen.faults.iter().any(|fault| matches!(fault, Fault::Delete | Fault::Delay(_)));
     let waived = Waived { late_writes, ..Waived::default() };
     let mut found = watcher::check(seen.history, &waived);
     found.extend(watcher::at_rest(seen.history, &waived));
@@ -39,6 +41,7 @@ pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
     texts.extend(unguarded(&seen.writes));
     texts.extend(after_deletion(seen));
     texts.extend(leaks(seen));
+    texts.extend(seen.hasty.iter().map(|call| format!("I41, I43: too early: {call}")));
     if seen.log.contains("panicked") {
         texts.push("the operator panicked".to_owned());
     }
@@ -51,7 +54,7 @@ pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
 pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
     let mut found = invariants(seen);
     let is = end(seen.history, seen.namespace);
-    if seen.fault == Some(Fault::Delete) && seen.deleted {
+    if seen.faults.contains(&Fault::Delete) && seen.deleted {
         let left = is.iter().filter(|(_, value)| **value != json!({}));
         found.extend(left.map(|(name, value)| format!("I28: {name} is left of what was deleted: {value}")));
         let uneven = counts(seen.history, seen.namespace).into_iter().filter(|(_, (made, gone))| made > gone);
@@ -100,7 +103,7 @@ fn unguarded(writes: &[Write]) -> impl Iterator<Item = String> {
 
 /// I28: once a read has shown that the resource is gone, nothing is written.
 fn after_deletion(seen: &Seen<'_>) -> Option<String> {
-    if seen.fault != Some(Fault::Delete) {
+    if !seen.faults.contains(&Fault::Delete) {
         return None;
     }
     let struck = seen.writes.iter().find(|write| write.fault.is_some())?.number;

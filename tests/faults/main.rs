@@ -7,8 +7,8 @@
 //! proxy and an operator of its own, many at a time in one cluster.
 //!
 //! By default a spread is run. `E6_FAULTS=all` runs everything, `E6_FAULTS=2/8` the second of eight parts of it;
-//! `E6_FAULTS_DONE` names a file by which a run is taken up where it was stopped. `E6_CASE=scenario:n:fault` runs one
-//! case (several, separated by commas); `E6_PARALLEL` says how many at a time; `E6_OPERATOR` names another binary than
+//! `E6_FAULTS_DONE` names a file by which a run is taken up where it was stopped. `E6_CASE=scenario:n:fault` (or
+//! `scenario:n:fault:m:fault`) runs one case (several, separated by commas); `E6_PARALLEL` says how many at a time; `E6_OPERATOR` names another binary than
 //! the one just built.
 
 #![allow(

@@ -89,7 +89,7 @@ impl Bench {
         let seconds = play.start.elapsed().as_secs_f64();
         let history = play.history().await;
         assert!(ended, "{scenario} did not end by itself; see {}", play.log.display());
-        let seen = play.seen(&history, None);
+        let seen = play.seen(&history, &[]);
         let violations = judge::invariants(&seen);
         assert!(violations.is_empty(), "{scenario} undisturbed: {violations:#?}");
         Reference {
@@ -102,15 +102,16 @@ impl Bench {
 
     /// Plays a case and compares it with the undisturbed run.
     pub async fn run(&self, case: &Case, reference: &Reference) -> Outcome {
-        let fault = Plan::on_write(case.number, case.fault);
-        let mut play = self.set_up(case.namespace(), case.scenario, fault).await;
+        let mut play = self.set_up(case.namespace(), case.scenario, case.plan()).await;
         let namespace = play.namespace.clone();
-        let patience = Duration::from_secs_f64(reference.seconds) + BEYOND;
+        let faults = case.faults();
+        let beyond = BEYOND * u32::try_from(faults.len()).unwrap();
+        let patience = Duration::from_secs_f64(reference.seconds) + beyond;
         let anyhow = case.fault == Fault::Delete;
         let ended = play.go(patience, |history| anyhow || end(history, &namespace) == reference.end).await;
         let seconds = play.start.elapsed().as_secs_f64();
         let history = play.history().await;
-        let mut violations = judge::judge(&play.seen(&history, Some(case.fault)), reference);
+        let mut violations = judge::judge(&play.seen(&history, &faults), reference);
         if !ended {
             let late = play.proxy.lateness();
             violations.push(format!(
@@ -121,7 +122,7 @@ impl Bench {
             violations.push("the operator ended by itself".to_owned());
         }
         let writes = play.proxy.writes();
-        let struck = writes.iter().any(|write| write.fault.is_some());
+        let struck = writes.iter().filter(|write| write.fault.is_some()).count() == faults.len();
         Outcome { case: *case, violations, struck, seconds, writes, log: play.log.clone() }
     }
 
@@ -217,11 +218,12 @@ impl Play<'_> {
         self.timeline.history()
     }
 
-    fn seen<'a>(&'a self, history: &'a History, fault: Option<Fault>) -> Seen<'a> {
+    fn seen<'a>(&'a self, history: &'a History, faults: &'a [Fault]) -> Seen<'a> {
         Seen {
             history,
             namespace: &self.namespace,
-            fault,
+            faults,
+            hasty: self.proxy.hasty(),
             writes: self.proxy.writes(),
             calls: self.proxy.calls(),
             log: self.operator.log_text(),

@@ -11,6 +11,7 @@
 mod answer;
 mod fault;
 mod halt;
+mod haste;
 mod stale;
 mod target;
 #[cfg(test)]
@@ -40,9 +41,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::answer::{json_answer, refusal, whole};
 pub use self::fault::{Fault, Plan};
 pub use self::halt::Halt;
+use self::haste::Haste;
 use self::stale::Stale;
 pub use self::target::{Class, Target};
-use self::watches::Word;
+use self::watches::{Ears, Word};
 use self::way::Way;
 pub use self::way::{Outage, Upstream};
 use crate::error::{IoContext, Result};
@@ -112,6 +114,7 @@ struct State {
     /// The paths of watches that were opened.
     watched: BTreeSet<String>,
     stale: Stale,
+    haste: Haste,
     way: Way,
     /// Counts the clients that were killed; a connection belongs to the client that opened it.
     client: usize,
@@ -284,6 +287,7 @@ impl Shared {
             let mut state = self.state();
             if state.client == client {
                 state.calls.extend(target.call());
+                state.haste.note(&target);
             }
             let bad = state.bad_reads;
             state.bad_reads = bad.saturating_sub(1);
@@ -295,6 +299,7 @@ impl Shared {
             (odd, _) if odd % 2 == 1 => return Err(Cut),
             _ => return refusal(500),
         }
+        self.delay(&target).await;
         let (head, body) = self.forward(head, body).await?.into_parts();
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         if target.fills_cache() && head.status.is_success() {
@@ -316,7 +321,8 @@ impl Shared {
         let words = self.words.subscribe();
         self.state().watched.insert(path.to_owned());
         let answer = self.forward(head, body).await?;
-        Ok(answer.map(|body| watches::guided(body, words)))
+        let ears = if path.contains("/metadataservices") { Ears::Sharp } else { Ears::Dull };
+        Ok(answer.map(|body| watches::guided(body, words, ears)))
     }
 
     /// Sends a request on and streams the answer back.
@@ -361,6 +367,7 @@ impl Shared {
                 return None;
             }
             state.calls.extend(target.call());
+            state.haste.note(&target);
             let number = state.writes.len() + 1;
             let fault = state.plan.writes.remove(&number);
             let at = Instant::now();
@@ -380,7 +387,7 @@ impl Shared {
         body: Bytes,
     ) -> Result<Response<Body>, Cut> {
         match fault {
-            Some(Fault::KillBefore | Fault::StaleRestart) => {
+            Some(Fault::KillBefore | Fault::StaleRestart | Fault::SlowRestart) => {
                 self.kill(fault).await;
                 return Err(Cut);
             }
@@ -391,9 +398,15 @@ impl Shared {
                 return Err(Cut);
             }
             Some(Fault::DropRequest) => return Err(Cut),
-            Some(Fault::Answer(code)) => return refusal(code),
+            Some(Fault::Answer(code)) => {
+                if code == 429 {
+                    self.state().haste.ask();
+                }
+                return refusal(code);
+            }
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::CutWatches) => self.tell(Word::Cut).await,
+            Some(Fault::LoseEvents) => self.tell(Word::Deaf).await,
             Some(Fault::StallWatches) => self.tell(Word::Silence).await,
             Some(Fault::Expire) => self.tell(Word::Expired).await,
             Some(Fault::Forget) => {
@@ -455,8 +468,10 @@ impl Shared {
         state.client += 1;
         state.killing = false;
         state.calls.push(Call::start());
-        if fault == Some(Fault::StaleRestart) {
-            state.stale.begin();
+        match fault {
+            Some(Fault::StaleRestart) => state.stale.begin(),
+            Some(Fault::SlowRestart) => state.haste.slow_down(),
+            _ => {}
         }
     }
 

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::json;
 
+use super::haste::ASKED;
 use super::{Body, Cut};
 
 /// A body that is there at once.
@@ -31,7 +32,7 @@ pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
     });
     let mut answer = json_answer(status, Bytes::from(text.to_string()))?;
     if code == 429 {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ASKED.as_secs()));
     }
     Ok(answer)
 }

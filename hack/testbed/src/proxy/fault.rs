@@ -28,12 +28,16 @@ pub enum Fault {
     CutWatches,
     /// All open watches stay open and are silent from before this write on.
     StallWatches,
+    /// Open watches of everything but the resource lose what happens in the next seconds, and go on as if nothing were.
+    LoseEvents,
     /// All open watches say that their place is too old (410) before the write is carried out.
     Expire,
     /// All open watches break, and each is told 410 when it wants to go on where it was.
     Forget,
     /// The client dies before the write; the next one is shown, for a while, the lists that the first one began with.
     StaleRestart,
+    /// The client dies before the write; the first lists of the next one are late, each later than the one before.
+    SlowRestart,
     /// What the client works for is deleted by somebody before the write is carried out.
     Delete,
     /// The write waits in the proxy until whoever plays lets it go.
@@ -45,7 +49,7 @@ pub enum Fault {
 impl Fault {
     /// Whether the client is to be killed.
     pub const fn kills(self) -> bool {
-        matches!(self, Self::KillBefore | Self::KillAfter | Self::StaleRestart)
+        matches!(self, Self::KillBefore | Self::KillAfter | Self::StaleRestart | Self::SlowRestart)
     }
 
     /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
@@ -55,7 +59,7 @@ impl Fault {
 }
 
 /// The faults without a number.
-const NAMED: [(&str, Fault); 13] = [
+const NAMED: [(&str, Fault); 15] = [
     ("kill-before", Fault::KillBefore),
     ("kill-after", Fault::KillAfter),
     ("lose-reply", Fault::LoseReply),
@@ -63,6 +67,8 @@ const NAMED: [(&str, Fault); 13] = [
     ("fail-reads", Fault::FailReads),
     ("cut-watches", Fault::CutWatches),
     ("stall-watches", Fault::StallWatches),
+    ("lose-events", Fault::LoseEvents),
+    ("slow-restart", Fault::SlowRestart),
     ("expire", Fault::Expire),
     ("forget", Fault::Forget),
     ("stale-restart", Fault::StaleRestart),

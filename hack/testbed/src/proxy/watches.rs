@@ -6,6 +6,7 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Body, Cut};
 
@@ -21,9 +22,14 @@ pub enum Word {
     Cut,
     /// Nothing comes any more, while the connection stays.
     Silence,
+    /// Events are lost for a while.
+    Deaf,
     /// The API server has forgotten the place of the watch.
     Expired,
 }
+
+/// How long events are lost.
+const DEAF: Duration = Duration::from_secs(3);
 
 /// What the API server says when a watch's place is too old.
 const TOO_OLD: &str = concat!(
@@ -32,22 +38,93 @@ const TOO_OLD: &str = concat!(
     "\n"
 );
 
+/// Whether a watch loses events on [`Word::Deaf`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ears {
+    /// It loses none.
+    Sharp,
+    /// It loses them.
+    Dull,
+}
+
+/// A watch that is open.
+struct Open {
+    body: Body,
+    words: watch::Receiver<Word>,
+    ears: Ears,
+    /// What of an event has come so far.
+    rest: Vec<u8>,
+    deaf: Option<Instant>,
+}
+
+impl Open {
+    /// The events that are whole now, if they are not lost.
+    fn hear(&mut self, data: &[u8]) -> Bytes {
+        self.rest.extend_from_slice(data);
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole: Vec<u8> = self.rest.drain(..end).collect();
+        let lost = self.deaf.is_some_and(|until| Instant::now() < until);
+        if lost { Bytes::new() } else { Bytes::from(whole) }
+    }
+}
+
 /// What a watch says, until a word changes it.
-pub fn guided(body: Body, words: watch::Receiver<Word>) -> Body {
-    let stream = futures::stream::unfold(Some((body, words)), async |open| {
-        let (mut body, mut words) = open?;
+pub fn guided(body: Body, words: watch::Receiver<Word>, ears: Ears) -> Body {
+    let open = Open { body, words, ears, rest: vec![], deaf: None };
+    let stream = futures::stream::unfold(Some(open), async |open| {
+        let mut open = open?;
         tokio::select! {
-            frame = body.frame() => Some((frame?, Some((body, words)))),
-            Ok(()) = words.changed() => {
-                let word = *words.borrow();
+            frame = open.body.frame() => {
+                let said = frame?.map(|frame| Frame::data(open.hear(&frame.into_data().unwrap_or_default())));
+                Some((said, Some(open)))
+            }
+            Ok(()) = open.words.changed() => {
+                let word = *open.words.borrow();
                 match word {
-                    Word::Open => Some((Ok(Frame::data(Bytes::new())), Some((body, words)))),
                     Word::Cut => Some((Err(Cut), None)),
                     Word::Silence => std::future::pending().await,
                     Word::Expired => Some((Ok(Frame::data(Bytes::from_static(TOO_OLD.as_bytes()))), None)),
+                    Word::Open | Word::Deaf => {
+                        if word == Word::Deaf && open.ears == Ears::Dull {
+                            open.deaf = Some(Instant::now() + DEAF);
+                        }
+                        Some((Ok(Frame::data(Bytes::new())), Some(open)))
+                    }
                 }
             }
         }
     });
     BodyExt::boxed_unsync(StreamBody::new(stream.boxed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deaf_watch_loses_whole_events_only_and_goes_on() {
+        for (ears, heard) in [(Ears::Sharp, "a\nb\nc\nd\n"), (Ears::Dull, "a\nd\n")] {
+            let (words, told) = watch::channel(Word::Open);
+            let (said, come) = futures::channel::mpsc::unbounded::<&'static str>();
+            let frames = come.map(|text| Ok(Frame::data(Bytes::from(text))));
+            let mut body = guided(BodyExt::boxed_unsync(StreamBody::new(frames.boxed())), told, ears);
+            let mut text = String::new();
+            let steps = [("a\nb", None, 0), ("\nc\nd", Some(Word::Deaf), 0), ("\n", None, 4)];
+            for (part, word, later) in steps {
+                if let Some(word) = word {
+                    words.send_replace(word);
+                    hear(&mut body, &mut text).await;
+                }
+                tokio::time::sleep(Duration::from_secs(later)).await;
+                said.unbounded_send(part).unwrap();
+                hear(&mut body, &mut text).await;
+            }
+            assert_eq!(text, heard, "{ears:?}");
+        }
+    }
+
+    async fn hear(body: &mut Body, text: &mut String) {
+        let frame = body.frame().await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+    }
 }
