@@ -6,6 +6,8 @@ SHELL := bash
 CARGO ?= cargo
 OPERATOR ?= target/release/e6-operator
 IMAGE ?= e6-operator:0.2.0
+SEED ?= 1
+FUZZ ?= 100
 
 include hack/cluster/cluster.mk
 include hack/cluster/demo.mk
@@ -15,7 +17,7 @@ include hack/rivals.mk
 include hack/e2e.mk
 include hack/model.mk
 
-.PHONY: help test lint unit api-server tools build generate check-generated image bench clean
+.PHONY: help test lint unit fuzz api-server tools build generate check-generated image bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
@@ -31,9 +33,13 @@ lint: ## format and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# Random inputs are the same in every run; `make fuzz` looks for new ones.
 unit: ## unit, property, golden and CRD tests: no cluster
-	$(CARGO) test --locked --lib --bins --examples --test crds --test released --test goldens --test rules --test structure \
+	PROPTEST_RNG_SEED=$(SEED) $(CARGO) test --locked --lib --bins --examples --test crds --test released --test goldens --test rules --test structure \
 		--test proof -- --skip rollout::model
+
+fuzz: ## FUZZ (100) rounds of the tests with random inputs, each with inputs of its own
+	for round in $$(seq $(FUZZ)); do $(CARGO) test -q --locked --lib -- random:: edited:: properties:: || exit 1; done
 
 api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSETS, or E6_KUBECONFIG)
 	@echo "A control plane is built from Go modules where none is given: once, about 8 minutes."

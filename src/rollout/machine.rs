@@ -20,8 +20,13 @@ use crate::names::Colour;
 /// Seconds between two looks at something that no watch announces.
 pub(super) const LOOK_AGAIN: i64 = 2;
 
-/// What the present step has to do.
+/// What the present step has to do. The mark of a failed release comes before anything else.
 pub(super) fn step(ctx: &Ctx) -> Answer {
+    if ctx.rollout.step != Step::Unknown
+        && let answer @ Some(_) = record_failures(ctx)
+    {
+        return answer;
+    }
     match ctx.rollout.step {
         Step::Stable => stable(ctx),
         Step::Deploying => deploying::step(ctx),
@@ -36,10 +41,6 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
 // === Stable ===
 
 fn stable(ctx: &Ctx) -> Answer {
-    // Nothing is left to mark here, unless another hand has been at the status or the mark.
-    if let answer @ Some(_) = record_failures(ctx) {
-        return answer;
-    }
     if let answer @ Some(_) = next_release(ctx) {
         return answer;
     }
@@ -112,9 +113,6 @@ fn revert_spec(ctx: &Ctx, active: &Side) -> Answer {
 // === Prune ===
 
 fn prune(ctx: &Ctx) -> Answer {
-    if let answer @ Some(_) = record_failures(ctx) {
-        return answer;
-    }
     if let answer @ Some(_) = point_fronts(ctx) {
         return answer;
     }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{missing_parts, point_fronts, record_failures, settle};
+use super::acts::{missing_parts, point_fronts, settle};
 use super::facts::{Deployment, Workload};
 use super::health::{self, Health, Verdict, health, may_go_back};
 use super::machine::LOOK_AGAIN;
@@ -193,9 +193,6 @@ fn dead_end(ctx: &Ctx, selected: &Side, other: &Side) -> Answer {
 /// RollingBack: the front Services go back.
 pub(super) fn rolling_back(ctx: &Ctx) -> Answer {
     let active = ctx.active()?;
-    if let answer @ Some(_) = record_failures(ctx) {
-        return answer;
-    }
     let colour = ctx.facts.colours.get(active.strategy);
     let other = other_side(ctx, active.strategy);
     if let Some(other) = other.as_ref().filter(|_| lost_deployment(colour)) {
