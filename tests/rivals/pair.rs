@@ -158,6 +158,9 @@ async fn run(bench: &Bench, case: Case) -> Outcome {
     let struck = held.is_some();
     if let Some(held) = held {
         if case.mode == Mode::Lease {
+            // What it permitted itself together with the held write is on its way: a stop in between would let it wake
+            // up with the check behind it.
+            tokio::time::sleep(Duration::from_millis(200)).await;
             assert!(first.operator.pause(), "{case}: the first operator has ended");
         }
         let second = match &mut second {
