@@ -81,6 +81,7 @@ mod tests {
         backoff.succeeded(&key);
         assert_eq!(backoff.failed(&key), waits[0]);
     }
+
     #[test]
     fn what_a_busy_server_asks_for_is_waited_and_bounded() {
         let (backoff, key) = (Backoff::default(), ("n".to_owned(), "a".to_owned()));

@@ -176,7 +176,7 @@ impl Scope {
     }
 
     /// Forgets what was said by `tell_cut`, when the CRD is whole.
-    fn is_whole(&self, key: &Key) {
+    fn forget_cut(&self, key: &Key) {
         if self.installed.outdated().is_none() {
             self.cut.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         }

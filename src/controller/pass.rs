@@ -31,7 +31,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
     let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
     show(scope, &key, seen);
-    scope.is_whole(&key);
+    scope.forget_cut(&key);
     if scope.is_leaving(&key, seen) {
         return Ok(Requeue::await_change());
     }

@@ -370,6 +370,7 @@ mod tests {
         assert_eq!(merge_patch(&before, &after), Some(json!({"b": {"x": 2}, "c": null, "d": {"n": 1}})));
         assert_eq!(merge_patch(&before, &before), None);
     }
+
     /// A rollback to what the spec describes already needs no record; one that is gone must not be waited for.
     #[test]
     fn what_the_spec_describes_is_restored_without_its_record() {

@@ -17,7 +17,7 @@ use crate::names::{
 use crate::resources::{Defaults, pod};
 use crate::rollout::facts::{
     Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, Piece, Revision, Tag,
-    Trouble, Workload,
+    Trouble, Workload, is_epoch,
 };
 
 /// The objects that carry a resource's labels, as seen at one time.
@@ -139,7 +139,7 @@ fn tag<T: Meta>(object: &T) -> Tag {
 /// The number of the decision that an object carries. One that was never given is another hand's, and as good as none.
 fn epoch<T: Meta>(object: &T) -> i64 {
     let number = object.annotation(EPOCH).and_then(|text| text.parse().ok());
-    number.filter(|number| (0..=1 << 53).contains(number)).unwrap_or(0)
+    number.filter(|number| is_epoch(*number)).unwrap_or(0)
 }
 
 fn piece<T: Meta>(object: Option<&T>) -> Piece {

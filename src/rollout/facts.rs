@@ -58,6 +58,12 @@ pub struct FrontState {
     pub unknown: u32,
 }
 
+/// Whether a decision can have had this number, in a status or on an object. One beyond is another hand's, and leaves too
+/// little room for the next ones.
+pub const fn is_epoch(number: i64) -> bool {
+    0 <= number && number <= 1 << 52
+}
+
 /// The decision stamped on both front Services.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Triple {

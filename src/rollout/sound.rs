@@ -3,12 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::facts::{Facts, Triple};
+use super::facts::{Facts, Triple, is_epoch};
 use super::{decision, rebuild};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step};
-
-/// A number of a decision beyond this was never given: it leaves no room for the next ones.
-const EPOCH_MAX: i64 = i64::MAX / 2;
 
 /// Whether a status hangs together, and with what is there. One of a newer version is not judged.
 pub(super) fn is_sound(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
@@ -72,7 +69,7 @@ fn is_borne_out(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Fact
         let on = |colour| rebuild::holds(facts, colour, &decision.version);
         !on(colour) && on(colour.other())
     });
-    (0..=EPOCH_MAX).contains(&rollout.epoch) && !elsewhere && !is_refuted(&decision, facts)
+    is_epoch(rollout.epoch) && !elsewhere && !is_refuted(&decision, facts)
 }
 
 /// Both front Services carry a later decision, or a release although none ever served. One alone may be another hand's

@@ -55,7 +55,8 @@ fn windows(mode: &str) -> Result<String, String> {
         }
         let report = Report::of(&records);
         let (requests, failed) = (report.answers() + report.failures(), report.failures());
-        format!("{requests} | {failed} | {} | {} |", spread(&mut both), spread(&mut apart))
+        let spread = |times| median(times, &seconds).expect("there were switches");
+        format!("{requests} | {failed} | {} | {} |", spread(both), spread(apart))
     })
 }
 
@@ -117,12 +118,14 @@ fn cost(records: &[Record]) -> String {
     }
 }
 
-/// Median and worst of times in microseconds.
-pub fn spread(times: &mut [u64]) -> String {
-    times.sort_unstable();
-    format!("{} ({})", seconds(times[times.len() / 2]), seconds(times[times.len() - 1]))
+/// Median and worst; none of none.
+pub fn median(mut found: Vec<u64>, show: &dyn Fn(u64) -> String) -> Option<String> {
+    found.sort_unstable();
+    let worst = found.last()?;
+    Some(format!("{} ({})", show(found[found.len() / 2]), show(*worst)))
 }
 
+/// Microseconds, for people.
 pub fn seconds(microseconds: u64) -> String {
     let milliseconds = microseconds / 1000;
     format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10)

@@ -11,7 +11,7 @@ use traffic::report::Report;
 
 use crate::bed::Bed;
 use crate::ground::try_on_node;
-use crate::measure::{mixed, publish, seconds};
+use crate::measure::{median, mixed, publish, seconds};
 use crate::stage::{Load, NAME, RATE, door};
 use play::Peer;
 
@@ -154,13 +154,6 @@ fn row(peer: Peer, runs: &[Run]) -> String {
         (None, _) => format!("did not end in {WATCHED} s"),
     });
     format!("| {} |\n", cells.join(" | "))
-}
-
-/// Median and worst; none of none.
-fn median(mut found: Vec<u64>, show: &dyn Fn(u64) -> String) -> Option<String> {
-    found.sort_unstable();
-    let worst = found.last()?;
-    Some(format!("{} ({})", show(found[found.len() / 2]), show(*worst)))
 }
 
 /// The pods that are there, and the tags of their images.
