@@ -73,13 +73,14 @@ mkdir "$session"
 commands=0
 said=
 
-# Runs a block of the guide, as printed; at a terminal if it asks for one.
+# Runs a block of the guide, as printed; at a terminal if it asks for one. There, kubectl attaches to a container that runs
+# already and loses what it said before; so Enter is pressed, and our curl waits for it.
 guide() { # [NEEDED TEXT IN THE OUTPUT]; the block is on standard input
   local block
   block=$(cat)
   run_block() { bash -c "$block" </dev/null; }
   if [[ $block == *"run -it"* ]]; then
-    run_block() { echo "$block" >"$work/block" && script -qec "bash '$work/block'" /dev/null </dev/null; }
+    run_block() { echo "$block" >"$work/block" && echo | script -qec "bash '$work/block'" /dev/null; }
   fi
   said=$(cd "$session" && run_block 2>&1) || die "the guide's block failed: $block: $said"
   [ -z "${1:-}" ] || grep -qF -- "$1" <<<"$said" || die "'$1' is not in what the guide's block said: $block: $said"
@@ -124,7 +125,7 @@ packed() { # DIRECTORY FILE CONFIG NAME...
   rm -rf "$dir"
 }
 # The operator's image as hack/image.sh built it; storage and schema played by examples/workload.rs; and a curl, which finds
-# Services by the variables of the pod, since no DNS runs in the bed.
+# Services by the variables of the pod, since no DNS runs in the bed, and starts when its terminal is attached.
 make_images() {
   local component port tags program file
   [ -f "${E6_IMAGE:-}" ] || die "E6_IMAGE must name the image's archive (hack/image-archive.sh)"
@@ -149,6 +150,7 @@ make_images() {
   done
   mkdir -p "$work/curl/stand-in"
   cat >"$work/curl/stand-in/curl" <<'CURL'
+read -r enter
 url=${2#http://}
 variable=$(echo "${url%:*}" | tr a-z- A-Z_)_SERVICE_HOST
 eval "address=\$$variable"

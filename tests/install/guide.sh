@@ -16,7 +16,7 @@
 #   the staging cluster                          a second cluster
 #   the image registry                           the node's store; an admission policy keeps kubelet from pulling :latest
 #   curlimages/curl                              this machine's curl, which finds Services by the pod's variables: no DNS runs in
-#                                                the bed
+#                                                the bed; it starts on Enter, when kubectl is attached
 # Images of 0.1.0 are this version's under another tag. Blocks that the guide's text has lost are not here.
 source "$(dirname "${BASH_SOURCE[0]}")/guide-lib.sh"
 
