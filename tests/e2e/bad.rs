@@ -17,6 +17,8 @@ fn rolled_back_before_the_switch() {
             ("it is never ready", &[("NEVER_READY", "1")]),
             ("its liveness fails", &[("UNLIVE_SECONDS", "0"), ("DRAIN_SECONDS", "0")]),
         ];
+        // Liveness fails two probes after a pod is ready: early enough for a release that has to stay ready for longer.
+        stage.subject.edit(&json!({"schema": {"minReadySeconds": 4}})).await.unwrap();
         let switches = stage.switches();
         for (scene, variables) in bad {
             stage.scene(scene);
