@@ -38,6 +38,7 @@ pub use image::Image;
 pub use machine::check as check_machine;
 pub use namespaces::Namespaces;
 
+use crate::assets;
 use crate::cluster::{Cluster, Options};
 use crate::error::{Error, IoContext, Result};
 use crate::process::Program;
@@ -64,6 +65,10 @@ pub struct RealNode {
 /// up; the message names the remedy or the log.
 pub fn with_node<T: Send>(options: Options, work: impl AsyncFnOnce(Cluster) -> T + Send) -> Result<T> {
     machine::check()?;
+    // What is built is downloaded first, and from inside the node's network there is no way out.
+    assets::control_plane()?;
+    assets::kubelet()?;
+    assets::kube_proxy()?;
     namespaces::sweep();
     let (dir, temporary) = crate::cluster::run_dir(&options)?;
     let namespaces = Namespaces::new(&dir, options.detached)?;

@@ -5,7 +5,7 @@ mod play;
 
 use std::sync::Arc;
 
-use testbed::{Cluster, Entry, History, Kind, Options};
+use testbed::{Cluster, Entry, History, Kind, Options, assets};
 use traffic::record::{Record, Way, now};
 use traffic::report::Report;
 
@@ -47,6 +47,8 @@ struct Run {
 #[test]
 #[ignore = "an hour; `make bench-peers` runs it"]
 fn peers() {
+    // It may have to be downloaded, which cannot be done from the node's network.
+    assets::argo_rollouts().unwrap();
     let count = std::env::var("E6_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
     let mut all: Vec<(Peer, Vec<Run>)> = Peer::ALL.map(|peer| (peer, vec![])).into();
     for number in 1..=count {
