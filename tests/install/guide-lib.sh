@@ -194,3 +194,22 @@ spec:
   policyName: no-registry
 POLICY
 }
+# What `kubectl top` asks: its own manifests, but for the image's name and the kubelet's certificate, which is self-signed.
+install_metrics_server() {
+  local manifests
+  manifests=$(HOME=$real_home "$cluster_tool" path metrics-server-manifests)
+  mkdir "$work/metrics-server" "$work/metrics-program"
+  cp "$manifests"/*.yaml "$work/metrics-server"
+  chmod -R u+w "$work/metrics-server"
+  cp "$(HOME=$real_home "$cluster_tool" path metrics-server)" "$work/metrics-program/metrics-server"
+  packed "$work/metrics-program" "$work/metrics-server.tar" '{"Entrypoint": ["/metrics-server"]}' docker.io/e6data/metrics-server:bed
+  "$cluster_tool" import "$work/metrics-server.tar" --dir "$(dirname "$KUBECONFIG")" >/dev/null || die "metrics-server is not imported"
+  { echo && cat; } >>"$work/metrics-server/kustomization.yaml" <<'PATCH'
+patches:
+  - target: {kind: Deployment}
+    patch: |
+      - {op: replace, path: /spec/template/spec/containers/0/image, value: e6data/metrics-server:bed}
+      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --kubelet-insecure-tls}
+PATCH
+  kubectl apply -k "$work/metrics-server" >/dev/null
+}

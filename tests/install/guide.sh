@@ -12,7 +12,7 @@
 #   helm diff                                    a plugin of that name that compares by helm's own dry run: the real one is in
 #                                                no registry that we reach
 #   kubectl edit, watch                          an editor that replaces the tags; watch ends after a few seconds
-#   kubectl top                                  asked for, and refused: there is no metrics server in the bed
+#   kubectl top                                  on a real node, where metrics-server runs; refused where KWOK plays one
 #   the staging cluster                          a second cluster
 #   the image registry                           the node's store; an admission policy keeps kubelet from pulling :latest
 #   curlimages/curl                              this machine's curl, which finds Services by the pod's variables: no DNS runs in
@@ -23,7 +23,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/guide-lib.sh"
 start_cluster production "$bed"
 serve_site
 says "has been added" helm repo add e6data "http://127.0.0.1:$SITE_PORT/charts"
-[ "$bed" = kwok ] || import_images
+if [ "$bed" = real ]; then
+  import_images
+  install_metrics_server
+fi
 kubectl create namespace autoscalingv2 >/dev/null
 kubectl create namespace "$system" >/dev/null
 kubectl label namespace "$system" pod-security.kubernetes.io/enforce=restricted >/dev/null
@@ -94,7 +97,15 @@ kubectl get metadataservices -A -o json | \
 jq -r '.items[] | select(.status.phase != "Stable") | "\(.metadata.name) - \(.status.phase)"'
 X
 same "nothing is degraded" "" "$said"
-refuses "Metrics API not available" kubectl top nodes
+if [ "$bed" = real ]; then
+  eventually "metrics-server has looked at the node" kubectl top nodes
+  guide "CPU(cores)" <<'X'
+# Check cluster resources
+kubectl top nodes
+X
+else
+  refuses "Metrics API not available" kubectl top nodes
+fi
 
 echo "--- Upgrading CRDs (first, as the guide's order says)"
 guide "REVISION: 2" <<X
@@ -396,7 +407,10 @@ session=$work/session
 start_cluster staging "$bed"
 serve_site
 helm repo add --force-update e6data "http://127.0.0.1:$SITE_PORT/charts" >/dev/null
-[ "$bed" = kwok ] || import_images
+if [ "$bed" = real ]; then
+  import_images
+  install_metrics_server
+fi
 guide "STATUS: deployed" <<'X'
 # 1. Deploy operator to staging cluster
 helm install e6-operator-staging e6data/e6-operator \

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
-use crate::golang::{ARGO_ROLLOUTS, ETCD, HELM, HELM3, KUBERNETES, KUBERNETES_1_30, KWOK, Module, NODE};
+use crate::golang::{
+    ARGO_ROLLOUTS, ETCD, HELM, HELM3, KUBERNETES, KUBERNETES_1_30, KWOK, METRICS_SERVER, Module, NODE,
+};
 
 /// Where the programs of a control plane are.
 #[derive(Debug, Clone)]
@@ -88,6 +90,15 @@ pub fn helm3() -> Result<PathBuf> {
 pub fn argo_rollouts() -> Result<(PathBuf, PathBuf)> {
     let program = ARGO_ROLLOUTS.program("rollouts-controller")?;
     Ok((program, ARGO_ROLLOUTS.files()?.join("manifests/crds")))
+}
+
+/// The server that `kubectl top` asks, and the directory of its manifests.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn metrics_server() -> Result<(PathBuf, PathBuf)> {
+    let program = METRICS_SERVER.program("metrics-server")?;
+    Ok((program, METRICS_SERVER.files()?.join("manifests/base")))
 }
 
 /// Finds or builds kubelet, which runs the pods of a real node.

@@ -14,6 +14,9 @@ use crate::error::{IoContext, Result};
 const SERVER_NAMES: [&str; 6] =
     ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1"];
 
+/// Whom others see in the API server.
+pub(crate) const APISERVER: &str = "testbed:kube-apiserver";
+
 /// A certificate and its key, both PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -40,10 +43,10 @@ pub struct Files {
     pub server_key: PathBuf,
     /// Signs `ServiceAccount` tokens: ECDSA P-256, PKCS#8 PEM.
     pub service_account_key: PathBuf,
-    /// By which the API server speaks to kubelets: logs, exec.
-    pub kubelet_client_certificate: PathBuf,
+    /// By which the API server speaks to kubelets (logs, exec) and, for others, to servers of further APIs (metrics).
+    pub client_certificate: PathBuf,
     /// Its key.
-    pub kubelet_client_key: PathBuf,
+    pub client_key: PathBuf,
     /// Verifies the tokens. The API server finds no public key in a PKCS#8 file of this kind, so it has one of its own.
     pub service_account_public: PathBuf,
 }
@@ -107,15 +110,15 @@ impl Authority {
             server_key: dir.join("apiserver.key"),
             service_account_key: dir.join("sa.key"),
             service_account_public: dir.join("sa.pub"),
-            kubelet_client_certificate: dir.join("kubelet-client.crt"),
-            kubelet_client_key: dir.join("kubelet-client.key"),
+            client_certificate: dir.join("apiserver-client.crt"),
+            client_key: dir.join("apiserver-client.key"),
         };
         write_private(&files.ca, &self.pem())?;
         write_private(&files.server_certificate, &server.certificate)?;
         write_private(&files.server_key, &server.key)?;
-        let kubelet_client = self.client("testbed:kube-apiserver", Some("system:masters"))?;
-        write_private(&files.kubelet_client_certificate, &kubelet_client.certificate)?;
-        write_private(&files.kubelet_client_key, &kubelet_client.key)?;
+        let client = self.client(APISERVER, Some("system:masters"))?;
+        write_private(&files.client_certificate, &client.certificate)?;
+        write_private(&files.client_key, &client.key)?;
         let signer = KeyPair::generate()?;
         write_private(&files.service_account_key, &signer.serialize_pem())?;
         write_private(&files.service_account_public, &signer.public_key_pem())?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::assets::{self, ControlPlane};
-use crate::certs::{Authority, Files};
+use crate::certs::{APISERVER, Authority, Files};
 use crate::cluster::Options;
 use crate::error::{IoContext, Result};
 use crate::ports::free_port;
@@ -155,10 +155,25 @@ impl Layout {
         } else {
             // For `kubectl logs` and `exec`.
             args.push("--kubelet-preferred-address-types=InternalIP".into());
-            args.push(format!("--kubelet-client-certificate={}", files.kubelet_client_certificate.display()));
-            args.push(format!("--kubelet-client-key={}", files.kubelet_client_key.display()));
+            args.push(format!("--kubelet-client-certificate={}", files.client_certificate.display()));
+            args.push(format!("--kubelet-client-key={}", files.client_key.display()));
+            args.extend(self.aggregation_args());
         }
         args
+    }
+
+    /// For servers of further APIs, which believe the API server who asks.
+    fn aggregation_args(&self) -> Vec<String> {
+        let files = &self.files;
+        vec![
+            format!("--proxy-client-cert-file={}", files.client_certificate.display()),
+            format!("--proxy-client-key-file={}", files.client_key.display()),
+            format!("--requestheader-client-ca-file={}", files.ca.display()),
+            format!("--requestheader-allowed-names={APISERVER}"),
+            "--requestheader-username-headers=X-Remote-User".into(),
+            "--requestheader-group-headers=X-Remote-Group".into(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        ]
     }
 
     fn manager_args(&self) -> Vec<String> {

@@ -120,6 +120,16 @@ pub(crate) const ARGO_ROLLOUTS: Module = Module {
     duration: "5 minutes",
 };
 
+/// What `kubectl top` asks on a real node.
+pub(crate) const METRICS_SERVER: Module = Module {
+    folder: "metrics-server",
+    path: "sigs.k8s.io/metrics-server",
+    cache: "metrics-server",
+    programs: &[("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")],
+    stamp: "",
+    duration: "a minute or two",
+};
+
 impl Module {
     /// The path of `program` in the cache, built together with the module's other programs when it is not there.
     ///
@@ -317,7 +327,9 @@ mod tests {
 
     #[test]
     fn every_module_has_a_version() {
-        for module in [KUBERNETES, KUBERNETES_1_30, NODE, ETCD, KWOK, HELM, HELM3, ARGO_ROLLOUTS] {
+        for module in
+            [KUBERNETES, KUBERNETES_1_30, NODE, ETCD, KWOK, HELM, HELM3, ARGO_ROLLOUTS, METRICS_SERVER]
+        {
             assert!(module.version().unwrap().starts_with('v'), "{}", module.path);
         }
     }

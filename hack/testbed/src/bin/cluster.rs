@@ -69,6 +69,10 @@ enum Tool {
     Kubernetes130,
     /// The player of nodes and pods.
     Kwok,
+    /// What `kubectl top` asks on a real node.
+    MetricsServer,
+    /// The directory of its manifests.
+    MetricsServerManifests,
     /// The static program that plays storage and schema on a real node.
     Workload,
 }
@@ -161,6 +165,8 @@ fn path(tool: Tool) -> Result<ExitCode> {
         Tool::Helm3 => assets::helm3()?,
         Tool::Kubernetes130 => assets::kubernetes_1_30()?,
         Tool::Kwok => assets::kwok()?,
+        Tool::MetricsServer => assets::metrics_server()?.0,
+        Tool::MetricsServerManifests => assets::metrics_server()?.1,
         Tool::Workload => node::programs::workload()?,
     };
     println!("{}", path.display());
