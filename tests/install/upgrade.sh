@@ -35,7 +35,8 @@ keep() { # NAME: the status, for the corpus
 step() { part shop sample1 .status.rollout.step; }
 is_in() { [ "$(step)" = "$1" ]; }
 tag=500
-to_next() { tag=$((tag + 1)) && kubectl patch metadataservices sample1 -n shop --type=merge -p "{\"spec\":{\"storage\":{\"imageTag\":\"1.0.$tag\"}}}" >/dev/null; }
+ask() { kubectl patch metadataservices sample1 -n shop --type=merge -p "{\"spec\":{\"storage\":{\"imageTag\":\"$1\"}}}" >/dev/null; }
+to_next() { tag=$((tag + 1)) && ask "1.0.$tag"; }
 # What the operator did to Deployments since a time: nothing but the end of the old ones is due.
 deeds_since() { # TIME
   jq -r --arg since "$1" 'select(.requestReceivedTimestamp >= $since) | select(.objectRef.resource == "deployments")
@@ -46,10 +47,10 @@ hold() { # a finalizer on the ReplicaSets of the colour that goes, so that Prune
   local colour
   colour=$(part shop sample1 .status.activeStrategy)
   kubectl get replicasets -n shop -l "app=sample1,strategy=$colour" -o name |
-    xargs -n 1 -I % kubectl patch % -n shop --type=merge -p '{"metadata":{"finalizers":["example.com/hold"]}}' >/dev/null
+    xargs -I % kubectl patch % -n shop --type=merge -p '{"metadata":{"finalizers":["example.com/hold"]}}' >/dev/null
 }
 release() {
-  kubectl get replicasets -n shop -o name | xargs -n 1 -I % kubectl patch % -n shop --type=merge -p '{"metadata":{"finalizers":null}}' >/dev/null
+  kubectl get replicasets -n shop -o name | xargs -I % kubectl patch % -n shop --type=merge -p '{"metadata":{"finalizers":null}}' >/dev/null
 }
 
 run_as this
@@ -78,6 +79,22 @@ for wanted in Deploying Switching Grace Prune; do
   same "no workload was created or changed by the other one" "" "$(deeds_since "$since")"
 done
 
+# The way back, asked for by editing back in Grace.
+serving=1.0.$tag
+to_next
+eventually "step Grace again" is_in Grace
+before=$(pods_of shop sample1)
+ask "$serving"
+eventually "step RollingBack under the operator that calls itself by $running version" is_in RollingBack
+keep rollingback
+since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1
+replace
+eventually "the way back goes on to its end" serves shop sample1 "$serving"
+same "no workload was created or changed by the other one" "" "$(deeds_since "$since")"
+same "no pod came" "" \
+  "$(comm -13 <(sort <<<"$before") <(pods_of shop sample1 | sort))"
+
 # A rollout that was left a day ago, by the other version.
 to_next
 eventually "step Deploying again" is_in Deploying
@@ -88,7 +105,7 @@ kubectl get metadataservices sample1 -n shop -o json |
   kubectl replace --subresource=status -f - >/dev/null
 replace
 eventually "it is taken up after a day" serves shop sample1 "1.0.$tag"
-kubectl patch metadataservices sample1 -n shop --type=merge -p '{"spec":{"storage":{"imageTag":"1.0.600-crash"}}}' >/dev/null
+ask 1.0.600-crash
 degraded() { [ "$(part shop sample1 .status.phase)" = Degraded ] && is_in Stable; }
 eventually "a bad release is rolled back" degraded
 keep degraded
