@@ -8,7 +8,8 @@ E2E = upgrades_and_ways_back rolled_back_after_the_switch no_rollback_without_a_
 	the_operator_is_killed_in_every_step
 E2E_LONG = edits_in_every_step rolled_back_before_the_switch scaled_and_changed_in_place \
 	three_resources_upgrade_at_once the_leader_is_lost the_api_server_is_down_in_every_step \
-	the_operator_is_upgraded_by_helm_in_mid_rollout a_server_that_does_not_drain_costs_no_new_connection \
+	the_operator_is_upgraded_by_helm_in_every_step the_operator_is_upgraded_by_kustomize_in_every_step \
+	a_server_that_does_not_drain_costs_no_new_connection \
 	a_pod_is_ready_when_its_readiness_gates_say_so
 
 # Each test has a cluster of its own, and a process of its own, since rights are granted once a process.

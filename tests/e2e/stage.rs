@@ -153,6 +153,12 @@ impl Stage {
         self.bed.step(&self.subject, step).await;
     }
 
+    /// The resource must be in a step now.
+    pub fn step_is(&self, step: &str) {
+        let history = self.bed.timeline.history();
+        assert_eq!(self.subject.state(&history).unwrap().step(), step);
+    }
+
     /// Waits for the way back, whose old colour then need not stay for a minute.
     pub async fn returns(&self) {
         self.step("RollingBack").await;
