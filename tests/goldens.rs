@@ -114,7 +114,7 @@ fn statuses_are_read_whole() {
         steps.sort();
         assert_eq!(
             steps,
-            ["Deploying", "Grace", "Prune", "Stable", "Stable", "Switching"],
+            ["Deploying", "Grace", "Prune", "RollingBack", "Stable", "Stable", "Switching"],
             "{}",
             version.display()
         );
