@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 
 /// What is looked for, and the Debian package that has it.
-const NEEDS: [(&str, &str); 10] = [
+const NEEDS: [(&str, &str); 9] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -16,11 +16,13 @@ const NEEDS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
-    (BRIDGE, "containernetworking-plugins"),
 ];
 
-/// The plugin that connects pods; the others lie beside it.
+/// The plugin that connects pods; the others lie beside it. A program in `PATH` has the same name.
 const BRIDGE: &str = "bridge";
+
+/// The Debian package that has the plugins.
+const PLUGINS: &str = "containernetworking-plugins";
 
 /// Where distributions and people put network plugins.
 const PLUGIN_DIRS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
@@ -91,12 +93,12 @@ fn apt(arguments: &[&str]) -> bool {
 }
 
 fn missing() -> Vec<&'static str> {
-    let absent = NEEDS.iter().filter(|(program, _)| {
-        let plugin = *program == BRIDGE && plugin_dir().join(BRIDGE).is_file();
-        !plugin && find(program).is_none()
-    });
+    let absent = NEEDS.iter().filter(|(program, _)| find(program).is_none());
     let mut packages: Vec<_> = absent.map(|(_, package)| *package).collect();
     packages.dedup();
+    if !plugin_dir().join(BRIDGE).is_file() {
+        packages.push(PLUGINS);
+    }
     packages
 }
 
