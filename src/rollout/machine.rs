@@ -81,11 +81,14 @@ fn asked_by(ctx: &Ctx) -> Trigger {
     }
 }
 
-/// The serving release stays recorded, whatever becomes of the status.
-fn record_active(ctx: &Ctx, active: &Side) -> Answer {
+/// The serving release stays recorded, as the last one that served, whatever becomes of the status: traffic may have
+/// gone back to it from one that came later.
+pub(super) fn record_active(ctx: &Ctx, active: &Side) -> Answer {
     let hash = ctx.hash_of(&active.version)?;
-    let recorded = ctx.facts.revisions.iter().find(|revision| revision.version == active.version);
-    if recorded.is_some_and(|revision| revision.failed.is_none()) || !ctx.has_template(hash) {
+    let good = || ctx.facts.revisions.iter().filter(|revision| revision.failed.is_none());
+    let newest = good().map(|revision| revision.number).max();
+    let recorded = good().find(|revision| revision.version == active.version);
+    if recorded.is_some_and(|revision| Some(revision.number) == newest) || !ctx.has_template(hash) {
         return None;
     }
     Plan::act(vec![vec![Action::Record { tagged: tag(ctx, active, ctx.rollout.epoch), failed: None }]])

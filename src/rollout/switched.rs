@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::acts::{missing_parts, point_fronts, settle};
 use super::facts::{Deployment, Workload};
 use super::health::{self, Health, Verdict, health, may_go_back};
-use super::machine::LOOK_AGAIN;
+use super::machine::{LOOK_AGAIN, record_active};
 use super::shift::{Ending, Shift};
 use super::{Answer, Ctx, Plan, Want, What};
 use crate::api::status::{Side, Step, elapsed};
@@ -132,7 +132,8 @@ pub(super) fn is_bad(ctx: &Ctx, new: &Side) -> Option<Verdict> {
         && ctx.in_step() >= ctx.policy().deploy_timeout
         && !ctx.proved(new.strategy);
     late.then(|| {
-        let text = "the EndpointSlices of the front Services did not follow within the deploy timeout";
+        let text = "the EndpointSlices of the front Services did not follow within the deploy timeout. Remedy: see \
+                    whether kube-controller-manager runs, and which pods kubectl get endpointslices shows";
         Verdict::plain("SwitchUnproved", text.into())
     })
 }
@@ -200,7 +201,7 @@ pub(super) fn rolling_back(ctx: &Ctx) -> Answer {
         shift.keep_instead(other);
         return shift.commit();
     }
-    point_fronts(ctx).or_else(|| settle(ctx)).or_else(|| {
+    point_fronts(ctx).or_else(|| settle(ctx)).or_else(|| record_active(ctx, &active)).or_else(|| {
         let delay = ctx.policy().dwell + ctx.policy().cleanup_delay;
         let left = ctx.last_switch().saturating_add(delay) - ctx.now.as_second();
         if left > 0 {
