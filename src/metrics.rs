@@ -79,7 +79,7 @@ label! {
 label! {
     /// How a rollout ended.
     Rollout {
-        /// The new release serves and the old one is gone.
+        /// The new release stood its grace, or is the first one that serves.
         Succeeded = "succeeded",
         /// The new release was bad.
         Failed = "failed",

@@ -26,8 +26,8 @@ pub struct RolloutPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range("deployTimeoutSeconds", 5, 7200, "set a number of seconds in that range"))]
     pub deploy_timeout_seconds: Option<i32>,
-    /// How long the new release is watched after the switch was proved, before the old one counts as spare.
-    /// 0 to 600 s, default 10.
+    /// How long the new release is watched after the switch, and at least until EndpointSlices prove it, before the
+    /// old one counts as spare. 0 to 600 s, default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range("switchDwellSeconds", 0, 600, "set a number of seconds in that range"))]
     pub switch_dwell_seconds: Option<i32>,

@@ -14,8 +14,12 @@ use crate::api::crd::missing_fields;
 
 /// Name of the CRD.
 pub const NAME: &str = "metadataservices.e6data.io";
-/// How the CRD is installed or mended.
-pub const REMEDY: &str = "kubectl apply -f crds/metadataservices.e6data.io.yaml (of this operator's version)";
+/// How the CRD of this operator's version is installed or mended (its chart does the same).
+pub const REMEDY: &str = concat!(
+    "kubectl apply -f https://github.com/e6data/e6-operator/releases/download/v",
+    env!("CARGO_PKG_VERSION"),
+    "/metadataservices.e6data.io.yaml"
+);
 
 /// What is known of the installed CRD.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ pub mod intent;
 mod live;
 mod parts;
 mod pass;
+mod tally;
 mod watch;
 mod write;
 
@@ -341,6 +342,7 @@ async fn reconcile(object: Arc<Guarded>, scope: Arc<Scope>) -> Result<Action, Er
     let answer = AssertUnwindSafe(Box::pin(pass::run(&scope, resource))).catch_unwind().await;
     let answer = answer.unwrap_or_else(|panic| Err(Error::Panic(words(panic.as_ref()))));
     timer.finish(match &answer {
+        Ok(next) if *next == Action::await_change() => Outcome::Success,
         Ok(_) => Outcome::RequeueAfter,
         Err(failure) if failure.is_conflict() => Outcome::Requeue,
         Err(_) => Outcome::Error,

@@ -13,15 +13,15 @@ use super::backoff::{CONFLICT, jitter};
 use super::crd::REMEDY;
 use super::error::Error;
 use super::write::{Writer, Written};
-use super::{CATCH_UP, Scope, live};
+use super::{CATCH_UP, Scope, live, tally};
 use crate::api::MetadataServices;
 use crate::api::status::Step;
-use crate::metrics::{Phase, RollbackTrigger, Rollout};
+use crate::metrics::Phase;
 use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
-use crate::rollout::{self, Facts, Intent, Move, Notice, Plan, What};
+use crate::rollout::{self, Facts, Intent, Move, Notice, Plan};
 
 /// Moves in a pass before other resources get their turn.
 const ROUNDS: usize = 12;
@@ -295,49 +295,13 @@ fn committed(
             "step"
         );
     }
-    if status.last_rollback != before.and_then(|status| status.last_rollback.clone())
-        && let Some(rollback) = &status.last_rollback
-    {
-        let manual = rollback.trigger == "Manual";
-        scope.metrics.rollback(if manual { RollbackTrigger::Manual } else { RollbackTrigger::Automatic });
-    }
+    tally::stored(&scope.metrics, before, status);
 }
 
 fn tell(scope: &Scope, resource: &MetadataServices, notices: Vec<Notice>) {
     for notice in notices {
-        count(scope, notice.what);
-        // CleanupDone and the phase say the same soon after; a rollout has few Events.
-        if notice.what != What::ReleaseServing {
-            scope.events.tell(resource.object_ref(&()), notice);
-        }
-    }
-}
-
-fn count(scope: &Scope, what: What) {
-    match what {
-        What::ReleaseServing => scope.metrics.rollout(Rollout::Succeeded),
-        What::RolloutFailed => scope.metrics.rollout(Rollout::Failed),
-        What::Aborted => scope.metrics.rollout(Rollout::Aborted),
-        What::Superseded => scope.metrics.rollout(Rollout::Superseded),
-        What::Undone => {
-            scope.metrics.rollout(Rollout::RolledBack);
-            scope.metrics.rollback(RollbackTrigger::Undo);
-        }
-        What::RolledBack
-        | What::ReleaseStarted
-        | What::ReleaseReady
-        | What::TrafficSwitched
-        | What::CleanupDone
-        | What::RequestAccepted
-        | What::RequestRefused
-        | What::SpecInvalid
-        | What::ImageBelowMinimum
-        | What::ReleaseVersionIgnored
-        | What::Drifted
-        | What::NameTaken
-        | What::WriteRefused
-        | What::CrdOutdated
-        | What::StatusRebuilt => {}
+        tally::told(&scope.metrics, notice.what);
+        scope.events.tell(resource.object_ref(&()), notice);
     }
 }
 

@@ -114,7 +114,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         "e6_operator_rollbacks_total",
         Kind::Counter,
         &["trigger"],
-        "Rollbacks that began, by trigger: manual (annotation), automatic (bad release), undo (spec set back)",
+        "Rollbacks, by trigger: manual (annotation), automatic (bad release), undo (spec set back while the release before was warm)",
     ),
     metric(
         "e6_operator_build_info",

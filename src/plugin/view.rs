@@ -28,7 +28,7 @@ pub(super) fn status(resource: &MetadataServices) -> String {
         }
     }
     let applied = status.condition("SpecApplied");
-    if let Some(why) = applied.filter(|condition| matches!(condition.reason.as_str(), "Paused" | "Queued")) {
+    if let Some(why) = applied.filter(|condition| condition.reason == "Paused") {
         row("held back", &why.message);
     }
     if let Some(endpoints) = &status.endpoints {

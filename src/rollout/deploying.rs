@@ -211,7 +211,8 @@ pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
         .min();
     let timeout = ctx.policy().deploy_timeout - ctx.in_step();
     if hard.is_some_and(|left| left <= 0) {
-        let unknown = || Verdict::plain("Failing", "a component keeps failing".into());
+        let text = "a component keeps failing. Remedy: see the Events of its pods with kubectl describe pod";
+        let unknown = || Verdict::plain("Failing", text.into());
         return (Some(noted.unwrap_or_else(unknown)), 0);
     }
     if timeout <= 0 {
@@ -232,7 +233,11 @@ fn late(ctx: &Ctx, target: &Side) -> Verdict {
         }
         (None, slow) => {
             let which = slow.map_or("a component", |(component, _)| component.as_str());
-            Verdict::plain("DeployTimeout", format!("{which}: not ready within {seconds} s"))
+            let text = format!(
+                "{which}: not ready within {seconds} s. Remedy: see the Events of its Deployment and pods, or raise \
+                 rollout.deployTimeoutSeconds"
+            );
+            Verdict::plain("DeployTimeout", text)
         }
     }
 }

@@ -102,7 +102,10 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
     if !matches!(workload.deployment, Deployment::Present(_)) {
         return Some(Verdict::plain(
             "DeploymentLost",
-            format!("{component}: its Deployment was deleted by another hand"),
+            format!(
+                "{component}: its Deployment was deleted by another hand. Remedy: find out whose, then annotate \
+                 e6data.io/retry"
+            ),
         ));
     }
     if let Some(trouble) = &pods.restarted_since_switch {
@@ -136,7 +139,10 @@ pub fn suspect(colour: &PerComponent<Workload>) -> Option<Verdict> {
 /// (the failure threshold), but not for ever while the other side could serve.
 pub fn empty(colour: &PerComponent<Workload>) -> Option<Verdict> {
     let (component, workload) = colour.iter().find(|(_, workload)| workload.pods.ready == 0)?;
-    let text = || Verdict::plain("NoReadyPod", format!("{component}: no pod is ready"));
+    let text = || {
+        let text = format!("{component}: no pod is ready. Remedy: see the Events of its pods and ReplicaSet");
+        Verdict::plain("NoReadyPod", text)
+    };
     Some(worst(workload).map_or_else(text, |trouble| Verdict::of(component, trouble)))
 }
 

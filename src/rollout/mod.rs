@@ -152,8 +152,6 @@ pub enum What {
     WriteRefused,
     /// The installed CRD is too old for a resource to be written.
     CrdOutdated,
-    /// The release on its way serves now.
-    ReleaseServing,
     /// The status was rebuilt from objects.
     StatusRebuilt,
 }
@@ -180,7 +178,6 @@ impl What {
             Self::NameTaken => "NameTaken",
             Self::WriteRefused => "WriteRefused",
             Self::CrdOutdated => "CRDOutdated",
-            Self::ReleaseServing => "ReleaseServing",
             Self::StatusRebuilt => "StatusRebuilt",
         }
     }

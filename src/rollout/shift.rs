@@ -153,7 +153,6 @@ impl<'a> Shift<'a> {
         if let Some(from) = previous.as_ref().filter(|_| rolled_back) {
             self.last_rollback(&from.version, &target.version, "Manual", "asked for by annotation");
         }
-        self.tell(What::ReleaseServing, format!("{} serves on {}", target.version, target.strategy));
         self.status.active_strategy = Some(target.strategy);
         self.status.active_release_version = Some(target.version.clone());
         self.rollout.target = None;

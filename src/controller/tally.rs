@@ -1,0 +1,64 @@
+//! What metrics are told of rollouts: each end once, when the status that decides it has been stored.
+
+use crate::api::MetadataServicesStatus;
+use crate::api::status::{Rollback, Step, Trigger};
+use crate::metrics::{Metrics, RollbackTrigger, Rollout};
+use crate::rollout::What;
+
+/// Counts what a stored status has brought.
+pub(super) fn stored(
+    metrics: &Metrics,
+    before: Option<&MetadataServicesStatus>,
+    after: &MetadataServicesStatus,
+) {
+    if succeeded(before, after) {
+        metrics.rollout(Rollout::Succeeded);
+    }
+    let known = before.and_then(|status| status.last_rollback.as_ref());
+    if let Some(rollback) = after.last_rollback.as_ref().filter(|rollback| Some(*rollback) != known) {
+        metrics.rollback(trigger(before, after, rollback));
+    }
+}
+
+/// Counts what was told about a rollout that ended otherwise.
+pub(super) fn told(metrics: &Metrics, what: What) {
+    let ended = match what {
+        What::RolloutFailed => Rollout::Failed,
+        What::Aborted => Rollout::Aborted,
+        What::Superseded => Rollout::Superseded,
+        What::Undone => Rollout::RolledBack,
+        _ => return,
+    };
+    metrics.rollout(ended);
+}
+
+/// Whether a release has stood its grace, or is the first one that serves.
+fn succeeded(before: Option<&MetadataServicesStatus>, after: &MetadataServicesStatus) -> bool {
+    let active = before.and_then(|status| status.active_release_version.as_ref());
+    match (step(before), step(Some(after))) {
+        (Some(Step::Grace), Some(Step::Prune)) => active == after.active_release_version.as_ref(),
+        (Some(Step::Switching), Some(Step::Stable)) => active.is_none(),
+        _ => false,
+    }
+}
+
+/// A way back to the warm release is the user's by annotation, or by an edit of the spec.
+fn trigger(
+    before: Option<&MetadataServicesStatus>,
+    after: &MetadataServicesStatus,
+    rollback: &Rollback,
+) -> RollbackTrigger {
+    let request = before.and_then(|status| status.rollout.as_ref()?.request.as_ref());
+    let asked = request.is_some_and(|request| {
+        request.kind == Trigger::Rollback && request.refused.is_none() && request.value == rollback.to
+    });
+    match (rollback.trigger.as_str(), step(Some(after))) {
+        ("Manual", Some(Step::RollingBack)) if !asked => RollbackTrigger::Undo,
+        ("Manual", _) => RollbackTrigger::Manual,
+        _ => RollbackTrigger::Automatic,
+    }
+}
+
+fn step(status: Option<&MetadataServicesStatus>) -> Option<Step> {
+    status?.rollout.as_ref().map(|rollout| rollout.step)
+}
