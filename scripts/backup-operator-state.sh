@@ -6,6 +6,9 @@
 #
 # Only reads from the cluster. What belongs to the cluster it was read from (resourceVersion, uid, owners) is left out, so
 # that each file can be applied as it is. Secrets and ConfigMaps of users are not saved. Needs kubectl, jq, tar.
+#
+# An operator under other names than those of the guide is named by OPERATOR_NAMESPACE, OPERATOR_DEPLOYMENT (by Helm
+# RELEASE-controller-manager) and OPERATOR_ROLE (RELEASE-metadataservices-manager-role).
 set -euo pipefail
 
 crd=metadataservices.e6data.io
@@ -54,6 +57,11 @@ save() {
   local file=$1 filter=$2 found
   shift 2
   found=$(kubectl get "$@" -o json) || fail "kubectl get $* failed (see above): nothing was saved"
+  if [ -z "$found" ]; then
+    # Only where --ignore-not-found is given.
+    echo "warning: there is no $1 ${*: -1}: $file is left out. If the operator has other names here, see $0 --help" >&2
+    return
+  fi
   # JSON is YAML. Written in one line a key, it reads and compares well enough.
   jq "$strip | $filter" <<<"$found" >"$draft/$BACKUP_DIR/$file" ||
     fail "writing $file failed: is there room left on $target? Nothing was saved"
@@ -66,11 +74,12 @@ kubectl get crd "$crd" -o name >/dev/null ||
 save metadataservices.yaml . metadataservices --all-namespaces
 save controllerrevisions.yaml . controllerrevisions --all-namespaces -l app.kubernetes.io/managed-by=e6-operator
 save crd.yaml 'del(.status)' crd "$crd"
-save operator-deployment.yaml 'del(.status)' deployment -n "$operator_namespace" "$operator"
-save clusterrole.yaml . clusterrole "$role"
-save clusterrolebinding.yaml . clusterrolebinding "${role}binding"
+save operator-deployment.yaml 'del(.status)' deployment --ignore-not-found -n "$operator_namespace" "$operator"
+save clusterrole.yaml . clusterrole --ignore-not-found "$role"
+save clusterrolebinding.yaml . clusterrolebinding --ignore-not-found "${role}binding"
 
-if ! { tar -czf "$draft/archive" -C "$draft" -- "$BACKUP_DIR" && tar -tzf "$draft/archive" >/dev/null; }; then
+if ! { tar --force-local -czf "$draft/archive" -C "$draft" -- "$BACKUP_DIR" &&
+  tar --force-local -tzf "$draft/archive" >/dev/null; }; then
   fail "writing the archive failed: is there room left on $target? Nothing was saved"
 fi
 mv -- "$draft/archive" "$archive" || fail "$archive could not be written"

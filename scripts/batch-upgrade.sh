@@ -56,7 +56,10 @@ while [ "$#" -gt 0 ]; do
       shift
       ;;
     -*) wrong "unknown option $1" ;;
-    *) names+=("$1") ;;
+    *)
+      [[ $1 =~ ^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$ ]] || wrong "'$1' is no name of a resource"
+      names+=("$1")
+      ;;
   esac
   shift
 done
@@ -79,6 +82,10 @@ if [ "${#names[@]}" -eq 0 ]; then
   done <<<"$RESOURCES"
 fi
 if [ "${#names[@]}" -eq 0 ]; then
+  kubectl get namespace "$NAMESPACE" -o name >/dev/null || {
+    echo "error: the namespace $NAMESPACE cannot be read (see above): is it the right one?" >&2
+    exit 1
+  }
   echo "There are no MetadataServices in namespace $NAMESPACE."
   exit 0
 fi
@@ -126,7 +133,6 @@ start() { # NAME
     echo "Waiting for $name to stabilize..."
   else
     echo "error: $name was not changed (see above)" >&2
-    unset "generation[$name]"
     failed+=("$name")
   fi
 }

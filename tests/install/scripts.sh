@@ -25,12 +25,17 @@ install
 refuses "create it, or name another" "$backup" "$work/no-such-directory"
 refuses "unknown option --all" "$backup" --all
 kubectl delete clusterrolebinding metadataservices-operator-manager-rolebinding >/dev/null
-refuses "nothing was saved" "$backup" "$work/out"
+mkdir "$work/rights"
+says "clusterrolebinding.yaml is left out" "$backup" "$work/rights"
 kubectl apply -k "$root/config/rbac" >/dev/null
-nothing_left_in "$work/out"
 kubectl create serviceaccount reader >/dev/null
 kubeconfig_of default reader "$work/reader.kubeconfig"
-refuses "forbidden" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
+refuses "is this the right cluster" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
+kubectl create clusterrole some --verb=get,list --resource=customresourcedefinitions,metadataservices >/dev/null
+kubectl create clusterrolebinding some --clusterrole=some --serviceaccount=default:reader >/dev/null
+refuses "controllerrevisions.apps is forbidden" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
+refuses "nothing was saved" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
+nothing_left_in "$work/out"
 
 # === A fleet with a past ===
 start_operator --log-level info
@@ -47,7 +52,10 @@ refuses "name the namespace" "$batch" --storage 1 --schema 1
 refuses "name both image tags" "$batch" -n shop --storage 1
 refuses "needs a number of at least 1" run_batch --storage 1 --schema 1 --max-parallel 0
 refuses "unknown option" run_batch --storage 1 --schema 1 --force
-says "There are no MetadataServices in namespace empty" "$batch" -n empty --storage 1 --schema 1
+says "There are no MetadataServices in namespace default" "$batch" -n default --storage 1 --schema 1
+refuses "is it the right one" "$batch" -n shpo --storage 1 --schema 1
+# shellcheck disable=SC2016 # it must not be carried out
+refuses "is no name of a resource" run_batch --storage 1 --schema 1 '$(touch carried-out)'
 says "nothing was changed" run_batch --storage 1.0.500-new --schema 1.0.600-new --dry-run
 same "a dry run changes nothing" 1.0.437-old "$(part shop sample1 .spec.storage.imageTag)"
 refuses "must be an image tag" run_batch --storage "a b;\$(id)" --schema 1 sample1
@@ -69,8 +77,9 @@ past=$(history shop sample1)
 failed_past=$(history shop failed)
 says "Saved 4 MetadataServices with 9 releases" "$backup" "$work/out"
 archive=$(latest "$work/out")
-mkdir "$work/odd name;x"
-says "Backup complete" "$backup" "$work/odd name;x"
+mkdir "$work/odd name;x:y"
+says "Backup complete" "$backup" "$work/odd name;x:y"
+says "shop/sample1 is there" "$restore" --dry-run "$(latest "$work/odd name;x:y")"
 same "files" "clusterrole.yaml clusterrolebinding.yaml controllerrevisions.yaml crd.yaml metadataservices.yaml operator-deployment.yaml" \
   "$(tar -tzf "$archive" | sed 's|^[^/]*/||' | sort | xargs)"
 mkdir "$work/files"
@@ -91,11 +100,23 @@ head -c 500 "$archive" >"$work/torn.tar.gz"
 refuses "is not a whole backup" "$restore" "$work/torn.tar.gz"
 mkdir -p "$work/raw/backup" && kubectl get metadataservices -A -o yaml >"$work/raw/backup/metadataservices.yaml"
 tar -czf "$work/raw.tar.gz" -C "$work/raw" backup
+refuses "no MetadataServices of namespace shpo, but of: bar, shop" "$restore" -n shpo "$archive"
+refuses "nothing was restored" env KUBECONFIG="$work/reader.kubeconfig" "$restore" "$archive"
+replicas() { kubectl get deployment "$manager" -n "$system" -o jsonpath='{.spec.replicas}'; }
 refuses "cannot be restored by this script" "$restore" "$work/raw.tar.gz"
 
 # === Restore: nothing is missing ===
 before=$(pods_of shop sample1)
 says "shop/sample1 is there and stays as it is" "$restore" "$archive"
+same "the operator's Deployment is as it was" 1 "$(replicas)"
+# An earlier run was killed while the operator was stopped.
+kubectl annotate deployment "$manager" -n "$system" e6data.io/replicas-before-restore=2 >/dev/null
+kubectl scale deployment "$manager" -n "$system" --replicas=0 >/dev/null
+says "is started again" "$restore" "$archive"
+same "the operator has the replicas of before" 2 "$(replicas)"
+kubectl scale deployment "$manager" -n "$system" --replicas=0 >/dev/null
+says "has 0 replicas, and is left so" "$restore" "$archive"
+kubectl scale deployment "$manager" -n "$system" --replicas=1 >/dev/null
 
 # === Restore: the status is lost ===
 kubectl get metadataservices sample1 -n shop -o json | jq '.status = {}' | kubectl replace --subresource=status -f - >/dev/null
@@ -127,6 +148,16 @@ eventually "everything has its owner again" owned
 # === Restore: the whole cluster is lost ===
 stop_operator
 start_cluster second
+says "would create metadataservices shop/sample1" "$restore" --dry-run "$archive"
+same "a dry run creates nothing" "" "$(kubectl get crds -o name)"
+# A status that cannot be written, and a run that is killed before it writes one: run again, it is made good.
+mkdir "$work/failing"
+printf '#!/usr/bin/env bash\ncase "$*" in *--subresource=status*) exit 1 ;; esac\nexec "%s" "$@"\n' "$work/bin/kubectl" >"$work/failing/kubectl"
+chmod +x "$work/failing/kubectl"
+refuses "the resource was taken away again" env PATH="$work/failing:$PATH" "$restore" "$archive"
+same "no resource without its status" "" "$(kubectl get metadataservices -A -o name)"
+jq '.items |= map(select(.metadata.namespace == "bar"))' "$work/files/metadataservices.yaml" | kubectl create -f - >/dev/null
+says "wrote the status of bar/other" "$restore" "$archive"
 says "Restore complete" "$restore" "$archive"
 same "the CRD is back" "customresourcedefinition.apiextensions.k8s.io/metadataservices.e6data.io" \
   "$(kubectl get crd metadataservices.e6data.io -o name)"
