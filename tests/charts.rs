@@ -318,6 +318,44 @@ fn values_of_other_versions_are_accepted() {
     assert_eq!(image, Some(json!("e6data/e6-operator:0.1")));
 }
 
+/// Each of these changes what it names, and all of them together still render.
+#[test]
+fn values_change_what_they_name() {
+    let all = render(
+        "e6-operator",
+        "e6-operator",
+        &[
+            "--set",
+            "rbac.create=false,serviceAccount.create=false,serviceAccount.name=theirs,replicaCount=1",
+            "--set",
+            "leaderElection.enabled=false,metrics.service.enabled=false,metrics.port=9000,podLabels.team=data",
+            "--set",
+            "extraEnv[0].name=E6_LOG_LEVEL,extraEnv[0].value=trace,nodeSelector.disk=fast",
+            "--set-json",
+            "image.tag=20251101",
+        ],
+    );
+    for kind in
+        ["ClusterRole", "ClusterRoleBinding", "Role", "ServiceAccount", "Service", "PodDisruptionBudget"]
+    {
+        assert!(!has(&all, kind), "{kind}");
+    }
+    let deployment = find(&all, "Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(text(deployment, "/spec/template/metadata/labels/team"), "data");
+    assert_eq!(pod["serviceAccountName"], "theirs");
+    assert_eq!(pod["nodeSelector"], json!({"disk": "fast"}));
+    assert_eq!(pod["containers"][0]["image"], "e6data/e6-operator:20251101");
+    assert_eq!(pod["containers"][0]["ports"][0]["containerPort"], 9000);
+    assert_eq!(env(deployment, "E6_LEADER_ELECT").as_deref(), Some("false"));
+    assert_eq!(env(deployment, "E6_LOG_LEVEL").as_deref(), Some("trace"));
+    let usual = render("e6-operator", "e6-operator", &[]);
+    assert!(has(&usual, "PodDisruptionBudget"));
+    let spread = &find(&usual, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"];
+    assert_eq!(spread[0]["whenUnsatisfiable"], "ScheduleAnyway", "{spread}");
+}
+
 #[test]
 fn wrong_values_are_refused_by_name() {
     for (values, named) in [
@@ -335,10 +373,14 @@ fn wrong_values_are_refused_by_name() {
         ("resources=none", "resources"),
         ("leaderElection.enabled=false", "Set replicaCount=1"),
         ("serviceAccount.create=false", "name the ServiceAccount"),
+        ("metrics.port=8081", "choose another port"),
     ] {
         let said = refusal(&["--set", values]);
         assert!(said.contains(named), "{values}: {said}");
     }
+    // YAML makes 0.1 of it.
+    let said = refusal(&["--set-json", "image.tag=0.10"]);
+    assert!(said.contains("tag"), "{said}");
     let said = refusal(&["--kube-version", "1.21.14"]);
     assert!(said.contains("kubeVersion: >=1.22.0-0"), "{said}");
 }

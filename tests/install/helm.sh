@@ -67,13 +67,18 @@ same "no workload was touched, and the Deployment is still the same one" "$befor
 eventually "the resource is as it was" serves shop sample1 1.0.437-old
 
 # === Further releases ===
-refuses "ClusterRoleBinding metadataservices-operator-manager-rolebinding" \
+refuses "ClusterRole metadataservices-operator-manager-role:" \
   helm install e6-operator-staging "$operator" -n e6-operator-staging --create-namespace
 refuses "holds an E6 Operator already" helm install other "$operator" -n "$system" --set allowSecondRelease=true
 same "nothing half done is left" "" "$(kubectl get deployments,clusterroles -A -o name | grep -E 'staging|other' || true)"
 kubectl create namespace staging >/dev/null
-says deployed helm install e6-operator-staging "$operator" -n e6-operator-staging --create-namespace --wait \
-  --set 'watchNamespaces={staging}'
+staging=(e6-operator-staging "$operator" -n e6-operator-staging --create-namespace --wait --set 'watchNamespaces={staging}')
+refuses "Set watchNamespaces in both releases" helm install "${staging[@]}"
+says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set 'watchNamespaces={shop}'
+says deployed helm install "${staging[@]}"
+refuses "Set watchNamespaces in both releases" helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set watchNamespaces=null
+says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set watchNamespaces=null,allowSecondRelease=true
+says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set allowSecondRelease=false
 says deployed helm upgrade e6-operator-staging "$operator" -n e6-operator-staging
 image_is "e6data/e6-operator:$version" e6-operator-staging-controller-manager e6-operator-staging
 confined=$work/confined.kubeconfig

@@ -39,9 +39,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* The image; a numeric tag of an old values file is taken as it is written. */}}
+{{/* The image. A tag that YAML takes for an integer is one all the same; a fraction would lose its zeros, and is refused. */}}
 {{- define "e6.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion | toString }}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion }}
+{{- if kindIs "float64" $tag }}{{ $tag = int64 $tag }}{{ end }}
+{{- .Values.image.repository }}:{{ $tag }}
 {{- end }}
 
 {{/* What makes no sense together is refused before anything is created. */}}
@@ -51,6 +53,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the operator is to use." }}
+{{- end }}
+{{- if eq (int .Values.metrics.port) 8081 }}
+{{- fail "metrics.port is 8081, where the probes are: choose another port." }}
 {{- end }}
 {{- include "e6.checkSecond" . }}
 {{- end }}
@@ -63,12 +68,23 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- fail (printf "the namespace %s holds an E6 Operator already, Deployment %s: install this release into a namespace of its own, or uninstall that one." $.Release.Namespace .metadata.name) }}
 {{- end }}
 {{- end }}
-{{- if and .Values.rbac.create (not .Values.watchNamespaces) (not .Values.allowSecondRelease) }}
-{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "" "").items }}
-{{- $labels := .metadata.labels | default dict }}
-{{- if and (eq (get $labels "app.kubernetes.io/name") "e6-operator") (ne .metadata.name (printf "%sbinding" (include "e6.role" $))) }}
-{{- fail (printf "this cluster has an E6 Operator already, ClusterRoleBinding %s: two operators must not manage the same resources. Set watchNamespaces in both releases, to different namespaces; or set allowSecondRelease=true if the other one manages other namespaces." .metadata.name) }}
+{{- if and .Values.rbac.create (not .Values.allowSecondRelease) }}
+{{- $wide := empty .Values.watchNamespaces }}
+{{- $others := list }}
+{{- $asBefore := false }}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items }}
+{{- if eq (get (.metadata.labels | default dict) "app.kubernetes.io/name") "e6-operator" }}
+{{- $everywhere := false }}
+{{- range .rules }}{{ if has "metadataservices" (.resources | default list) }}{{ $everywhere = true }}{{ end }}{{ end }}
+{{- if eq .metadata.name (include "e6.role" $) }}
+{{- $asBefore = eq $everywhere $wide }}
+{{- else if or $wide $everywhere }}
+{{- $others = append $others .metadata.name }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- if and $others (not $asBefore) }}
+{{- fail (printf "this cluster has an E6 Operator already, ClusterRole %s: two operators must not manage the same resources. Set watchNamespaces in both releases, to different namespaces; or set allowSecondRelease=true if the other one manages other namespaces." (first $others)) }}
 {{- end }}
 {{- end }}
 {{- end }}
