@@ -20,7 +20,7 @@ include hack/model.mk
 .PHONY: help test lint unit fuzz api-server tools build generate check-generated image bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
 
 test: tools lint check-generated unit model api-server rivals install-test e2e ## everything that can be checked here
 	@if [ "$$(id -u)" = 0 ]; then echo "All checks passed."; \

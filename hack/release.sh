@@ -43,6 +43,7 @@ fi
 rm -rf "$out"
 mkdir -p "$out"
 cp "$crd" "$out/"
+cp "$crd" "$out/crd-v$version.yaml" # for the way back to it
 cp crds/legacy/metadataservices.e6data.io.yaml "$out/metadataservices.e6data.io-legacy.yaml"
 cp scripts/*.sh "$out/"
 cp "docs/release-notes/v$version.md" "$out/release-notes.md"

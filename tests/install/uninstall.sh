@@ -12,6 +12,7 @@ remove() {
       stop_operator
       kubectl delete -k "$root/config/rbac" --timeout=60s
       kubectl delete -k "$root/config/manager" --timeout=60s
+      kubectl delete -k "$root/config/policy" --timeout=60s
       ;;
     crd) kubectl delete -k "$root/config/crd" --timeout=60s ;;
   esac >"$work/remove.log" 2>&1 || { [ "$1" = resources ] && grep -q "doesn't have a resource type" "$work/remove.log"; } ||
@@ -21,7 +22,8 @@ of() { kubectl get deployments,replicasets,services,configmaps,controllerrevisio
 no_more() { [ -z "$(of "$1" | tee /dev/stderr)" ]; }
 empty() {
   no_more sample1 &&
-    ! kubectl get crd,clusterroles,clusterrolebindings,namespaces -o name | grep -E 'e6|metadataservices'
+    ! kubectl get crd,clusterroles,clusterrolebindings,namespaces,validatingadmissionpolicies,validatingadmissionpolicybindings \
+      -o name | grep -E 'e6|metadataservices'
 }
 
 kubectl create namespace shop >/dev/null
@@ -29,6 +31,7 @@ orders=("resources operator crd" "resources crd operator" "operator resources cr
   "crd resources operator" "crd operator resources")
 for order in "${orders[@]}"; do
   kubectl apply -k "$root/config/default" >"$work/apply.log"
+  kubectl apply -k "$root/config/policy" >"$work/apply.log"
   kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
   start_operator --log-level info
   for name in sample1 probe; do sample "$name" 1.0.500 1.0.600 | kubectl apply -n shop -f - >/dev/null; done
