@@ -59,7 +59,12 @@ fn peers() {
             eprintln!("{} {number}: {done:?}", peer.name());
             runs.push(done);
         }
+        tell(number, &all);
     }
+}
+
+/// Writes the table of the runs so far, so that a bench that is stopped has not run in vain.
+fn tell(count: usize, all: &[(Peer, Vec<Run>)]) {
     let rows: String = all.iter().map(|(peer, runs)| row(*peer, runs)).collect();
     publish(
         "peers",
