@@ -32,6 +32,7 @@ for file in charts/*/Chart.yaml; do
 done
 grep -q "image: e6data/e6-operator:$version$" config/manager/manager.yaml ||
   fail "config/manager/manager.yaml has another image tag than $version"
+grep -q "image.version=\"$version\"" Dockerfile || fail "Dockerfile has another version label than $version"
 grep -q "crd-version: v$version$" "$crd" || fail "$crd is of another version: run make generate"
 [ -f "docs/release-notes/v$version.md" ] || fail "docs/release-notes/v$version.md is missing"
 if [ -f "$released" ]; then
