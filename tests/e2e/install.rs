@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams};
-use serde_json::json;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
 use testbed::node::{Image, programs};
 use testbed::{Cluster, History, Kind, assets};
 
@@ -23,7 +24,7 @@ const SYSTEM: &str = "e6-operator-system";
 /// The operator's Deployment.
 const MANAGER: &str = "e6-operator-controller-manager";
 
-/// Seconds that pods take to start, and to end: longer than an operator takes to be replaced.
+/// Seconds that pods take to start: longer than an operator takes to be replaced.
 const LONG: &str = "25";
 
 /// Installs the operator under a tag, or replaces it, for the resources of a namespace; waits until it is ready.
@@ -90,20 +91,21 @@ async fn in_every_step(cluster: &Cluster, stage: &mut Stage, install: Install) {
         ("Deploying", patient, json!({})),
         ("Switching", timer("switchDwellSeconds", 90), timer("switchDwellSeconds", 2)),
         ("Grace", timer("cleanupDelaySeconds", 90), timer("cleanupDelaySeconds", 2)),
-        ("Prune", json!({}), json!({})),
     ] {
         stage.scene(&format!("replaced in {step}"));
         stage.subject.edit(&hold).await.unwrap();
-        let slow: &[_] = match step {
-            "Deploying" => &[("START_SECONDS", LONG)],
-            "Grace" => &[("DRAIN_SECONDS", LONG)],
-            _ => &[],
-        };
+        let slow: &[_] = if step == "Deploying" { &[("START_SECONDS", LONG)] } else { &[] };
         let release = stage.upgrade_with(slow, &[]).await;
         replace(stage, step, release).await;
         stage.subject.edit(&go_on).await.unwrap();
         stage.serves(release).await;
     }
+    stage.scene("replaced in Prune");
+    hold(stage, &json!(["example.com/hold"])).await;
+    let release = stage.upgrade().await;
+    replace(stage, "Prune", release).await;
+    hold(stage, &json!(null)).await;
+    stage.serves(release).await;
     stage.scene("replaced in RollingBack");
     let good = stage.tag();
     stage.warm(90).await;
@@ -113,6 +115,17 @@ async fn in_every_step(cluster: &Cluster, stage: &mut Stage, install: Install) {
     replace(stage, "RollingBack", good).await;
     stage.warm(2).await;
     stage.rolled_back(good).await;
+}
+
+/// Keeps what is there now from being gone when it is deleted, or no longer.
+async fn hold(stage: &Stage, finalizers: &Value) {
+    let sets: Api<ReplicaSet> = stage.bed.api();
+    let ours = ListParams::default().labels(&format!("app={NAME}"));
+    for set in sets.list(&ours).await.unwrap() {
+        let patch = json!({"metadata": {"finalizers": finalizers}});
+        let name = set.metadata.name.unwrap();
+        sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
 }
 
 /// The pods of a release, by their uids.
