@@ -407,10 +407,7 @@ session=$work/session
 start_cluster staging "$bed"
 serve_site
 helm repo add --force-update e6data "http://127.0.0.1:$SITE_PORT/charts" >/dev/null
-if [ "$bed" = real ]; then
-  import_images
-  install_metrics_server
-fi
+[ "$bed" = kwok ] || import_images
 guide "STATUS: deployed" <<'X'
 # 1. Deploy operator to staging cluster
 helm install e6-operator-staging e6data/e6-operator \
