@@ -86,6 +86,8 @@ async fn without_api_server(cluster: &Cluster, steps: &[&str]) {
         cluster.kill_component("kube-apiserver").unwrap();
         tokio::time::sleep(Duration::from_secs(30)).await;
         cluster.start_component("kube-apiserver").await.unwrap();
+        // It could not renew its lease and ended; kubelet starts it again.
+        stage.bed.start();
         stage.serves(tag).await;
     }
     stage.close().await;
