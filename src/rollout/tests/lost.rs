@@ -60,6 +60,24 @@ fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
     assert_settled_on(&mut sim, "b on green");
 }
 
+/// Traffic went back to `a` while it was warm, and on to `c` before anything came to rest.
+#[test]
+fn a_history_with_an_undo_on_the_way_comes_back_in_its_order() {
+    let mut sim = Sim::stable();
+    sim.edit("b");
+    sim.until(Step::Grace);
+    sim.rollback_to("a");
+    sim.advance(0);
+    sim.edit("c");
+    sim.settle();
+    let before = sim.history();
+    assert_eq!(before, "b:Superseded a:Superseded c:Active");
+    sim.forget();
+    sim.lose_status();
+    sim.settle();
+    assert_eq!(sim.history(), before, "{}", sim.story());
+}
+
 /// Releases that came back are younger than those that were made after them.
 #[test]
 fn a_history_with_rollbacks_comes_back_in_its_order() {
