@@ -77,7 +77,9 @@ fn the_api_server_is_down_in_every_step() {
 }
 
 async fn without_api_server(cluster: &Cluster, steps: &[&str]) {
-    let mut stage = Stage::open(cluster, "no-api", &json!({"switchDwellSeconds": 2})).await;
+    // The time without an API server, and the controllers' way back to it, count against the deploy timeout.
+    let patient = json!({"switchDwellSeconds": 2, "deployTimeoutSeconds": 300});
+    let mut stage = Stage::open(cluster, "no-api", &patient).await;
     stage.bed.gaps = true;
     for step in steps {
         stage.scene(&format!("no API server for 30 s in {step}"));
