@@ -3,7 +3,8 @@
 # operator judges specs and requests itself. Run by `make compat` with KUBEBUILDER_ASSETS.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_tools kubectl helm
-start_cluster main kwok --apiserver-arg=--runtime-config=admissionregistration.k8s.io/v1/validatingadmissionpolicies=false,admissionregistration.k8s.io/v1/validatingadmissionpolicybindings=false
+start_cluster main kwok --apiserver-arg=--disable-admission-plugins=ValidatingAdmissionPolicy \
+  --apiserver-arg=--runtime-config=admissionregistration.k8s.io/v1/validatingadmissionpolicies=false,admissionregistration.k8s.io/v1/validatingadmissionpolicybindings=false
 echo "  $(kubectl version | tail -n 1)"
 
 says created kubectl apply -f "$root/crds/legacy/metadataservices.e6data.io.yaml"
