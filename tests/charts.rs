@@ -330,7 +330,7 @@ fn values_change_what_they_name() {
             "--set",
             "leaderElection.enabled=false,metrics.service.enabled=false,metrics.port=9000,podLabels.team=data",
             "--set",
-            "extraEnv[0].name=E6_LOG_LEVEL,extraEnv[0].value=trace,nodeSelector.disk=fast",
+            "extraEnv[0].name=RUST_BACKTRACE,extraEnv[0].value=full,nodeSelector.disk=fast",
             "--set-json",
             "image.tag=20251101",
         ],
@@ -349,7 +349,7 @@ fn values_change_what_they_name() {
     assert_eq!(pod["containers"][0]["image"], "e6data/e6-operator:20251101");
     assert_eq!(pod["containers"][0]["ports"][0]["containerPort"], 9000);
     assert_eq!(env(deployment, "E6_LEADER_ELECT").as_deref(), Some("false"));
-    assert_eq!(env(deployment, "E6_LOG_LEVEL").as_deref(), Some("trace"));
+    assert_eq!(env(deployment, "RUST_BACKTRACE").as_deref(), Some("full"));
     let usual = render("e6-operator", "e6-operator", &[]);
     assert!(has(&usual, "PodDisruptionBudget"));
     let spread = &find(&usual, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"];
