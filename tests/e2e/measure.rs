@@ -18,7 +18,7 @@ const API_SERVER: &str = "10.96.0.1:443";
 /// Switches of one mode of kube-proxy.
 const SWITCHES: u32 = 20;
 
-/// When a bad release turns bad, in seconds after it began to serve.
+/// When a bad release turns bad, in seconds after it began to listen.
 const BAD_AFTER: &str = "15";
 
 #[test]
@@ -102,7 +102,7 @@ pub fn mixed(records: &[Record], release: &str, since: u64, until: u64) -> Optio
 fn time_to_safety() {
     let fastest = json!({"gracePeriodSeconds": 0, "switchDwellSeconds": 0, "cleanupDelaySeconds": 30});
     let row = |timings: &str, rollout, after: &str, watched| {
-        format!("| {timings} | {after} s after it serves | {}\n", safety(rollout, after, watched))
+        format!("| {timings} | {after} s after it began to listen | {}\n", safety(rollout, after, watched))
     };
     let mut rows: Vec<String> =
         (1..=5).map(|run| row(&format!("fastest, run {run}"), &fastest, BAD_AFTER, 60)).collect();
