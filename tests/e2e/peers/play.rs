@@ -47,7 +47,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "this operator, no waits",
-            Self::OursByDefault => "this operator, default timings",
+            Self::OursByDefault => "this operator, default timings (one run)",
             Self::Argo => "Argo Rollouts, two Rollouts, `blueGreen`",
             Self::Plain => "two Deployments, `RollingUpdate`",
         }
