@@ -76,8 +76,9 @@ staging=(e6-operator-staging "$operator" -n e6-operator-staging --create-namespa
 refuses "Set watchNamespaces in both releases" helm install "${staging[@]}"
 says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set 'watchNamespaces={shop}'
 says deployed helm install "${staging[@]}"
-refuses "Set watchNamespaces in both releases" helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set watchNamespaces=null
-says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set watchNamespaces=null,allowSecondRelease=true
+refuses "Set watchNamespaces in both releases" helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set-json 'watchNamespaces=[]'
+says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set allowSecondRelease=true \
+  --set-json 'watchNamespaces=[]'
 says deployed helm upgrade e6-operator "$operator" -n "$system" --reuse-values --set allowSecondRelease=false
 says deployed helm upgrade e6-operator-staging "$operator" -n e6-operator-staging
 image_is "e6data/e6-operator:$version" e6-operator-staging-controller-manager e6-operator-staging
