@@ -89,21 +89,19 @@ for file in metadataservices.yaml controllerrevisions.yaml crd.yaml; do
   jq -e .kind "$work/$file" >/dev/null 2>&1 ||
     fail "$backup holds no $file of backup-operator-state.sh; YAML of kubectl get cannot be restored by this script"
 done
-held=$(jq -r '[.items[].metadata.namespace] | unique | join(", ")' "$work/metadataservices.yaml")
-if [ -n "$only" ] && ! jq -e --arg only "$only" 'any(.items[]; .metadata.namespace == $only)' "$work/metadataservices.yaml" >/dev/null; then
-  fail "$backup holds no MetadataServices of namespace $only, but of: ${held:-none}"
-fi
 
 items() { # FILE: one object a line, of the wanted namespace
   jq -c --arg only "$only" '.items[] | select($only == "" or .metadata.namespace == $only)' "$work/$1"
 }
 field() { jq -r "$1" <<<"$2"; }
+if [ -n "$only" ] && [ -z "$(items metadataservices.yaml)" ]; then
+  held=$(jq -r '[.items[].metadata.namespace] | unique | join(", ")' "$work/metadataservices.yaml")
+  fail "$backup holds no MetadataServices of namespace $only, but of: ${held:-none}"
+fi
 
 exists() { # KIND NAMESPACE|"" NAME; anything but a plain "not found" is no answer
   local answer where=()
   [ -z "$2" ] || where=(-n "$2")
-  # Where a dry run finds no CRD, there can be none of its kind.
-  if [ "$1" = metadataservices ] && ! $served; then return 1; fi
   answer=$(kubectl get "$1" "${where[@]}" "$3" -o name --ignore-not-found) ||
     fail "kubectl get $1 $3 failed (see above): nothing more is done. Run this again, it goes on where it stopped"
   [ -n "$answer" ]
@@ -230,7 +228,8 @@ restore_resource() { # OBJECT
   name=$(field .metadata.name "$1")
   restore_revisions "$namespace" "$name"
   if exists service "$namespace" "$name-storage"; then runs=true; fi
-  if exists metadataservices "$namespace" "$name"; then
+  # Where a dry run finds no CRD, there can be none of its kind.
+  if $served && exists metadataservices "$namespace" "$name"; then
     if ! $runs && is_bare "$namespace" "$name"; then
       restore_status "$namespace" "$name" "$1"
     else
