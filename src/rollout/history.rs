@@ -3,7 +3,7 @@
 //! The order is what makes the guide's `releaseHistory[-2]` right: the release before this one after success, and
 //! the serving one while an attempt runs or after it failed.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::health::Verdict;
@@ -84,6 +84,7 @@ pub fn open(
 
 /// The order while an attempt runs: the attempt last, the Active record directly before it.
 pub fn line_up(history: &mut Vec<ReleaseRecord>, attempt: &str) {
+    order(history);
     let active = history.iter().position(|record| record.status == RecordStatus::Active);
     let active = active.map(|at| history.remove(at));
     history.extend(active);
@@ -121,13 +122,22 @@ pub fn depose(history: &mut [ReleaseRecord]) {
     }
 }
 
+/// When a release begins to serve: now, but after every release before it, whatever the clocks of other operators
+/// said. These times tell the order in which releases served.
+fn serves_since(history: &[ReleaseRecord], now: Timestamp) -> Time {
+    let last = history.iter().filter_map(|record| record.activated_at.as_ref()).map(|time| time.0).max();
+    let next = last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
+    Time(next.map_or(now, |next| next.max(now)))
+}
+
 /// Marks the release that serves from now on, and puts the history in its settled order.
 pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, colour: Colour, now: Timestamp) {
     depose(history);
+    let since = serves_since(history, now);
     if let Some(record) = find(history, version) {
         record.status = RecordStatus::Active;
         record.strategy = colour;
-        record.activated_at = Some(Time(now));
+        record.activated_at = Some(since);
         record.finished_at = Some(Time(now));
         record.reason = None;
         record.message = None;
@@ -138,21 +148,31 @@ pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, colour: Colour,
 /// Gives the Active mark back to a release that served before: it begins to serve again.
 pub fn reinstate(history: &mut [ReleaseRecord], version: &str, colour: Colour, now: Timestamp) {
     depose(history);
+    let since = serves_since(history, now);
     if let Some(record) = find(history, version) {
         record.status = RecordStatus::Active;
         record.strategy = colour;
-        record.activated_at = Some(Time(now));
+        record.activated_at = Some(since);
     }
+}
+
+/// Whether a release served and could be gone back to.
+fn is_good(record: &ReleaseRecord) -> bool {
+    record.status == RecordStatus::Superseded && record.activated_at.is_some()
+}
+
+/// Puts the good releases, among themselves, in the order in which they last served. One that was tried once more and
+/// given up has left that order.
+fn order(history: &mut [ReleaseRecord]) {
+    let mut good: Vec<_> = history.iter().filter(|record| is_good(record)).cloned().collect();
+    good.sort_by_key(|record| record.activated_at.as_ref().map(|time| time.0));
+    history.iter_mut().filter(|record| is_good(record)).zip(good).for_each(|(place, record)| *place = record);
 }
 
 /// The settled order: Active last, the other release that served most recently directly before it.
 pub fn settle(history: &mut Vec<ReleaseRecord>) {
-    let good = history
-        .iter()
-        .enumerate()
-        .filter(|(_, record)| record.status == RecordStatus::Superseded && record.activated_at.is_some())
-        .max_by_key(|(_, record)| record.activated_at.as_ref().map(|time| time.0))
-        .map(|(at, _)| at);
+    order(history);
+    let good = history.iter().rposition(is_good);
     let good = good.map(|at| history.remove(at));
     let active = history.iter().position(|record| record.status == RecordStatus::Active);
     let active = active.map(|at| history.remove(at));
@@ -247,6 +267,41 @@ mod tests {
         assert_eq!(versions(&history), "a c b d", "two failures in a row: [-2] still serves");
         settle(&mut history);
         assert_eq!(versions(&history), "c d a b", "once the block is cleared, [-2] is the one before");
+    }
+
+    #[test]
+    fn a_release_that_is_tried_again_and_given_up_stands_where_it_last_served() {
+        let mut history = vec![];
+        for (second, hash) in [(0, "a"), (10, "e"), (20, "b")] {
+            release(&mut history, hash, second);
+        }
+        start(&mut history, "a", 30);
+        abandon(&mut history, "a", why(), at(31));
+        assert_eq!(versions(&history), "e b a", "the newest attempt is last");
+        start(&mut history, "c", 40);
+        assert_eq!(versions(&history), "a e b c");
+        fail(&mut history, "c", why(), at(50));
+        start(&mut history, "e", 60);
+        abandon(&mut history, "e", why(), at(61));
+        settle(&mut history);
+        assert_eq!(versions(&history), "a c e b");
+    }
+
+    #[test]
+    fn what_served_last_does_not_depend_on_clocks() {
+        let mut history = vec![];
+        for (second, hash) in [(0, "a"), (600, "b"), (10, "c"), (20, "d")] {
+            release(&mut history, hash, second);
+        }
+        assert_eq!(
+            versions(&history),
+            "a b c d",
+            "b was served by an operator whose clock was ten minutes ahead"
+        );
+        depose(&mut history);
+        reinstate(&mut history, "c", Colour::Blue, at(25));
+        settle(&mut history);
+        assert_eq!(versions(&history), "a b d c");
     }
 
     #[test]
