@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot read its own repository fails
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use testbed::watcher;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -63,16 +65,48 @@ fn every_invariant_has_one_row_with_a_test_or_a_reason() {
     }
 }
 
-/// Whatever breaks a law in the model or the simulator names the invariant; each that the page calls modelled is named
-/// by the code that judges it.
+/// What stands in a column of the table of invariants: 1 is M, 2 is W.
+fn column(number: usize) -> BTreeMap<String, String> {
+    let cell = |rest: &str| rest.split('|').nth(number).unwrap_or_default().trim().to_owned();
+    rows(&page()).into_iter().map(|(name, rest)| (format!("I{name}"), cell(&rest))).collect()
+}
+
+/// The invariants that the words of a broken law begin with: `"I1, I10: a front Service ...`.
+fn laws(code: &str) -> BTreeSet<String> {
+    let named = |words: &str| {
+        let names = words.split_once(':')?.0.split(", ").map(str::to_owned).collect::<Vec<_>>();
+        let is_name =
+            |name: &String| name.len() > 1 && name.chars().skip(1).all(|digit| digit.is_ascii_digit());
+        names.iter().all(is_name).then_some(names)
+    };
+    code.split('"').filter_map(named).flatten().collect()
+}
+
+/// Whatever breaks a law in the model or the simulator names the invariant; the page calls modelled just those that the
+/// code names that judges.
 #[test]
 fn what_is_called_modelled_is_judged_by_the_model() {
     let judges = ["src/rollout/sim/laws.rs", "src/rollout/model/world.rs", "src/rollout/model/drain.rs"];
     let code: String = judges.iter().map(|file| fs::read_to_string(root().join(file)).unwrap()).collect();
-    let words: BTreeSet<&str> = code.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    for (number, rest) in rows(&page()) {
-        let modelled = rest.split('|').nth(1).unwrap_or_default().trim() == "yes";
-        let name = format!("I{number}");
-        assert!(!modelled || words.contains(name.as_str()), "{name} is called modelled, and no law names it");
+    let laws = laws(&code);
+    assert!(laws.len() > 20, "only {laws:?}: has their form changed?");
+    for (name, cell) in column(1) {
+        assert_eq!(cell == "yes", laws.contains(&name), "{name} says {cell:?} of the model");
+    }
+}
+
+/// The page calls watched just what the watcher asks: of every event and at rest, or of requests.
+#[test]
+fn what_is_called_watched_is_a_rule_of_the_watcher() {
+    let events = watcher::RULES.iter().map(|rule| rule.invariant).chain(["I33"]);
+    let events: BTreeSet<&str> = events.collect();
+    let requests = ["I29", "I40", "I41"];
+    for (name, cell) in column(2) {
+        let is = match name.as_str() {
+            name if events.contains(name) => "yes",
+            name if requests.contains(&name) => "requests",
+            _ => "",
+        };
+        assert_eq!(cell, is, "{name} says {cell:?} of the watcher");
     }
 }

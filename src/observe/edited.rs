@@ -234,7 +234,9 @@ proptest! {
         for edit in &of_status {
             change(&mut status, edit, |_| true);
         }
-        let Some(resource) = resource(&json!(annotations), &status) else { return Ok(()) };
+        let resource = resource(&json!(annotations), &status);
+        prop_assume!(resource.is_some());
+        let resource = resource.unwrap();
         let world = world(&all);
         let status: Option<&MetadataServicesStatus> = resource.status.as_ref();
         let seen = facts(&world, &owner(), status, &defaults());
@@ -256,7 +258,9 @@ proptest! {
         for edit in &edits {
             change(&mut object, edit, |path| path != "/metadata/name");
         }
-        let Ok(view) = serde_json::from_value::<RevisionView>(object.clone()) else { return Ok(()) };
+        let view = serde_json::from_value::<RevisionView>(object.clone());
+        prop_assume!(view.is_ok());
+        let view = view.unwrap();
         prop_assert!(view.version.as_deref().is_none_or(|version| version == "v1"), "{:?}", view.version);
         prop_assert_eq!(view.flaw.is_some(), view.template.is_none());
         prop_assert_eq!(view.flaw.is_some(), view.hash.is_empty());

@@ -55,7 +55,10 @@ fn is_recorded(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
         && records.iter().all(|record| match record.status {
             RecordStatus::Active => serves(&record.version),
             // What is on its way is begun anew when the colour was found dirty.
-            RecordStatus::Pending => rollout.step == Step::Prune || target == Some(record.version.as_str()),
+            RecordStatus::Pending => {
+                !serves(&record.version)
+                    && (rollout.step == Step::Prune || target == Some(record.version.as_str()))
+            }
             RecordStatus::Superseded | RecordStatus::Failed => {
                 !serves(&record.version) && target != Some(record.version.as_str())
             }

@@ -66,7 +66,12 @@ impl Deed {
             }
             Self::Sicken => sicken(client, namespace).await,
             Self::Delete => {
-                api.delete(NAME, &DeleteParams::background()).await.unwrap();
+                // As most delete it; where deletion is the story, it is there, being deleted, until its objects are gone.
+                let params = match scenario {
+                    Scenario::Delete => DeleteParams::foreground(),
+                    _ => DeleteParams::background(),
+                };
+                api.delete(NAME, &params).await.unwrap();
             }
         }
     }

@@ -7,7 +7,7 @@ use testbed::{History, Kind};
 
 use crate::end::{counts, differences, end};
 use crate::run::{Reference, holds};
-use crate::scenario::{NAME, SECRET};
+use crate::scenario::SECRET;
 
 /// What was seen of a run.
 pub struct Seen<'a> {
@@ -17,14 +17,16 @@ pub struct Seen<'a> {
     pub namespace: &'a str,
     /// What went wrong.
     pub faults: &'a [Fault],
-    /// By the proxy: what came in although the operator should have waited.
-    pub hasty: Vec<String>,
+    /// By the proxy: what is wrong with the requests.
+    pub requests: Vec<String>,
     /// By the proxy: the writes.
     pub writes: Vec<Write>,
     /// By the proxy: reads and writes.
     pub calls: Vec<Call>,
     /// What the operator wrote to its log.
     pub log: String,
+    /// The Events of the namespace, as JSON.
+    pub events: Vec<String>,
     /// The resource was deleted.
     pub deleted: bool,
 }
@@ -36,12 +38,10 @@ pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
     let waived = Waived { late_writes, ..Waived::default() };
     let mut found = watcher::check(seen.history, &waived);
     found.extend(watcher::at_rest(seen.history, &waived));
-    found.extend(watcher::live_reads(seen.calls.iter().cloned(), NAME));
     let mut texts: Vec<String> = found.iter().map(ToString::to_string).collect();
-    texts.extend(unguarded(&seen.writes));
+    texts.extend(seen.requests.iter().cloned());
     texts.extend(after_deletion(seen));
     texts.extend(leaks(seen));
-    texts.extend(seen.hasty.iter().map(|call| format!("I41, I43: too early: {call}")));
     if seen.log.contains("panicked") {
         texts.push("the operator panicked".to_owned());
     }
@@ -95,12 +95,6 @@ fn made_late(writes: &[Write]) -> Option<String> {
     (twice.count() > 1).then(|| format!("{kind} {name}"))
 }
 
-/// I40: every change and delete says what it was decided on.
-fn unguarded(writes: &[Write]) -> impl Iterator<Item = String> {
-    let bare = writes.iter().filter(|write| !write.target.guarded);
-    bare.map(|write| format!("I40: without a precondition: {write}"))
-}
-
 /// I28: once a read has shown that the resource is gone, nothing is written.
 fn after_deletion(seen: &Seen<'_>) -> Option<String> {
     if !seen.faults.contains(&Fault::Delete) {
@@ -122,11 +116,14 @@ fn after_deletion(seen: &Seen<'_>) -> Option<String> {
     None
 }
 
-/// I45: what a ConfigMap holds is in no log and in no status.
+/// I45: what a ConfigMap holds is in no log, no Event and no status.
 fn leaks(seen: &Seen<'_>) -> Vec<String> {
     let mut found = vec![];
     if seen.log.contains(SECRET) {
         found.push("I45: a value of a ConfigMap is in the log".to_owned());
+    }
+    if seen.events.iter().any(|event| event.contains(SECRET)) {
+        found.push("I45: a value of a ConfigMap is in an Event".to_owned());
     }
     let status = |entry: &&std::sync::Arc<testbed::Entry>| {
         entry.get("/status").is_some_and(|status| holds(status, SECRET))

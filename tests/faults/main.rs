@@ -58,7 +58,7 @@ async fn every_write_may_go_wrong() {
     cases.retain(|case| !progress.has(case));
     println!("{count} cases, {} of them to be run, {} at a time", cases.len(), case::parallel());
     let outcomes = play(&bench, &cases, &references, &progress).await;
-    summary(&outcomes, start);
+    summary(&outcomes, &references, start);
     bench.tidy();
 }
 
@@ -118,25 +118,35 @@ async fn references(bench: &Bench, scenarios: &[Scenario]) -> BTreeMap<Scenario,
     futures::future::join_all(runs).await.into_iter().collect()
 }
 
-fn summary(outcomes: &[Outcome], start: Instant) {
+fn summary(outcomes: &[Outcome], references: &BTreeMap<Scenario, Reference>, start: Instant) {
     let bad: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.violations.is_empty()).collect();
-    let missed: Vec<String> =
-        outcomes.iter().filter(|outcome| !outcome.struck).map(|outcome| outcome.case.to_string()).collect();
+    let missed: Vec<Case> =
+        outcomes.iter().filter(|outcome| !outcome.struck).map(|outcome| outcome.case).collect();
+    let names = |cases: &[Case]| cases.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let slowest = outcomes.iter().map(|outcome| outcome.seconds).fold(0.0, f64::max);
+    let late = outcomes.iter().map(|outcome| outcome.late.as_secs_f64()).fold(0.0, f64::max);
     println!(
-        "faults: {} cases, {} violations in {} of them, {} not struck {missed:?}; slowest {slowest:.1} s; {:.0} s in all",
+        "faults: {} cases, {} violations in {} of them, {} not struck ({}); slowest {slowest:.1} s, API server late by {late:.1} s at most; {:.0} s in all",
         outcomes.len(),
         bad.iter().map(|outcome| outcome.violations.len()).sum::<usize>(),
         bad.len(),
         missed.len(),
+        names(&missed),
         start.elapsed().as_secs_f64(),
     );
-    // A run may have a write less than the undisturbed one (two views of a status may fall into one), but not many.
-    assert!(missed.len() * 10 <= outcomes.len(), "too many faults did not strike: {missed:?}");
-    let names: Vec<String> = bad.iter().map(|outcome| outcome.case.to_string()).collect();
+    // A run may have a write less than the undisturbed one (two views of a status may fall into one), and after the
+    // last writes nothing may be read or watched any more.
+    let early: Vec<Case> = missed
+        .iter()
+        .copied()
+        .filter(|case| case.last() + 2 <= references[&case.scenario].writes.len())
+        .collect();
+    assert!(early.is_empty(), "faults without an effect: {}", names(&early));
+    assert!(missed.len() * 20 <= outcomes.len() + 20, "too many faults had no effect: {}", names(&missed));
+    let bad: Vec<Case> = bad.iter().map(|outcome| outcome.case).collect();
     assert!(
         bad.is_empty(),
         "failed; to repeat: E6_CASE={} cargo test --test faults -- --nocapture",
-        names.join(",")
+        names(&bad)
     );
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 use testbed::proxy::{Fault, Plan, Proxy, Write};
 use testbed::{History, Kind, Operator, Timeline, watcher};
@@ -57,10 +59,12 @@ pub struct Outcome {
     pub case: Case,
     /// What is wrong.
     pub violations: Vec<String>,
-    /// Whether the fault struck.
+    /// Whether its faults had an effect.
     pub struck: bool,
     /// How long it took.
     pub seconds: f64,
+    /// By how much the API server was late with its answers, all together.
+    pub late: Duration,
     writes: Vec<Write>,
     log: PathBuf,
 }
@@ -88,10 +92,12 @@ impl Bench {
         let ended = play.go(PATIENCE, |_| true).await;
         let seconds = play.start.elapsed().as_secs_f64();
         let history = play.history().await;
+        let events = play.events().await;
         assert!(ended, "{scenario} did not end by itself; see {}", play.log.display());
-        let seen = play.seen(&history, &[]);
+        let seen = play.seen(&history, events, &[]);
         let violations = judge::invariants(&seen);
         assert!(violations.is_empty(), "{scenario} undisturbed: {violations:#?}");
+        assert!(!seen.events.is_empty(), "{scenario} tells nothing");
         Reference {
             writes: play.proxy.writes(),
             seconds,
@@ -111,9 +117,10 @@ impl Bench {
         let ended = play.go(patience, |history| anyhow || end(history, &namespace) == reference.end).await;
         let seconds = play.start.elapsed().as_secs_f64();
         let history = play.history().await;
-        let mut violations = judge::judge(&play.seen(&history, &faults), reference);
+        let events = play.events().await;
+        let mut violations = judge::judge(&play.seen(&history, events, &faults), reference);
+        let late = play.proxy.lateness();
         if !ended {
-            let late = play.proxy.lateness();
             violations.push(format!(
                 "I37: not at the end of the undisturbed run within {patience:.1?}; the API server was late by {late:.1?}"
             ));
@@ -122,8 +129,9 @@ impl Bench {
             violations.push("the operator ended by itself".to_owned());
         }
         let writes = play.proxy.writes();
-        let struck = writes.iter().filter(|write| write.fault.is_some()).count() == faults.len();
-        Outcome { case: *case, violations, struck, seconds, writes, log: play.log.clone() }
+        let felt = play.proxy.felt();
+        let struck = faults.iter().all(|fault| felt.contains(fault));
+        Outcome { case: *case, violations, struck, seconds, late, writes, log: play.log.clone() }
     }
 
     async fn set_up(&self, namespace: String, scenario: Scenario, plan: Plan) -> Play<'_> {
@@ -218,15 +226,24 @@ impl Play<'_> {
         self.timeline.history()
     }
 
-    fn seen<'a>(&'a self, history: &'a History, faults: &'a [Fault]) -> Seen<'a> {
+    /// The Events of the namespace.
+    async fn events(&self) -> Vec<String> {
+        let api: Api<Event> = Api::namespaced(self.bench.client.clone(), &self.namespace);
+        let events = api.list(&ListParams::default()).await.unwrap();
+        let ours = events.items.iter().filter(|event| event.involved_object.name.as_deref() == Some(NAME));
+        ours.map(|event| serde_json::to_string(event).unwrap()).collect()
+    }
+
+    fn seen<'a>(&'a self, history: &'a History, events: Vec<String>, faults: &'a [Fault]) -> Seen<'a> {
         Seen {
             history,
             namespace: &self.namespace,
             faults,
-            hasty: self.proxy.hasty(),
+            requests: self.proxy.findings(NAME),
             writes: self.proxy.writes(),
             calls: self.proxy.calls(),
             log: self.operator.log_text(),
+            events,
             deleted: self.deleted,
         }
     }

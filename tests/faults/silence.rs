@@ -39,6 +39,8 @@ pub async fn at_rest(bench: &Bench) {
         history.live(Kind::MetadataServices, NAME).filter(|owner| deed.is_over(&owner.object)).map(|_| ())
     };
     timeline.wait_until("the edit to be carried out", IDLE + UPGRADE, over).await.unwrap();
+    // Were it sooner, a watch told it.
+    assert!(edited.elapsed() > UPGRADE, "the watches were not silent: {:?}", edited.elapsed());
     println!(
         "silence: an edit that no watch told was carried out after {:.0} s",
         edited.elapsed().as_secs_f64()

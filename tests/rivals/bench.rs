@@ -164,6 +164,20 @@ impl Actor {
         self.operator.log_text()
     }
 
+    /// What is wrong with the process and with what it asked for; `ended`: it had to end.
+    pub fn trouble(&mut self, ended: bool) -> Vec<String> {
+        let mut found = self.proxy.findings(NAME);
+        if self.operator.is_running() == ended {
+            found.push(
+                if ended { "the operator did not end" } else { "the operator ended by itself" }.to_owned(),
+            );
+        }
+        if self.log().contains("panicked") {
+            found.push("the operator panicked".to_owned());
+        }
+        found
+    }
+
     /// I39: writes that it began after the deadline of the lease that it held.
     pub fn late_writes(&self) -> Vec<String> {
         let renewals = self.proxy.renewals();

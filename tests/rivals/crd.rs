@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::Value;
 use testbed::proxy::{Fault, Halt};
+use testbed::watcher::{self, Waived};
 
 use crate::bench::{Bench, LOOK, PATIENCE};
 use crate::plane::{Player, all_held};
@@ -80,6 +81,9 @@ pub async fn outdated_at_any_write(bench: &Bench, players: &mut [Player]) {
             }
         }
         quiet(players, without).await;
+        for player in players.iter() {
+            unharmed(player, without).await;
+        }
         replace(bench, &[]).await;
         whole_again(players, tag).await;
         println!("plane: CRD without {without:?}: all at rest");
@@ -104,6 +108,17 @@ async fn whole_again(players: &[Player], tag: &str) {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Whatever the status says, or does not: what serves is there, fronts lead to it, and nothing is taken or made anew. Of
+/// the watcher's rules these are the ones that ask no status.
+async fn unharmed(player: &Player, without: &[&str]) {
+    let rules = ["I1", "I6", "I7", "I8", "I11", "I28", "I32"];
+    let waived = Waived { status: true, late_writes: true, ..Waived::default() };
+    let mut found = watcher::check(&player.stage.history().await, &waived);
+    found.retain(|finding| rules.contains(&finding.invariant));
+    let name = &player.stage.namespace;
+    assert!(found.is_empty(), "{name} with {without:?} gone: {found:#?}");
 }
 
 /// A release that is wanted and not on its way is held back with the reason: in a condition where the machine is still to

@@ -213,27 +213,17 @@ async fn leads(actor: &Actor) {
 
 /// I39: woken when another leads, it begins no write, and ends.
 async fn wakes_to_end(first: &mut Actor) -> Vec<String> {
-    let mut found = vec![];
     if !first.ends_by_itself(Duration::from_secs(10)).await {
-        found.push("I39: the first operator did not end when it woke up without its lease".to_owned());
+        return vec!["I39: the first operator did not end when it woke up without its lease".to_owned()];
     }
-    found.extend(first.late_writes());
-    if first.log().contains("panicked") {
-        found.push("the first operator panicked".to_owned());
-    }
-    found
+    let late = first.late_writes();
+    late.into_iter().chain(first.trouble(true)).collect()
 }
 
 /// What is wrong with an operator that should live.
 fn fit(actor: &mut Actor, mode: Mode) -> Vec<String> {
-    let mut found = if mode == Mode::Lease { actor.late_writes() } else { vec![] };
-    if !actor.operator.is_running() {
-        found.push("an operator ended by itself".to_owned());
-    }
-    if actor.log().contains("panicked") {
-        found.push("an operator panicked".to_owned());
-    }
-    found
+    let late = if mode == Mode::Lease { actor.late_writes() } else { vec![] };
+    late.into_iter().chain(actor.trouble(false)).collect()
 }
 
 /// The invariants, and the history that the story must leave.

@@ -89,9 +89,7 @@ impl Player {
 
     async fn violations(&mut self) -> Vec<String> {
         let mut found = self.stage.violations().await;
-        if !self.actor.operator.is_running() || self.actor.log().contains("panicked") {
-            found.push("the operator ended by itself, or panicked".to_owned());
-        }
+        found.extend(self.actor.trouble(false));
         found.into_iter().map(|text| format!("{}: {text}", self.stage.namespace)).collect()
     }
 }

@@ -26,18 +26,31 @@ fn left(history: &History, app: &str) -> Vec<String> {
 
 #[test]
 fn deletion_in_any_step_takes_everything_and_a_successor_lives() {
-    together(STEPS.map(|step| case(step, move || delete_in(step))).into());
+    together(STEPS.map(|step| case(step, move || delete_in(step, false))).into());
 }
 
-async fn delete_in(step: &'static str) {
-    let bed = Bed::new(&format!("delete-{}", step.to_lowercase())).await;
+/// The resource stays, being deleted, until its objects are gone: the operator sees them go, and leaves them alone.
+#[test]
+fn a_foreground_deletion_in_any_step_takes_everything_too() {
+    together(STEPS.map(|step| case(step, move || delete_in(step, true))).into());
+}
+
+async fn delete_in(step: &'static str, foreground: bool) {
+    let how = if foreground { "foreground" } else { "delete" };
+    let bed = Bed::new(&format!("{how}-{}", step.to_lowercase())).await;
     let subject = if step == "Stable" {
         bed.deploy("a", &quick("1", "1")).await.0
     } else {
         in_step(&bed, step).await.0
     };
-    subject.delete().await.unwrap();
-    let gone = |history: &History| left(history, "a").is_empty().then_some(());
+    if foreground {
+        subject.delete_foreground().await.unwrap();
+    } else {
+        subject.delete().await.unwrap();
+    }
+    let gone = |history: &History| {
+        (left(history, "a").is_empty() && history.live(Kind::MetadataServices, "a").is_none()).then_some(())
+    };
     bed.wait("everything to be gone", gone).await;
     bed.linger(2).await;
     let history = bed.history().await;

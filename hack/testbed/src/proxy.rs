@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Bytes, Incoming};
@@ -38,13 +38,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::answer::{json_answer, refusal, whole};
+use self::answer::{already_exists, json_answer, refusal, whole};
 pub use self::fault::{Fault, Plan};
 pub use self::halt::Halt;
 use self::haste::Haste;
 use self::stale::Stale;
 pub use self::target::{Class, Target};
-use self::watches::{Ears, Word};
+use self::watches::Word;
 use self::way::Way;
 pub use self::way::{Outage, Upstream};
 use crate::error::{IoContext, Result};
@@ -122,6 +122,8 @@ struct State {
     killing: bool,
     /// Writes that came in and are not done with.
     open: usize,
+    /// Faults that had an effect.
+    felt: BTreeSet<Fault>,
 }
 
 type Body = UnsyncBoxBody<Bytes, Cut>;
@@ -176,6 +178,12 @@ impl Proxy {
     /// By how much the API server itself, with too little time on this machine, was late with its answers.
     pub fn lateness(&self) -> Duration {
         self.shared.state().late
+    }
+
+    /// The faults that had an effect: a watch was told, a read failed, an old or a late list was shown, or, of the
+    /// others, the write met its fate.
+    pub fn felt(&self) -> BTreeSet<Fault> {
+        self.shared.state().felt.clone()
     }
 
     /// Replaces the plan; its numbers count from the proxy's first write.
@@ -258,6 +266,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn feel(&self, fault: Fault) {
+        self.state().felt.insert(fault);
+    }
+
     async fn answer(
         self: Arc<Self>,
         client: usize,
@@ -294,10 +306,15 @@ impl Shared {
             (bad, target.fills_cache().then(|| state.stale.list(&target.uri)).flatten())
         };
         match (bad, old) {
-            (0, Some(old)) => return json_answer(StatusCode::OK, old),
+            (0, Some(old)) => {
+                self.feel(Fault::StaleRestart);
+                return json_answer(StatusCode::OK, old);
+            }
             (0, None) => {}
-            (odd, _) if odd % 2 == 1 => return Err(Cut),
-            _ => return refusal(500),
+            (odd, _) => {
+                self.feel(Fault::FailReads);
+                return if odd % 2 == 1 { Err(Cut) } else { refusal(500) };
+            }
         }
         self.delay(&target).await;
         let (head, body) = self.forward(head, body).await?.into_parts();
@@ -306,23 +323,6 @@ impl Shared {
             self.state().stale.remember(&target.uri, &body);
         }
         Ok(Response::from_parts(head, whole(body)))
-    }
-
-    async fn watch(&self, target: Target, head: Parts, body: Bytes) -> Result<Response<Body>, Cut> {
-        let path = target.uri.split('?').next().unwrap_or_default();
-        let (late, forgotten) = {
-            let mut state = self.state();
-            (state.stale.behind(), state.forgotten.remove(path))
-        };
-        if forgotten {
-            return refusal(410);
-        }
-        tokio::time::sleep(late).await;
-        let words = self.words.subscribe();
-        self.state().watched.insert(path.to_owned());
-        let answer = self.forward(head, body).await?;
-        let ears = if path.contains("/metadataservices") { Ears::Sharp } else { Ears::Dull };
-        Ok(answer.map(|body| watches::guided(body, words, ears)))
     }
 
     /// Sends a request on and streams the answer back.
@@ -386,6 +386,9 @@ impl Shared {
         head: Parts,
         body: Bytes,
     ) -> Result<Response<Body>, Cut> {
+        if let Some(fault) = fault.filter(|fault| !fault.is_felt_later()) {
+            self.feel(fault);
+        }
         match fault {
             Some(Fault::KillBefore | Fault::StaleRestart | Fault::SlowRestart) => {
                 self.kill(fault).await;
@@ -398,6 +401,7 @@ impl Shared {
                 return Err(Cut);
             }
             Some(Fault::DropRequest) => return Err(Cut),
+            Some(Fault::Answer(409)) if head.method == Method::POST => return already_exists(),
             Some(Fault::Answer(code)) => {
                 if code == 429 {
                     self.state().haste.ask();
@@ -405,14 +409,13 @@ impl Shared {
                 return refusal(code);
             }
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-            Some(Fault::CutWatches) => self.tell(Word::Cut).await,
-            Some(Fault::LoseEvents) => self.tell(Word::Deaf).await,
-            Some(Fault::StallWatches) => self.tell(Word::Silence).await,
-            Some(Fault::Expire) => self.tell(Word::Expired).await,
-            Some(Fault::Forget) => {
-                self.forget();
-                self.tell(Word::Cut).await;
-            }
+            Some(
+                fault @ (Fault::CutWatches
+                | Fault::LoseEvents
+                | Fault::StallWatches
+                | Fault::Expire
+                | Fault::Forget),
+            ) => self.disturb(fault).await,
             Some(Fault::Delete | Fault::HoldBefore) => {
                 if !self.halt(fault).await {
                     return Err(Cut);
@@ -431,18 +434,6 @@ impl Shared {
             Some(Fault::HoldAfter) if !self.halt(fault).await => Err(Cut),
             _ => answer,
         }
-    }
-
-    /// From now on each watch that is open is told once that its place is too old.
-    fn forget(&self) {
-        let State { forgotten, watched, .. } = &mut *self.state();
-        forgotten.clone_from(watched);
-    }
-
-    /// Says a word to all open watches, and gives it time to arrive.
-    async fn tell(&self, word: Word) {
-        self.words.send_replace(word);
-        tokio::time::sleep(watches::HEARD).await;
     }
 
     /// Sends a write on and takes its whole answer.

@@ -137,6 +137,15 @@ impl Subject {
         Ok(())
     }
 
+    /// Deletes it as `kubectl delete --cascade=foreground` does: it stays, being deleted, until what it owns is gone.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete_foreground(&self) -> Result<()> {
+        self.api.delete(&self.name, &DeleteParams::foreground()).await?;
+        Ok(())
+    }
+
     /// Deletes it and leaves what it owns, as `kubectl delete --cascade=orphan` does.
     ///
     /// # Errors

@@ -61,6 +61,8 @@ pub enum Ablation {
     NoStrays,
     /// A release is switched to without being recorded as good.
     NoGoodRecord,
+    /// A resource that is being deleted is rolled out like any other.
+    NoDeletion,
 }
 
 impl Ablation {
@@ -72,6 +74,8 @@ impl Ablation {
         mut facts: Facts,
         now: Timestamp,
     ) -> Plan {
+        let deleted = intent.deleted && self != Self::NoDeletion;
+        let intent = &Intent { deleted, ..intent.clone() };
         let mut status = status.cloned();
         self.bend(&mut status, &mut facts);
         let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));

@@ -27,6 +27,10 @@ const fn loss(config: Config) -> Config {
     Config { budget: Budget { losses: config.budget.losses + 1, ..config.budget }, ..config }
 }
 
+const fn deep(config: Config) -> Config {
+    Config { limit: 30_000_000, ..config }
+}
+
 /// A guard without which one decision breaks a law at once: the law is what it is for.
 const fn judged(config: Config) -> Config {
     Config { judged: true, ..config }
@@ -57,8 +61,9 @@ fn not_missed(ablation: Ablation, config: Config) {
 }
 
 macro_rules! guards {
-    ($($test:ident: $check:ident($($argument:expr),*);)*) => {$(
+    ($($(#[$attribute:meta])? $test:ident: $check:ident($($argument:expr),*);)*) => {$(
         #[test]
+        $(#[$attribute])?
         fn $test() {
             $check($($argument),*);
         }
@@ -84,6 +89,11 @@ guards! {
     i10_objects_of_another_decision: missed(NotDirty, "I1", at(Step::Deploying, edit(STALL)));
     i18_mark_first: missed(MarkLate, "I18", at(Step::Switching, breaks(ONE)));
     i18_block: missed(NoBlock, "I18", at(Step::Switching, breaks(ONE)));
+    i28_deletion: missed(
+        NoDeletion,
+        "I28",
+        at(Step::Deploying, Config { budget: Budget { deletes: 1, ..NONE }, ..judged(ONE) })
+    );
     i37_dead_ends: missed(DeadEnds, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
     d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "I13", at(Step::Switching, loss(STALL)));
     d6_proof_of_a_rebuilt_status: missed(RebuildPrunesAtOnce, "I9", at(Step::Switching, loss(ONE)));
@@ -98,6 +108,10 @@ guards! {
         at(Step::Deploying, Config { lag: true, budget: Budget { hands: 1, ..NONE }, ..judged(ONE) })
     );
     spare_first_read: not_missed(NoFirstRead, at(Step::Prune, STALL));
+    #[ignore = "make model-deep"]
+    spare_first_read_edit: not_missed(NoFirstRead, deep(at(Step::Prune, edit(STALL))));
+    #[ignore = "make model-deep"]
+    spare_first_read_break: not_missed(NoFirstRead, deep(at(Step::Grace, breaks(STALL))));
     spare_uid: not_missed(DeleteAnyUid, at(Step::Prune, edit(STALL)));
     spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, edit(STALL)));
     spare_create: not_missed(TakeWhatExists, at(Step::Deploying, STALL));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::env::collect;
 use super::search::Search;
-use super::state::{Pod, State, World, fingerprint, name};
+use super::state::{Life, Pod, State, World, fingerprint, name};
 use super::tell;
 use super::times::Pass;
 use super::world::rested;
@@ -18,7 +18,7 @@ const PATIENCE: usize = 400;
 impl Search {
     /// Fails unless this world comes to a good rest, with its broken pods as they are, or healed first.
     pub fn comes_to_rest(&mut self, world: &World, healed: bool) -> Result<(), String> {
-        if !world.resource.there {
+        if world.resource.life != Life::Lives {
             return Ok(());
         }
         let Some(end) = self.drain(world, healed, None)? else { return Ok(()) };

@@ -3,7 +3,7 @@
 use super::ablation::Ablation;
 use super::search::{Search, Turn};
 use super::shell::Half;
-use super::state::{Cell, Part, Pod, Record, State, Target, at, of};
+use super::state::{Cell, Life, Part, Pod, Record, State, Target, at, of};
 use super::tables::Deed;
 use super::times::Pass;
 use crate::names::{Colour, Component};
@@ -39,7 +39,7 @@ impl Search {
             turns.push(Turn::Crash(actor));
         } else if doer.look != 0 {
             turns.push(Turn::LookRest(actor));
-        } else if state.world.resource.there && (actor == 0 || state.budget.looks > 0) {
+        } else if state.world.resource.life != Life::Gone && (actor == 0 || state.budget.looks > 0) {
             turns.push(Turn::Look(actor));
             let halves: &[Half] = match self.config.ablation {
                 Some(Ablation::NoSecondRead) => &[Half::Resource],
@@ -123,10 +123,15 @@ impl Search {
                 next.world.resource.restart = true;
                 self.resource_changed(&mut next, None);
             }
-            Turn::Delete => self.delete(&mut next),
+            Turn::Delete => {
+                next.budget.deletes -= 1;
+                next.world.resource.life = Life::Leaves;
+                self.resource_changed(&mut next, None);
+            }
+            Turn::Leave => self.leave(&mut next),
             Turn::Recreate => {
                 let resource = &mut next.world.resource;
-                (resource.there, resource.spec, resource.generation) = (true, 1, 1);
+                (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);
             }
             Turn::Look(_) | Turn::LookFirst(..) | Turn::LookRest(_) | Turn::Write(..) | Turn::Crash(_) => {}
         }
@@ -200,8 +205,7 @@ impl Search {
     }
 
     /// The resource is gone; its objects are the garbage collector's.
-    fn delete(&mut self, state: &mut State) {
-        state.budget.deletes -= 1;
+    fn leave(&mut self, state: &mut State) {
         state.world.resource = super::state::Resource::default();
         state.world.status = 0;
         state.ghost = super::state::Ghost::default();
@@ -304,9 +308,10 @@ fn removals(state: &State, turns: &mut Vec<Turn>) {
 
 fn user(state: &State, turns: &mut Vec<Turn>) {
     let (budget, resource) = (&state.budget, &state.world.resource);
-    if !resource.there {
-        turns.push(Turn::Recreate);
-        return;
+    match resource.life {
+        Life::Gone => return turns.push(Turn::Recreate),
+        Life::Leaves => return turns.push(Turn::Leave),
+        Life::Lives => {}
     }
     if budget.edits > 0 {
         turns.extend((1..=3).filter(|release| *release != resource.spec).map(Turn::Edit));

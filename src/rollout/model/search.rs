@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::ablation::Ablation;
 use super::env::Break;
 use super::shell::Half;
-use super::state::{Budget, Release, State, Target, World, fingerprint, name};
+use super::state::{Budget, Life, Release, State, Target, World, fingerprint, name};
 use super::tables::{Deed, Tables};
 use super::tell;
 use super::times::Pass;
@@ -76,6 +76,7 @@ pub enum Turn {
     Retry,
     Restart,
     Delete,
+    Leave,
     Recreate,
 }
 
@@ -196,7 +197,7 @@ impl Search {
     fn start(&mut self) -> Result<State, Broken> {
         let mut state = State::default();
         let resource = &mut state.world.resource;
-        (resource.there, resource.spec, resource.generation) = (true, 1, 1);
+        (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);
         let settle = |search: &mut Self, state: &mut State| {
             let settled = search.drain(&state.world, false, None);
             let settled = settled.map_err(|law| Broken { law, scenario: String::new() })?;

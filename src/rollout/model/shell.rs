@@ -7,7 +7,7 @@
 
 use super::ablation::Ablation;
 use super::search::Search;
-use super::state::{Actor, Age, DEPLOYMENT, Door, Part, Pod, Record, State, Target, UNBOUNDED, World};
+use super::state::{Actor, Age, DEPLOYMENT, Door, Life, Part, Pod, Record, State, Target, UNBOUNDED, World};
 use super::tables::{Deed, grace_begins};
 use super::world::{committed, landed};
 use crate::api::status::Step;
@@ -39,12 +39,15 @@ impl Search {
     }
 
     fn decide(&mut self, state: &State, actor: usize, seen: &World) -> Result<Option<State>, String> {
-        if !seen.resource.there {
+        if seen.resource.life == Life::Gone {
             return Ok(None);
         }
         let decision = self.tables.decide(seen)?;
         let mut next = *state;
         next.actors[actor] = Actor { plan: decision.plan, ..Actor::default() };
+        // Nothing is left to mend: from here on the laws ask as of any resource.
+        let rests = decision.plan == 0 && self.tables.step(seen) == Some(Step::Stable);
+        next.ghost.tampered &= !rests;
         if next == *state {
             return Ok(None);
         }
@@ -132,8 +135,12 @@ impl Search {
         if doer.failed {
             state.actors[actor] = Actor::default();
         } else if doer.taken {
-            let resource = state.world.resource.there && !doer.bereft;
-            let plan = if resource { self.tables.explain(&state.world).plan } else { 0 };
+            let resource = &state.world.resource;
+            let plan = if resource.life == Life::Lives && !doer.bereft {
+                self.tables.explain(&state.world).plan
+            } else {
+                0
+            };
             state.actors[actor] = Actor { plan, ..Actor::default() };
         } else if open.is_empty() {
             state.actors[actor] = Actor::default();
@@ -145,7 +152,7 @@ impl Search {
         self.heed(judgement)?;
         let bereft = state.actors[actor].bereft;
         match deed {
-            Deed::Commit(_) | Deed::Amend { .. } if bereft || !state.world.resource.there => {
+            Deed::Commit(_) | Deed::Amend { .. } if bereft || state.world.resource.life == Life::Gone => {
                 return Ok(Outcome::Refused);
             }
             Deed::Commit(status) => self.commit(state, actor, status)?,

@@ -93,10 +93,20 @@ pub struct Record {
     pub orphan: bool,
 }
 
+/// Whether the resource is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Life {
+    #[default]
+    Gone,
+    Lives,
+    /// It is being deleted, and is there for as long as something keeps it.
+    Leaves,
+}
+
 /// The resource, without its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resource {
-    pub there: bool,
+    pub life: Life,
     pub generation: u8,
     /// The release that the spec describes.
     pub spec: Release,

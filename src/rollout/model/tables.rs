@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use super::ablation::Ablation;
-use super::state::{Age, CONFIG, Cell, DEPLOYMENT, Door, Pod, Release, SERVICE, World, at, name, number, of};
+use super::state::{
+    Age, CONFIG, Cell, DEPLOYMENT, Door, Life, Pod, Release, SERVICE, World, at, name, number, of,
+};
 use super::times::{NOW, Pass, normal, now, older, seconds, waits};
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{Colour, Component, PerColour, PerComponent, RESTART, RETRY, ROLLBACK_TO};
@@ -312,7 +314,7 @@ pub fn intent(world: &World) -> Intent {
         name: "sample1".into(),
         namespace: "default".into(),
         generation: i64::from(resource.generation),
-        deleted: !resource.there,
+        deleted: resource.life != Life::Lives,
         wanted: template(name(resource.spec)),
         violations: vec![],
         crd_outdated: None,

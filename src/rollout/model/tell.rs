@@ -2,7 +2,7 @@
 
 use super::env::Break;
 use super::search::{Search, Turn};
-use super::state::{Cell, Pod, State, Target, World, name};
+use super::state::{Cell, Life, Pod, State, Target, World, name};
 use super::tables::Deed;
 use super::times::Pass;
 use crate::names::{Colour, Component};
@@ -47,6 +47,7 @@ pub fn turn(search: &Search, state: &State, turn: Turn) -> String {
         Turn::Retry => "the user annotates retry".into(),
         Turn::Restart => "the user annotates restart".into(),
         Turn::Delete => "the user deletes the resource".into(),
+        Turn::Leave => "the resource is gone".into(),
         Turn::Recreate => "the user creates the resource".into(),
     }
 }
@@ -126,8 +127,9 @@ pub fn world(search: &Search, world: &World) -> String {
     });
     let cells = world.cells.map(|colour| colour.map(|found| cell(&found)).join(" "));
     format!(
-        "spec {}; {machine}; fronts {}; blue {}; green {}",
+        "spec {}{}; {machine}; fronts {}; blue {}; green {}",
         name(world.resource.spec),
+        if world.resource.life == Life::Leaves { ", being deleted" } else { "" },
         fronts.join(" "),
         cells[0],
         cells[1]

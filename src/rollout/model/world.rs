@@ -2,7 +2,7 @@
 //! What a decision owes to what it was taken on is judged in `tables`.
 
 use super::search::Search;
-use super::state::{DEPLOYMENT, State, World, name, number};
+use super::state::{DEPLOYMENT, Life, State, World, name, number};
 use super::tables::Deed;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step, Trigger};
 use crate::names::Colour;
@@ -128,7 +128,7 @@ fn tried_unasked(state: &State, new: &MetadataServicesStatus, to: &Rollout, rebu
 /// What holds in every state.
 pub fn check(search: &Search, state: &State) -> Judgement {
     let world = &state.world;
-    if !world.resource.there || state.ghost.tampered {
+    if world.resource.life == Life::Gone || state.ghost.tampered {
         return Ok(());
     }
     for front in world.doors.iter().filter(|front| front.there && !front.orphan) {

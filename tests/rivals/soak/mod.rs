@@ -77,13 +77,17 @@ async fn many_rollouts_under_random_faults_leave_nothing_behind() {
     for log in [steady.log(), rival.log.clone()] {
         violations.extend(log.contains("panicked").then(|| "an operator panicked".to_owned()));
     }
-    let report = figures.report(&soak, &lives, &steady, &rival, violations.len()).await;
+    let events = figures::events(&soak).await;
+    let report = figures.report(&soak, &lives, &steady, &rival, events, violations.len());
     println!("{report}");
     if let Some(path) = variable("E6_SOAK_REPORT") {
         std::fs::write(path, &report).unwrap();
     }
     assert!(violations.is_empty(), "E6_SEED={seed}: {violations:#?}");
     figures.assert_flat();
+    figures::assert_few(events);
+    let struck = steady.proxy.writes().iter().any(|write| write.fault.is_some());
+    assert!(struck && rival.kills > 0, "nothing went wrong: the run tells nothing");
     let Soak { bench, .. } = soak;
     bench.tidy();
 }

@@ -16,7 +16,6 @@ pub fn whole(body: Bytes) -> Body {
 
 /// An answer as the API server would give it.
 pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
-    let status = StatusCode::from_u16(code).map_err(|_| Cut)?;
     let reason = match code {
         409 => "Conflict",
         410 => "Expired",
@@ -26,6 +25,16 @@ pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
         504 => "Timeout",
         _ => "",
     };
+    refusal_for(code, reason)
+}
+
+/// An answer to a create as if an object of that name were there.
+pub fn already_exists() -> Result<Response<Body>, Cut> {
+    refusal_for(409, "AlreadyExists")
+}
+
+fn refusal_for(code: u16, reason: &str) -> Result<Response<Body>, Cut> {
+    let status = StatusCode::from_u16(code).map_err(|_| Cut)?;
     let text = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": format!("planned fault: {code}"), "reason": reason, "code": code,

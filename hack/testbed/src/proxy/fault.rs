@@ -52,6 +52,15 @@ impl Fault {
         matches!(self, Self::KillBefore | Self::KillAfter | Self::StaleRestart | Self::SlowRestart)
     }
 
+    /// Whether it has its effect on what the client reads or watches later, if it does.
+    pub const fn is_felt_later(self) -> bool {
+        let watches = matches!(
+            self,
+            Self::CutWatches | Self::StallWatches | Self::LoseEvents | Self::Expire | Self::Forget
+        );
+        watches || matches!(self, Self::FailReads | Self::StaleRestart | Self::SlowRestart)
+    }
+
     /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
     pub const fn halts(self) -> bool {
         self.kills() || matches!(self, Self::Delete | Self::HoldBefore | Self::HoldAfter)

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::target::{Class, Target};
-use super::{Proxy, Shared};
+use super::{Fault, Proxy, Shared};
+use crate::watcher;
 
 /// How long a client is asked to wait by a 429.
 pub const ASKED: Duration = Duration::from_secs(2);
@@ -68,14 +69,23 @@ impl Shared {
     /// Holds a first list up, if it is to be late.
     pub(super) async fn delay(&self, target: &Target) {
         let Some(late) = self.state().haste.late(target) else { return };
+        self.feel(Fault::SlowRestart);
         tokio::time::sleep(late).await;
         self.state().haste.pending -= 1;
     }
 }
 
 impl Proxy {
-    /// The requests that came in although the client should have waited.
-    pub fn hasty(&self) -> Vec<String> {
-        self.shared.state().haste.seen.clone()
+    /// What is wrong with the requests that came in, where the client works for one resource of this name: writes that
+    /// rest on no live look (I41), or say not on what they were decided (I40), and what came although the client should
+    /// have waited.
+    pub fn findings(&self, resource: &str) -> Vec<String> {
+        let state = self.shared.state();
+        let looks = watcher::live_reads(state.calls.iter().cloned(), resource);
+        let bare = state.writes.iter().filter(|write| !write.target.guarded);
+        let mut found: Vec<String> = looks.iter().map(ToString::to_string).collect();
+        found.extend(bare.map(|write| format!("I40: without a precondition: {write}")));
+        found.extend(state.haste.seen.iter().map(|call| format!("I41, I43: too early: {call}")));
+        found
     }
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use http::Response;
+use http::request::Parts;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Body, Cut};
+use super::answer::refusal;
+use super::{Body, Cut, Fault, Shared, State, Target};
 
 /// How long a word takes to reach all open watches, amply.
 pub const HEARD: Duration = Duration::from_millis(50);
@@ -82,7 +85,11 @@ pub fn guided(body: Body, words: watch::Receiver<Word>, ears: Ears) -> Body {
                 let word = *open.words.borrow();
                 match word {
                     Word::Cut => Some((Err(Cut), None)),
-                    Word::Silence => std::future::pending().await,
+                    Word::Silence => {
+                        // It hears no further word either.
+                        drop(open);
+                        std::future::pending().await
+                    }
                     Word::Expired => Some((Ok(Frame::data(Bytes::from_static(TOO_OLD.as_bytes()))), None)),
                     Word::Open | Word::Deaf => {
                         if word == Word::Deaf && open.ears == Ears::Dull {
@@ -95,6 +102,53 @@ pub fn guided(body: Body, words: watch::Receiver<Word>, ears: Ears) -> Body {
         }
     });
     BodyExt::boxed_unsync(StreamBody::new(stream.boxed()))
+}
+
+impl Shared {
+    /// Opens a watch, which words are for from now on.
+    pub(super) async fn watch(
+        &self,
+        target: Target,
+        head: Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Cut> {
+        let path = target.uri.split('?').next().unwrap_or_default();
+        let (late, forgotten) = {
+            let mut state = self.state();
+            (state.stale.behind(), state.forgotten.remove(path))
+        };
+        if forgotten {
+            return refusal(410);
+        }
+        tokio::time::sleep(late).await;
+        let words = self.words.subscribe();
+        self.state().watched.insert(path.to_owned());
+        let answer = self.forward(head, body).await?;
+        let ears = if path.contains("/metadataservices") { Ears::Sharp } else { Ears::Dull };
+        Ok(answer.map(|body| guided(body, words, ears)))
+    }
+
+    /// Lets what is planned happen to all open watches, and gives it time to arrive.
+    pub(super) async fn disturb(&self, fault: Fault) {
+        let word = match fault {
+            Fault::LoseEvents => Word::Deaf,
+            Fault::StallWatches => Word::Silence,
+            Fault::Expire => Word::Expired,
+            _ => Word::Cut,
+        };
+        {
+            let State { forgotten, watched, felt, .. } = &mut *self.state();
+            if fault == Fault::Forget {
+                // Each is told once that its place is too old.
+                forgotten.clone_from(watched);
+            }
+            if self.words.receiver_count() > 0 {
+                felt.insert(fault);
+            }
+        }
+        self.words.send_replace(word);
+        tokio::time::sleep(HEARD).await;
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ struct Bracket {
     opened: bool,
     lists: BTreeSet<String>,
     closed: bool,
+    /// What was written on it: plural resource and name.
+    written: BTreeSet<(String, String)>,
 }
 
 /// Kinds that every decision to write rests on.
@@ -82,7 +84,8 @@ impl Bracket {
 /// I41: before an object is created, patched or deleted, the resource, then its objects, then the resource again are
 /// read live; before the resource is written, the resource and its objects. The answer to a write of the resource shows
 /// it as well as a read, and the read that closes one decision may open the next. For requests in a namespace with this one
-/// resource, in the order in which they came in, of one operator at a time.
+/// resource, in the order in which they came in, of one operator at a time. And no object is written twice on what was read
+/// once: whatever the answer was, a write is not sent again before a new look (I40).
 pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<Finding> {
     let mut bracket = Bracket::default();
     let mut found = vec![];
@@ -111,6 +114,11 @@ pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<
                 if !bracket.is_whole() || !(own || bracket.closed) {
                     let text = format!("{} {} is written on {:?}", call.resource, call.name, bracket.lists);
                     found.push(Finding { invariant: "I41", text });
+                }
+                let again = !bracket.written.insert((call.resource.clone(), call.name.clone()));
+                if again && !own {
+                    let text = format!("{} {} is written twice on one look", call.resource, call.name);
+                    found.push(Finding { invariant: "I40", text });
                 }
                 if own {
                     bracket = Bracket { opened: call.succeeded, ..Bracket::default() };
