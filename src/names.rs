@@ -39,6 +39,9 @@ pub const SWITCHED_AT: &str = "e6data.io/switched-at";
 pub const APPLIED_REPLICAS: &str = "e6data.io/replicas";
 /// Annotation on an object with settings that follow the spec in place: a digest of what was last applied.
 pub const APPLIED_SETTINGS: &str = "e6data.io/settings";
+/// Annotation with the names of the annotations and labels that the spec asked for when its settings were last applied:
+/// those that it does not ask for any more are taken away.
+pub const APPLIED_KEYS: &str = "e6data.io/applied-keys";
 /// Annotation on a ControllerRevision: `Failed` while its release is blocked.
 pub const OUTCOME: &str = "e6data.io/outcome";
 /// Annotation on a ControllerRevision: why its release failed.

@@ -231,12 +231,29 @@ pub struct Clocks {
     /// Deploying: since when the target's schema shows a hard failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_failing_since: Option<Time>,
-    /// Switching and Grace: since when a pod that was ready at the switch is unready.
+    /// Switching and Grace: since when the pod of `unreadyPod` is unready. Deploying: when the target first lost the
+    /// readiness that it had had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Time>,
+    /// Switching and Grace: the pod, ready at the switch, that is unready since `unreadySince`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unready_pod: Option<String>,
+    /// Switching and Grace: since when a component has no ready pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty_since: Option<Time>,
     /// Since when neither colour is healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub both_down_since: Option<Time>,
+}
+
+/// So many pods that restarted before a switch a status has a place for.
+pub const RESTARTS_KEPT: usize = 32;
+
+/// How often a pod had restarted before the switch. Of one that a full list has no place for it is not known, and no count
+/// is news.
+pub fn restarted_before(kept: &[PodRestarts], pod: &str) -> i32 {
+    let unknown = if kept.len() < RESTARTS_KEPT { 0 } else { i32::MAX };
+    kept.iter().find(|known| known.pod == pod).map_or(unknown, |known| known.count)
 }
 
 /// Restarts of one pod.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rollout::health::shorten;
+
 /// A failed pass. Nothing is half done that the next pass would not find and finish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -64,6 +66,17 @@ impl Error {
     /// A failed write.
     pub fn write(action: impl Into<String>, source: kube::Error) -> Self {
         Self::Write { action: action.into(), source: Box::new(source) }
+    }
+
+    /// For people who read it in a condition: what was tried, and what the API server said.
+    pub fn brief(&self) -> String {
+        let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return self.to_string() };
+        match (self, source.as_ref()) {
+            (Self::Write { action, .. }, kube::Error::Api(status)) => {
+                format!("{action}: {}", shorten(&status.message))
+            }
+            _ => self.to_string(),
+        }
     }
 
     /// The HTTP status, if the server answered with one.

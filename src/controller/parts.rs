@@ -1,15 +1,17 @@
 //! Which object each action means: rendering, and patches of what was read.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::error::Error;
 use super::write::{Writer, Written, seen};
-use crate::names::{self, APPLIED_SETTINGS, Colour, Component};
+use crate::names::{self, APPLIED_KEYS, APPLIED_SETTINGS, Colour, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
 use crate::resources::workload::InPlace;
-use crate::resources::{Defaults, Release, RenderError, config, revision, support, workload};
+use crate::resources::{Defaults, Release, RenderError, applied, config, revision, support, workload};
 use crate::rollout::Tagged;
 use crate::rollout::facts::{Extra, ObjectId, Setting, Triple};
 
@@ -178,8 +180,11 @@ impl Writer<'_> {
         let Some(seen) = self.ours(&self.world.accounts, wanted.object_name()) else {
             return self.create(wanted).await;
         };
+        let (was, is) = (seen.annotation(APPLIED_KEYS), wanted.annotation(APPLIED_KEYS));
+        let (mut annotations, _) = applied::dropped(was, is);
+        annotations.extend(texts(wanted.annotations()));
         let patch = json!({"metadata": {
-            "resourceVersion": seen.object_meta().resource_version, "annotations": wanted.metadata.annotations,
+            "resourceVersion": seen.object_meta().resource_version, "annotations": annotations,
         }});
         self.patch::<ServiceAccount>(wanted.object_name(), &patch).await
     }
@@ -204,21 +209,23 @@ impl Writer<'_> {
     }
 }
 
+fn texts(strings: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
+    strings.iter().map(|(key, value)| (key.clone(), Value::String(value.clone())))
+}
+
 /// Type, ports, labels and annotations of a front Service; its selector and stamp stay.
 fn front_settings(seen: &ServiceView, wanted: &Service) -> Value {
     let stamp = [names::RELEASE_VERSION, names::EPOCH, names::SWITCHED_AT];
-    let annotations: serde_json::Map<String, Value> = wanted
-        .annotations()
-        .iter()
-        .filter(|(key, _)| !stamp.contains(&key.as_str()))
-        .map(|(key, value)| (key.clone(), Value::String(value.clone())))
-        .collect();
+    let (was, is) = (seen.annotation(APPLIED_KEYS), wanted.annotation(APPLIED_KEYS));
+    let (mut annotations, mut labels) = applied::dropped(was, is);
+    annotations.extend(texts(wanted.annotations()).filter(|(key, _)| !stamp.contains(&key.as_str())));
+    labels.extend(texts(wanted.labels()));
     let spec = wanted.spec.as_ref();
     json!({
         "metadata": {
             "resourceVersion": seen.object_meta().resource_version,
             "annotations": annotations,
-            "labels": wanted.labels(),
+            "labels": labels,
         },
         "spec": {
             "type": spec.and_then(|spec| spec.type_.clone()),

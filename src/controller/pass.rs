@@ -21,7 +21,8 @@ use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
-use crate::rollout::{self, Facts, Intent, Move, Notice, Plan};
+use crate::rollout::facts::Held;
+use crate::rollout::{self, Facts, Intent, Kind, Move, Notice, Plan};
 
 /// Moves in a pass before other resources get their turn.
 const ROUNDS: usize = 12;
@@ -44,6 +45,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     let mut obstacles = Obstacles::default();
     let mut committed = None;
     let mut known = None;
+    let mut put_off = None;
     for _ in 0..ROUNDS {
         if *scope.stopping.borrow() {
             // Between two moves, so that a successor need not wait for the rest of the pass.
@@ -61,7 +63,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         let world = Box::pin(live::world(&scope.client, &key, also)).await?;
         let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
         if plan.next == Move::Wait {
-            return Ok(requeue(scope, &key, &plan));
+            return put_off.unwrap_or_else(|| Ok(requeue(scope, &key, &plan)));
         }
         if committed.as_ref() == Some(&plan.next) {
             // The server dropped a field of the status: its CRD is older. Writing it again would never end.
@@ -78,6 +80,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         match carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await? {
             Next::Pause(again) => return Ok(again),
             Next::Round => {}
+            Next::Around(end) => put_off = Some(end),
             Next::From(resource) => known = Some(*resource),
         }
     }
@@ -90,6 +93,8 @@ enum Next {
     Pause(Requeue),
     /// With a round that reads everything.
     Round,
+    /// With a round for the rest; when nothing is left of that, the pass ends so.
+    Around(Result<Requeue, Error>),
     /// With a round that begins with the resource as the API server has just shown it: by the answer to the status
     /// that was written, or by the read that went before the writes to objects.
     From(Box<MetadataServices>),
@@ -132,6 +137,19 @@ struct Obstacles {
     taken: Vec<String>,
     refused: Option<String>,
     restore_refused: Option<String>,
+    held: Held,
+}
+
+impl Obstacles {
+    /// Notes that a move was not taken that what is under way need not wait for; false if it has to.
+    fn hold(&mut self, plan: &Plan) -> bool {
+        match plan.kind() {
+            Kind::Request => self.held.requests = true,
+            Kind::Settings => self.held.settings = true,
+            Kind::Machine => return false,
+        }
+        true
+    }
 }
 
 /// Whether an older CRD hides the machine of a resource that has one. The API server drops what the CRD does not know from
@@ -167,6 +185,7 @@ fn observe(
     settings::compare(world, &owner, &resource.spec, active, &mut facts);
     facts.taken.clone_from(&obstacles.taken);
     facts.refused.clone_from(&obstacles.refused);
+    facts.held = obstacles.held;
     facts.restore_refused =
         obstacles.restore_refused.clone().or_else(|| restore_objection(scope, resource, world));
     (intent, facts)
@@ -184,9 +203,11 @@ fn decide(
     Ok((intent, plan))
 }
 
-/// What today's rules say about the recorded template that a rollback would restore.
+/// What today's rules say about the recorded template that a rollback would restore, or `revertSpec`.
 fn restore_objection(scope: &Scope, resource: &MetadataServices, world: &World) -> Option<String> {
-    let version = resource.annotations().get(ROLLBACK_TO)?;
+    let reverts = resource.spec.rollout.auto_rollback.revert_spec == Some(true);
+    let active = || resource.status.as_ref()?.active_release_version.as_ref().filter(|_| reverts);
+    let version = resource.annotations().get(ROLLBACK_TO).or_else(active)?;
     let template = super::write::template_of(resource, world, version)?;
     let restored = template.restore_into(&resource.spec);
     let violations = scope.validator.validate_spec(&resource.name_any(), &restored).err()?;
@@ -234,8 +255,10 @@ async fn carry_out(
         }
         Ok(Written::Taken(names)) => {
             obstacles.taken = names;
+            let goes_on = obstacles.hold(&plan);
             explain(scope, key, resource, world, intent, obstacles).await?;
-            Ok(Next::Pause(Requeue::requeue(scope.backoff.failed(key))))
+            let later = Requeue::requeue(scope.backoff.failed(key));
+            Ok(if goes_on { Next::Around(Ok(later)) } else { Next::Pause(later) })
         }
         Ok(Written::Unrestorable(objection)) => {
             obstacles.restore_refused = Some(objection);
@@ -246,11 +269,14 @@ async fn carry_out(
             Ok(Next::Pause(Requeue::await_change()))
         }
         Err(error) => {
-            if matches!(error.code(), Some(400 | 403 | 404 | 422)) && !matches!(plan.next, Move::Commit(_)) {
-                obstacles.refused = Some(error.to_string());
+            let refused = matches!(error.code(), Some(400 | 403 | 404 | 422));
+            // A webhook that cannot be asked answers 500.
+            let goes_on = (refused || matches!(error.code(), Some(500..=599))) && obstacles.hold(&plan);
+            if refused && !matches!(plan.next, Move::Commit(_)) {
+                obstacles.refused = Some(error.brief());
                 explain(scope, key, resource, world, intent, obstacles).await?;
             }
-            Err(error)
+            if goes_on { Ok(Next::Around(Err(error))) } else { Err(error) }
         }
     }
 }

@@ -27,6 +27,13 @@ use crate::observe::views::Meta;
 use crate::rollout::facts::{Extra, ObjectId};
 use crate::rollout::{Action, Amend};
 
+/// Whether an object of ours lacks a label by which it is found: another hand took it away.
+fn is_unlabelled<K: Resource>(there: &PartialObjectMeta<K>, wanted: &impl ResourceExt) -> bool {
+    let has = |key: &str| there.labels().get(key) == wanted.labels().get(key);
+    there.metadata.deletion_timestamp.is_none()
+        && ![names::LABEL_APP, names::LABEL_MANAGED_BY].into_iter().all(has)
+}
+
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
@@ -81,7 +88,10 @@ impl Writer<'_> {
         let answer = api.patch(&self.owner.name, &patching(), &Patch::Merge(&patch)).await;
         match answer {
             Ok(_) => Ok(Written::Done),
-            Err(kube::Error::Api(status)) if status.code == 422 && amend.restore.is_some() => {
+            // By a rule of the CRD, a policy, or a webhook.
+            Err(kube::Error::Api(status))
+                if matches!(status.code, 400 | 403 | 422) && amend.restore.is_some() =>
+            {
                 Ok(Written::Unrestorable(status.message.clone()))
             }
             Err(source) => Err(Error::change(what, format!("MetadataServices {}", self.owner.name), source)),
@@ -172,11 +182,23 @@ impl Writer<'_> {
                     Some(there) if ownership(&there, &self.owner) == Ownership::Foreign => {
                         Ok(Written::Taken(vec![describe_foreign(&kind, &there)]))
                     }
+                    Some(there) if is_unlabelled(&there, &object) => self.label(&there, &object).await,
                     _ => Err(Error::Moved(format!("{kind} {name}"))),
                 }
             }
             Err(source) => Err(Error::write(what, source)),
         }
+    }
+
+    /// Puts back the labels by which an object of ours is found. What it is otherwise, the next look shows.
+    async fn label<K>(&self, there: &PartialObjectMeta<K>, wanted: &K) -> Result<Written, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let patch = json!({"metadata": {
+            "resourceVersion": there.metadata.resource_version, "labels": wanted.meta().labels,
+        }});
+        self.patch::<K>(&there.name_any(), &patch).await
     }
 
     /// Applies a merge patch that carries its own resourceVersion.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::views::{ConditionView, ContainerView, Meta, PodView, WordsView};
-use crate::api::status::PodRestarts;
+use crate::api::status::{PodRestarts, restarted_before};
 use crate::names::{
     self, Colour, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
 };
@@ -102,14 +102,13 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
             sum.trouble = Some(trouble);
         }
     }
-    let was_there = switched_at.is_some_and(|at| pod.created().is_some_and(|created| created <= at));
+    let was_there = switched_at.is_some_and(|at| pod.created().is_some_and(|created| created < at));
     let disrupted = condition(pod, "DisruptionTarget").is_some_and(|found| found.status == "True");
     if was_there && !disrupted {
         if !is_ready {
             sum.unready_since_switch.push(name.clone());
         }
-        let before = baseline.iter().find(|known| known.pod == name).map_or(0, |known| known.count);
-        if restarts > before && sum.restarted_since_switch.is_none() {
+        if restarts > restarted_before(baseline, &name) && sum.restarted_since_switch.is_none() {
             let said = pod.status.container_statuses.iter().find_map(ended);
             let said = said.unwrap_or_else(|| "a container ended".to_owned());
             sum.restarted_since_switch = Some(Trouble {

@@ -5,6 +5,7 @@
 //! [`HASH_VERSION`](crate::api::template::HASH_VERSION): changing one changes what an old template means, so the
 //! goldens in `tests/golden/` hold them.
 
+pub mod applied;
 pub mod config;
 pub mod pod;
 pub mod revision;

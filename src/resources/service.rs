@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Release, Strings, labels, meta, selector, settings_digest};
+use super::{Release, Strings, applied, labels, meta, selector, settings_digest};
 use crate::{
     api::component::ServiceSpec,
     names::{self, Colour, Component, Owner},
@@ -78,6 +78,7 @@ pub fn front(owner: &Owner, component: Component, spec: &ServiceSpec, stamp: &St
     let mut annotations = spec.annotations.clone();
     annotations.extend(stamp.annotations());
     annotations.insert(names::APPLIED_SETTINGS.into(), front_digest(component, spec));
+    annotations.extend(applied::keys(&spec.annotations, &spec.labels));
     Service {
         metadata: meta(owner, names::front(&owner.name, component), labels, annotations),
         spec: Some(KubeServiceSpec {

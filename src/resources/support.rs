@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use serde_json::json;
 
-use super::{common_labels, labels, meta, selector, settings_digest};
+use super::{Strings, applied, common_labels, labels, meta, selector, settings_digest};
 use crate::{
     api::{component::DisruptionBudgetSpec, spec::ServiceAccountSpec},
     names::{self, Colour, Component, Owner},
@@ -27,6 +27,7 @@ pub fn service_account(owner: &Owner, spec: &ServiceAccountSpec) -> Option<Servi
     let mut annotations = spec.annotations.clone();
     let digest = settings_digest(&json!({"annotations": spec.annotations}));
     annotations.insert(names::APPLIED_SETTINGS.into(), digest);
+    annotations.extend(applied::keys(&spec.annotations, &Strings::new()));
     Some(ServiceAccount {
         metadata: meta(owner, name, common_labels(&owner.name), annotations),
         ..ServiceAccount::default()

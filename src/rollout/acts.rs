@@ -1,7 +1,7 @@
 //! Acts that several steps share: what makes the cluster match the persisted decision.
 
 use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, Piece, Setting};
-use super::{Action, Answer, Ctx, Plan, Tagged, Want};
+use super::{Action, Answer, Ctx, Move, Plan, Tagged, Want};
 use crate::api::status::{RecordStatus, Side, Step};
 use crate::names::Colour;
 
@@ -68,6 +68,11 @@ pub(super) fn missing_parts(ctx: &Ctx, side: &Side, serving: bool) -> Answer {
     Plan::act(groups).or_else(|| waiting.then(|| Plan::wait(1)))
 }
 
+/// Makes again what the serving release lost to another hand, in a step that is about something else.
+pub(super) fn mend_serving(ctx: &Ctx) -> Answer {
+    missing_parts(ctx, &ctx.active()?, true).filter(|plan| plan.next != Move::Wait)
+}
+
 pub(super) fn tag(ctx: &Ctx, side: &Side, epoch: i64) -> Tagged {
     let hash = ctx.hash_of(&side.version).unwrap_or_default().to_owned();
     Tagged { version: side.version.clone(), hash, epoch }
@@ -75,7 +80,7 @@ pub(super) fn tag(ctx: &Ctx, side: &Side, epoch: i64) -> Tagged {
 
 /// Applies what follows the spec in place, unless it concerns a colour that is on its way out.
 pub(super) fn settle(ctx: &Ctx) -> Answer {
-    if ctx.want() == Want::Nothing {
+    if ctx.want() == Want::Nothing || ctx.facts.held.settings {
         return None;
     }
     let leaving = matches!(ctx.rollout.step, Step::Prune | Step::RollingBack)

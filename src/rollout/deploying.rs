@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{create_fronts, mend_routes, missing_parts, settle, tag};
+use super::acts::{create_fronts, mend_routes, mend_serving, missing_parts, settle, tag};
 use super::facts::{Front, Tag};
 use super::health::{self, Verdict};
 use super::shift::{Ending, Shift};
@@ -28,6 +28,7 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
         return create_fronts(ctx);
     }
     let answer = mend_routes(ctx)
+        .or_else(|| mend_serving(ctx))
         .or_else(|| missing_parts(ctx, &target, false))
         .or_else(|| settle(ctx))
         .or_else(|| become_ready(ctx, &target));
@@ -56,6 +57,10 @@ fn given_up(ctx: &Ctx, target: &Side) -> Option<Ending> {
     let hash = ctx.hash_of(&target.version);
     let restart = ctx.status.active_release_version.as_ref() == Some(&target.version);
     match ctx.want() {
+        Want::Active if !restart && ctx.blocked() => {
+            let why = Verdict::plain("Superseded", "the spec went back to a release that failed".into());
+            Some(Ending::Dropped(What::Superseded, why))
+        }
         Want::Active if !restart => {
             let why = Verdict::plain("Aborted", "the spec went back to the serving release".into());
             Some(Ending::Dropped(What::Aborted, why))
@@ -101,7 +106,11 @@ fn become_ready(ctx: &Ctx, target: &Side) -> Answer {
 
 fn start_grace(ctx: &Ctx, target: &Side) -> Answer {
     let mut shift = Shift::of(ctx);
-    *shift.clocks() = Clocks { ready_since: Some(Time(ctx.stamp)), ..Default::default() };
+    let mut unready_since = ctx.rollout.clocks.unready_since.clone();
+    if ctx.rollout.clocks.ready_since.is_some() {
+        unready_since.get_or_insert(Time(ctx.stamp));
+    }
+    *shift.clocks() = Clocks { ready_since: Some(Time(ctx.stamp)), unready_since, ..Default::default() };
     shift.ready(&target.version);
     shift.remark(&target.version, None);
     if ctx.rollout.clocks.ready_since.is_none() {
@@ -147,6 +156,7 @@ fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
     if ctx.rollout.clocks.ready_since.is_some() {
         let mut shift = Shift::of(ctx);
         shift.clocks().ready_since = None;
+        shift.clocks().unready_since.get_or_insert(Time(ctx.stamp));
         return shift.commit();
     }
     if let answer @ Some(_) = failing_clocks(ctx, target) {
@@ -199,6 +209,12 @@ fn failing_since<'a>(ctx: &'a Ctx, component: Component) -> Option<&'a Time> {
     }
 }
 
+/// When the time began that a release has to become ready: with the step, or when it first lost its readiness again. Once
+/// only, so that one that comes and goes does not take for ever.
+pub(super) fn begun<'a>(ctx: &'a Ctx) -> &'a Time {
+    ctx.rollout.clocks.unready_since.as_ref().unwrap_or(&ctx.rollout.since)
+}
+
 /// Whether the release on its way has failed, and the seconds until it will have, if nothing changes.
 pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
     let noted = ctx.status.record(&target.version);
@@ -209,7 +225,7 @@ pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
         .filter_map(|component| failing_since(ctx, component))
         .map(|since| ctx.policy().failure_threshold - elapsed(since, ctx.now))
         .min();
-    let timeout = ctx.policy().deploy_timeout - ctx.in_step();
+    let timeout = ctx.policy().deploy_timeout - elapsed(begun(ctx), ctx.now);
     if hard.is_some_and(|left| left <= 0) {
         let text = "a component keeps failing. Remedy: see the Events of its pods with kubectl describe pod";
         let unknown = || Verdict::plain("Failing", text.into());

@@ -23,6 +23,17 @@ pub struct Facts {
     pub refused: Option<String>,
     /// The API server's or the operator's own objection to restoring the template that a rollback names.
     pub restore_refused: Option<String>,
+    /// What the API server did not take in this pass.
+    pub held: Held,
+}
+
+/// What waits for a later pass, since the API server did not take it in this one, while what is under way goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Changes of the resource itself: requests, and the spec that is put back.
+    pub requests: bool,
+    /// Settings that follow the spec in place.
+    pub settings: bool,
 }
 
 /// A front Service (design D2).

@@ -125,14 +125,18 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
     hard_trouble(workload).filter(|_| down).map(|trouble| Verdict::of(component, trouble))
 }
 
-/// A pod that was ready at the switch and is unready: bad once it lasts (design D9: 5 s).
-pub fn suspect(colour: &PerComponent<Workload>) -> Option<Verdict> {
-    colour.iter().find_map(|(component, workload)| {
-        let pod = workload.pods.unready_since_switch.first()?;
-        let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
-        let trouble = Trouble { cause: Cause::NotReady, pod: Some(pod.clone()), said: said.to_owned() };
-        Some(Verdict::of(component, &trouble))
-    })
+/// The pods that were ready at the switch and are unready: one is bad once that lasts (design D9: 5 s).
+pub fn suspects(colour: &PerComponent<Workload>) -> impl Iterator<Item = &str> {
+    colour.iter().flat_map(|(_, workload)| &workload.pods.unready_since_switch).map(String::as_str)
+}
+
+/// Words what is wrong with one of [`suspects`].
+pub fn suspect(colour: &PerComponent<Workload>, pod: &str) -> Option<Verdict> {
+    let has = |workload: &Workload| workload.pods.unready_since_switch.iter().any(|known| known == pod);
+    let (component, workload) = colour.iter().find(|(_, workload)| has(workload))?;
+    let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
+    let trouble = Trouble { cause: Cause::NotReady, pod: Some(pod.to_owned()), said: said.to_owned() };
+    Some(Verdict::of(component, &trouble))
 }
 
 /// A component without a ready pod, whatever the cause. The replacement of a drained or deleted pod is given time
@@ -147,7 +151,7 @@ pub fn empty(colour: &PerComponent<Workload>) -> Option<Verdict> {
 }
 
 /// At most 300 characters: conditions and events are for reading.
-fn shorten(text: &str) -> String {
+pub fn shorten(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     match text.char_indices().nth(300) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),

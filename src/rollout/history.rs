@@ -93,8 +93,13 @@ pub fn line_up(history: &mut Vec<ReleaseRecord>, attempt: &str) {
     history.extend(attempt);
 }
 
-/// Ends an attempt that was given up before or after it could serve; nothing is held against its template.
+/// Ends an attempt that was given up before or after it could serve; nothing is held against its template. Of a restart
+/// that is given up nothing is kept: the release serves.
 pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
+    let serves = |record: &ReleaseRecord| record.version == version && record.status == RecordStatus::Active;
+    if history.iter().any(serves) {
+        return;
+    }
     close(history, version, RecordStatus::Superseded, why, now);
 }
 

@@ -10,7 +10,7 @@
 //!
 //! A step answers with the one thing to do now, a time to wait for, or nothing.
 
-use super::acts::{missing_parts, point_fronts, record_failures, settle, tag};
+use super::acts::{mend_serving, missing_parts, point_fronts, record_failures, settle, tag};
 use super::facts::{Deployment, ObjectId, Piece};
 use super::shift::Shift;
 use super::{Action, Answer, Ctx, Plan, Want, What, deploying, switched};
@@ -106,7 +106,8 @@ fn sweep(ctx: &Ctx, active: Colour) -> Answer {
 
 fn revert_spec(ctx: &Ctx, active: &Side) -> Answer {
     let hash = ctx.hash_of(&active.version)?;
-    if !ctx.policy().revert_spec || !ctx.blocked() || !ctx.has_template(hash) {
+    let refused = ctx.facts.restore_refused.is_some() || ctx.facts.held.requests;
+    if !ctx.policy().revert_spec || refused || !ctx.blocked() || !ctx.has_template(hash) {
         return None;
     }
     let amend = super::Amend { restore: Some(active.version.clone()), remove: vec![] };
@@ -116,7 +117,7 @@ fn revert_spec(ctx: &Ctx, active: &Side) -> Answer {
 // === Prune ===
 
 fn prune(ctx: &Ctx) -> Answer {
-    if let answer @ Some(_) = point_fronts(ctx) {
+    if let answer @ Some(_) = point_fronts(ctx).or_else(|| mend_serving(ctx)) {
         return answer;
     }
     let active = ctx.status.active_strategy;
@@ -160,7 +161,9 @@ fn doomed(ctx: &Ctx, active: Option<Colour>) -> Vec<Vec<Action>> {
     let forgotten =
         ctx.facts.revisions.iter().filter(|revision| ctx.status.record(&revision.version).is_none());
     rest.extend(forgotten.map(|revision| Action::Delete(ObjectId::Revision(revision.version.clone()))));
-    rest.extend(ctx.facts.surplus.iter().map(|extra| Action::Delete(ObjectId::Extra(*extra))));
+    // What a spec that cannot be judged does not ask for may be what an older CRD hides.
+    let surplus = ctx.facts.surplus.iter().filter(|_| ctx.want() != Want::Nothing);
+    rest.extend(surplus.map(|extra| Action::Delete(ObjectId::Extra(*extra))));
     groups.into_iter().filter(|group| !group.is_empty()).collect()
 }
 

@@ -60,6 +60,17 @@ pub enum Move {
     Amend(Amend),
 }
 
+/// What depends on a plan: if the API server does not take it, the rest need not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A change of the resource itself: a request, or the spec that is put back.
+    Request,
+    /// Settings that follow the spec in place, and nothing else.
+    Settings,
+    /// Anything else: the next step rests on it.
+    Machine,
+}
+
 /// One write to an object of the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -341,6 +352,16 @@ impl Plan {
         (!groups.is_empty()).then_some(Self { next: Move::Act(groups), notices: vec![], again: None })
     }
 
+    /// What depends on it.
+    pub fn kind(&self) -> Kind {
+        let is_setting = |action: &Action| matches!(action, Action::Settle(_));
+        match &self.next {
+            Move::Amend(_) => Kind::Request,
+            Move::Act(groups) if groups.iter().flatten().all(is_setting) => Kind::Settings,
+            Move::Wait | Move::Commit(_) | Move::Act(_) => Kind::Machine,
+        }
+    }
+
     fn wait(again: i64) -> Self {
         Self { next: Move::Wait, notices: vec![], again: Some(again.max(1)) }
     }
@@ -369,7 +390,8 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
     if let Some(redated) = redate(&ctx) {
         return redated;
     }
-    let answer = request::plan(&ctx).unwrap_or_else(|| {
+    let requests = if facts.held.requests { None } else { request::plan(&ctx) };
+    let answer = requests.unwrap_or_else(|| {
         machine::step(&ctx).unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None })
     });
     match answer.next {
@@ -399,8 +421,9 @@ pub fn explain(
     let status = status?;
     let rollout = status.rollout.as_ref()?;
     let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
-    // An obstacle that outlasts the deploy timeout fails the release like any other cause.
-    let overdue = rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
+    // An obstacle that outlasts the deploy timeout fails the release like any other cause, unless it is none of the release's.
+    let own = !facts.held.requests && !facts.held.settings;
+    let overdue = own && rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
     if overdue && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx)) {
         return Some(plan);
     }

@@ -142,7 +142,11 @@ pub(super) fn trouble(ctx: &Ctx) -> Option<Verdict> {
         return Some(Verdict::plain("WriteRefused", format!("the API server refuses: {refused}")));
     }
     match (&ctx.rollout.step, &ctx.rollout.target, ctx.active()) {
-        (Step::Deploying, Some(target), _) => deploying::failure(ctx, target).0,
+        // In the grace period all pods are ready: nothing is late.
+        (Step::Deploying, Some(target), _) if ctx.rollout.clocks.ready_since.is_none() => {
+            deploying::failure(ctx, target).0
+        }
+        (Step::Deploying, ..) => None,
         (Step::Switching, Some(target), Some(_)) => switched::is_bad(ctx, target),
         (Step::Grace, _, Some(active)) => switched::is_bad(ctx, &active),
         _ if ctx.blocked() => Some(blocked(ctx)),
@@ -187,7 +191,7 @@ fn phase(ctx: &Ctx, trouble: Option<&Verdict>) -> &'static str {
 }
 
 fn conditions(ctx: &Ctx, trouble: Option<&Verdict>) -> Vec<Said> {
-    let rolling = ctx.rollout.step != Step::Stable;
+    let rolling = ctx.rollout.step != Step::Stable && !is_paused(ctx);
     let stalled = trouble.map_or_else(
         || Said::new("Stalled", false, "None", "nothing needs a person"),
         |why| Said::new("Stalled", true, why.reason.clone(), why.message.clone()),
@@ -232,6 +236,12 @@ fn ready(ctx: &Ctx) -> Said {
     }
 }
 
+/// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its colour is clean.
+fn is_paused(ctx: &Ctx) -> bool {
+    let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
+    ctx.policy().paused && (ctx.rollout.step == Step::Stable || waits)
+}
+
 fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
     let said = |status, reason: &str, message: String| Said::new("SpecApplied", status, reason, message);
     match (ctx.want(), trouble) {
@@ -244,7 +254,7 @@ fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
             said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
         }
         (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
-        (Want::Spec, _) if ctx.policy().paused && ctx.rollout.step == Step::Stable => said(
+        (Want::Spec, _) if is_paused(ctx) => said(
             false,
             "Paused",
             "spec.rollout.paused is true: no new release starts until it is false".into(),
@@ -259,6 +269,9 @@ fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
     let said = |status, reason: &str, message: String| Said::new("Progressing", status, reason, message);
     let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
     match ctx.rollout.step {
+        Step::Prune if is_paused(ctx) => {
+            said(false, "Paused", "spec.rollout.paused is true: no release starts until it is false".into())
+        }
         Step::Stable => match refused {
             Some(message) => said(false, "RollbackRefused", message),
             None => said(false, "Settled", "no rollout is under way".into()),
@@ -340,7 +353,7 @@ fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
                 .map(|trouble| Verdict::of(component, trouble))
         })
     });
-    let deadline = due(&ctx.rollout.since, policy.deploy_timeout);
+    let deadline = due(deploying::begun(ctx), policy.deploy_timeout);
     match waits {
         Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
         None => (
@@ -380,6 +393,11 @@ fn image_compatible(ctx: &Ctx) -> Said {
     }
 }
 
+/// What a message of `Ready` is about: the release, the colour, the component.
+fn about(message: &str) -> Vec<&str> {
+    message.split(": ").take(2).collect()
+}
+
 /// Keeps the time of the last change of status, and the message of a lasting trouble: kubelet alternates its words.
 fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
     said.into_iter()
@@ -392,6 +410,7 @@ fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
                     && said.kind == "Ready"
                     && !said.status
                     && ctx.rollout.step == Step::Stable
+                    && about(&old.message) == about(&said.message)
             });
             Condition {
                 type_: said.kind.to_owned(),

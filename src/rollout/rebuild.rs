@@ -28,7 +28,7 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
     let claims = claims(facts);
     let bare = is_bare(facts) && claims.is_empty();
     let epoch = highest_epoch(facts) + i64::from(!bare);
-    let mut status = blank(intent, facts, epoch, now);
+    let mut status = blank(facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
         Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
@@ -84,17 +84,16 @@ fn is_occupied(facts: &Facts, colour: Colour) -> bool {
 }
 
 /// A status with the history that the revisions tell, and an epoch above all that was seen.
-fn blank(intent: &Intent, facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
+fn blank(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
     // Numbers order the history. A release that was gone back to has a higher one than those created after it.
     let mut last = i64::MIN;
     let in_order = facts.revisions.iter().map(|revision| {
         last = revision.created.max(last.saturating_add(1));
         recorded(revision, last, now)
     });
-    let mut history: Vec<_> = in_order.collect();
-    history::trim(&mut history, intent.policy.history_limit);
     MetadataServicesStatus {
-        release_history: history,
+        // Not trimmed yet: it is not known here what serves.
+        release_history: in_order.collect(),
         rollout: Some(Rollout {
             step: Step::Prune,
             epoch,

@@ -3,6 +3,7 @@
 //! A request is first noted in the status (`rollout.request`), then acted on and its annotation removed. So a crash
 //! in between neither loses it nor does it twice.
 
+use super::health::shorten;
 use super::shift::Shift;
 use super::{Amend, Answer, Ctx, Move, Plan, Want, What};
 use crate::api::status::{RecordStatus, ReleaseRecord, Request, Step, Trigger};
@@ -13,6 +14,11 @@ pub(super) fn plan(ctx: &Ctx) -> Answer {
     let requests = &ctx.intent.requests;
     if let Some(value) = &requests.rollback_to {
         return rollback(ctx, value);
+    }
+    // A rollback that is accepted and not under way yet goes first.
+    let noted = ctx.rollout.request.as_ref();
+    if noted.is_some_and(|one| one.kind == Trigger::Rollback && one.refused.is_none()) && !done(ctx) {
+        return None;
     }
     let retried = requests.retry.as_ref().and_then(|value| retry(ctx, value));
     retried.or_else(|| requests.restart.as_ref().and_then(|value| restart(ctx, value)))
@@ -31,6 +37,11 @@ fn noted<'a>(ctx: &'a Ctx, kind: Trigger, value: &str) -> Option<&'a Request> {
     ctx.rollout.request.as_ref().filter(|request| request.kind == kind && request.value == value)
 }
 
+/// Whether it is noted, and was not refused: what was refused once may have a meaning by now.
+fn accepted(ctx: &Ctx, kind: Trigger, value: &str) -> bool {
+    noted(ctx, kind, value).is_some_and(|request| request.refused.is_none())
+}
+
 fn rollback(ctx: &Ctx, value: &str) -> Answer {
     let record = match target(ctx, value) {
         Ok(record) => record,
@@ -40,7 +51,7 @@ fn rollback(ctx: &Ctx, value: &str) -> Answer {
         let why = format!("the recorded template of {} is not valid today: {objection}", record.version);
         return refuse(ctx, Trigger::Rollback, value, &why);
     }
-    if noted(ctx, Trigger::Rollback, value).is_some_and(|request| request.refused.is_none()) {
+    if accepted(ctx, Trigger::Rollback, value) {
         return amend(Some(record.version.clone()), ROLLBACK_TO);
     }
     accept_rollback(ctx, value, record)
@@ -92,12 +103,14 @@ fn accept_rollback(ctx: &Ctx, value: &str, record: &ReleaseRecord) -> Answer {
     shift.commit()
 }
 
+/// Notes why a request cannot be met, then takes its annotation away. A long value is cut: it may be anything.
 fn refuse(ctx: &Ctx, kind: Trigger, value: &str, why: &str) -> Answer {
     let annotation = match kind {
         Trigger::Retry => RETRY,
         Trigger::Restart => RESTART,
         Trigger::Rollback | Trigger::AutoRollback | Trigger::Spec => ROLLBACK_TO,
     };
+    let value = &shorten(value);
     let message = format!("{annotation}={value} refused: {why}");
     if noted(ctx, kind, value).is_some_and(|request| request.refused.as_ref() == Some(&message)) {
         return amend(None, annotation);
@@ -109,7 +122,7 @@ fn refuse(ctx: &Ctx, kind: Trigger, value: &str, why: &str) -> Answer {
 }
 
 fn retry(ctx: &Ctx, value: &str) -> Answer {
-    if noted(ctx, Trigger::Retry, value).is_some() {
+    if accepted(ctx, Trigger::Retry, value) {
         return amend(None, RETRY);
     }
     match ctx.rollout.step {
@@ -130,7 +143,7 @@ fn retry(ctx: &Ctx, value: &str) -> Answer {
 }
 
 fn restart(ctx: &Ctx, value: &str) -> Answer {
-    if noted(ctx, Trigger::Restart, value).is_some() {
+    if accepted(ctx, Trigger::Restart, value) {
         return amend(None, RESTART);
     }
     if ctx.rollout.step != Step::Stable || ctx.policy().paused {

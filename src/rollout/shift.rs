@@ -6,7 +6,8 @@ use super::health::Verdict;
 use super::intent::Wanted;
 use super::{Answer, Ctx, Move, Notice, Plan, What, history, project, request};
 use crate::api::status::{
-    Clocks, MetadataServicesStatus, PodRestarts, Request, Rollback, Rollout, Side, Step, Trigger,
+    Clocks, MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout,
+    Side, Step, Trigger,
 };
 use crate::names::{Colour, Component};
 
@@ -47,7 +48,6 @@ impl<'a> Shift<'a> {
 
     /// Lifts the block of a release that the user names.
     pub fn unblock(&mut self, version: &str) {
-        use crate::api::status::RecordStatus;
         if let Some(record) = history::find(&mut self.status.release_history, version) {
             record.status = RecordStatus::Superseded;
         }
@@ -66,10 +66,18 @@ impl<'a> Shift<'a> {
             storage_failing_since,
             schema_failing_since,
             unready_since,
+            unready_pod: _,
+            empty_since,
             both_down_since,
         } = clocks;
-        let running =
-            [ready_since, storage_failing_since, schema_failing_since, unready_since, both_down_since];
+        let running = [
+            ready_since,
+            storage_failing_since,
+            schema_failing_since,
+            unready_since,
+            empty_since,
+            both_down_since,
+        ];
         let times = running.into_iter().flatten().chain([since]);
         let mut any = false;
         for time in times.filter(|time| time.0.as_second() > latest) {
@@ -131,6 +139,7 @@ impl<'a> Shift<'a> {
         self.rollout.previous = None;
         self.rollout.switched_at = None;
         self.rollout.restarted_before = vec![];
+        self.rollout.request = self.rollout.request.take().filter(|request| request.refused.is_none());
         let tags = format!("storage {}, schema {}", wanted.images.storage.tag, wanted.images.schema.tag);
         self.tell(What::ReleaseStarted, format!("deploying {version} to {colour} ({tags})"));
     }
@@ -249,6 +258,13 @@ impl<'a> Shift<'a> {
 
     /// Nothing is left to do.
     pub fn rest(&mut self) {
+        // What was to be begun anew on a clean colour, and is not wanted any more.
+        let records = &self.status.release_history;
+        let pending = records.iter().find(|record| record.status == RecordStatus::Pending);
+        if let Some(version) = pending.map(|record| record.version.clone()) {
+            let why = Verdict::plain("Superseded", "it was given up before it was deployed".into());
+            history::abandon(&mut self.status.release_history, &version, why, self.ctx.stamp);
+        }
         self.enter(Step::Stable);
         self.rollout.switched_at = None;
         self.rollout.restarted_before = vec![];
@@ -277,12 +293,12 @@ fn recorded(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
     })
 }
 
-/// Restart counts of a colour's pods, at most 32 (a release with more is not ready to be switched to).
+/// Restart counts of a colour's pods, as many as a status has a place for.
 fn restarts(ctx: &Ctx, colour: Colour) -> Vec<PodRestarts> {
     Component::ALL
         .into_iter()
         .flat_map(|component| &ctx.facts.colours.get(colour).get(component).pods.restarts)
         .map(|(pod, count)| PodRestarts { pod: pod.clone(), count: *count })
-        .take(32)
+        .take(RESTARTS_KEPT)
         .collect()
 }

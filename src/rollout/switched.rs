@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{missing_parts, point_fronts, settle};
+use super::acts::{mend_serving, missing_parts, point_fronts, settle};
 use super::facts::{Deployment, Workload};
 use super::health::{self, Health, Verdict, health, may_go_back};
 use super::machine::{LOOK_AGAIN, record_active};
@@ -75,7 +75,8 @@ pub(super) fn grace(ctx: &Ctx) -> Answer {
 
 /// Whether the release that was switched to is bad, or may be, and not complete again.
 fn in_doubt(ctx: &Ctx, new: &Side) -> bool {
-    let doubt = is_bad(ctx, new).is_some() || ctx.rollout.clocks.unready_since.is_some();
+    let clocks = &ctx.rollout.clocks;
+    let doubt = is_bad(ctx, new).is_some() || clocks.unready_since.is_some() || clocks.empty_since.is_some();
     doubt && !health::full(ctx.facts.colours.get(new.strategy), &new.version)
 }
 
@@ -96,7 +97,22 @@ fn turn_back(ctx: &Ctx, new: &Side, old: &Side) -> Answer {
         let ending = if restart { Ending::Dropped(What::RolledBack, why) } else { Ending::Failed(why) };
         return go_back(ctx, old, new, &ending);
     }
+    // Nothing goes back by itself, but a newer release must get through: the bad side makes room for it.
+    let newer = newer_wanted(ctx, new, old) && is_bad(ctx, new).is_some();
+    if newer && !ctx.policy().auto_rollback && may_go_back(old_health, new_health) {
+        let why = Verdict::plain("Superseded", "a newer release was asked for while this one was bad".into());
+        return go_back(ctx, old, new, &Ending::Dropped(What::Superseded, why));
+    }
     unready_clock(ctx, new).or_else(|| dead_end(ctx, new, old))
+}
+
+/// Whether a release is to be started that neither side holds.
+fn newer_wanted(ctx: &Ctx, one: &Side, other: &Side) -> bool {
+    let spec = Some(ctx.intent.wanted.hash.as_str());
+    ctx.want() == Want::Spec
+        && !ctx.policy().paused
+        && spec != ctx.hash_of(&one.version)
+        && spec != ctx.hash_of(&other.version)
 }
 
 fn go_back(ctx: &Ctx, old: &Side, new: &Side, ending: &Ending) -> Answer {
@@ -119,17 +135,20 @@ pub(super) fn is_bad(ctx: &Ctx, new: &Side) -> Option<Verdict> {
     if let bad @ Some(_) = health::bad(colour) {
         return bad;
     }
-    if let Some(since) = &ctx.rollout.clocks.unready_since {
-        let seconds = elapsed(since, ctx.now);
-        let lasting = |verdict: Option<Verdict>, limit| verdict.filter(|_| seconds >= limit);
-        let verdict = lasting(health::suspect(colour), UNREADY_LIMIT)
-            .or_else(|| lasting(health::empty(colour), ctx.policy().failure_threshold.max(UNREADY_LIMIT)));
-        if verdict.is_some() {
-            return verdict;
-        }
+    let clocks = &ctx.rollout.clocks;
+    let lasts =
+        |since: &Option<Time>, limit| since.as_ref().is_some_and(|since| elapsed(since, ctx.now) >= limit);
+    let unready = clocks.unready_pod.as_ref().filter(|_| lasts(&clocks.unready_since, UNREADY_LIMIT));
+    let empty = lasts(&clocks.empty_since, ctx.policy().failure_threshold.max(UNREADY_LIMIT));
+    let verdict = unready.and_then(|pod| health::suspect(colour, pod));
+    let verdict = verdict.or_else(|| health::empty(colour).filter(|_| empty));
+    if verdict.is_some() {
+        return verdict;
     }
+    // Since traffic was moved last (another hand may have taken it away in the dwell time), or should have been.
+    let moved = if ctx.stamped() { ctx.last_switch() } else { ctx.rollout.since.0.as_second() };
     let late = ctx.rollout.step == Step::Switching
-        && ctx.in_step() >= ctx.policy().deploy_timeout
+        && ctx.now.as_second() - moved >= ctx.policy().deploy_timeout.max(ctx.policy().dwell)
         && !ctx.proved(new.strategy);
     late.then(|| {
         let text = "the EndpointSlices of the front Services did not follow within the deploy timeout. Remedy: see \
@@ -138,39 +157,39 @@ pub(super) fn is_bad(ctx: &Ctx, new: &Side) -> Option<Verdict> {
     })
 }
 
-/// Starts, stops and waits for the clock of a pod that became unready after the switch.
+/// Starts and stops the clocks of a pod that became unready after the switch, and of a component without a ready pod, and
+/// waits for the first. Another pod's time begins when this one's is over: each may be unready for a moment.
 fn unready_clock(ctx: &Ctx, new: &Side) -> Answer {
     let colour = ctx.facts.colours.get(new.strategy);
-    let suspect = health::suspect(colour).or_else(|| health::empty(colour));
-    match (&ctx.rollout.clocks.unready_since, suspect) {
-        (None, Some(_)) => {
-            let mut shift = Shift::of(ctx);
-            shift.clocks().unready_since = Some(Time(ctx.stamp));
-            shift.commit()
+    let clocks = &ctx.rollout.clocks;
+    let known = clocks.unready_pod.as_deref();
+    let suspect = health::suspects(colour).find(|pod| known == Some(*pod));
+    let suspect = suspect.or_else(|| health::suspects(colour).next());
+    let empty = health::empty(colour).is_some();
+    let (runs, empties) = (clocks.unready_since.is_some(), clocks.empty_since.is_some());
+    if suspect != known || suspect.is_some() != runs || empty != empties {
+        let mut shift = Shift::of(ctx);
+        let now = Time(ctx.stamp);
+        let clocks = shift.clocks();
+        if suspect != known || suspect.is_some() != runs {
+            clocks.unready_since = suspect.map(|_| now.clone());
+            clocks.unready_pod = suspect.map(str::to_owned);
         }
-        (Some(_), None) => {
-            let mut shift = Shift::of(ctx);
-            shift.clocks().unready_since = None;
-            shift.commit()
+        if empty != empties {
+            clocks.empty_since = empty.then_some(now);
         }
-        (Some(since), Some(_)) => {
-            let left = UNREADY_LIMIT - elapsed(since, ctx.now);
-            (left > 0 && ctx.stamped()).then(|| Plan::wait(left))
-        }
-        (None, None) => None,
+        return shift.commit();
     }
+    let since = clocks.unready_since.as_ref().or(clocks.empty_since.as_ref())?;
+    let left = UNREADY_LIMIT - elapsed(since, ctx.now);
+    (left > 0 && ctx.stamped()).then(|| Plan::wait(left))
 }
 
 /// No dead ends (design D7): neither side is healthy for the deploy timeout and something newer is wanted. The
 /// side that is not selected goes, without proof, and the newer release gets its place.
 fn dead_end(ctx: &Ctx, selected: &Side, other: &Side) -> Answer {
     let sick = |side: &Side| health(ctx.facts.colours.get(side.strategy), &side.version) != Health::Full;
-    let spec = Some(ctx.intent.wanted.hash.as_str());
-    let newer = ctx.want() == Want::Spec
-        && !ctx.policy().paused
-        && spec != ctx.hash_of(&selected.version)
-        && spec != ctx.hash_of(&other.version);
-    let stuck = newer && sick(selected) && sick(other);
+    let stuck = newer_wanted(ctx, selected, other) && sick(selected) && sick(other);
     match (&ctx.rollout.clocks.both_down_since, stuck) {
         (None, true) => {
             let mut shift = Shift::of(ctx);
@@ -201,7 +220,14 @@ pub(super) fn rolling_back(ctx: &Ctx) -> Answer {
         shift.keep_instead(other);
         return shift.commit();
     }
-    point_fronts(ctx).or_else(|| settle(ctx)).or_else(|| record_active(ctx, &active)).or_else(|| {
+    // Neither side can serve: the one that is gone back to is made whole, before traffic goes there.
+    if lost_deployment(colour)
+        && let answer @ Some(_) = mend_serving(ctx)
+    {
+        return answer;
+    }
+    let moved = point_fronts(ctx).or_else(|| mend_serving(ctx)).or_else(|| settle(ctx));
+    moved.or_else(|| record_active(ctx, &active)).or_else(|| {
         let delay = ctx.policy().dwell + ctx.policy().cleanup_delay;
         let left = ctx.last_switch().saturating_add(delay) - ctx.now.as_second();
         if left > 0 {

@@ -87,6 +87,7 @@ fn each_wait(status: &mut MetadataServicesStatus, change: impl Fn(Age) -> Age) {
         &mut clocks.storage_failing_since,
         &mut clocks.schema_failing_since,
         &mut clocks.unready_since,
+        &mut clocks.empty_since,
         &mut clocks.both_down_since,
         &mut rollout.switched_at,
     ];

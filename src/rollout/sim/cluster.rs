@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::api::status::{MetadataServicesStatus, PodRestarts};
+use crate::api::status::{MetadataServicesStatus, PodRestarts, restarted_before};
 use crate::names::{Colour, Component, PerColour, PerComponent};
 use crate::rollout::facts::{
     Cause, Deployment, DeploymentState, Facts, Front, FrontState, Piece, Pods, Revision, Tag, Trouble,
@@ -293,13 +293,13 @@ fn pods(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Pods {
                 sum.trouble = Some(trouble);
             }
         }
-        if pod.disrupted || switched.is_none_or(|at| pod.created > at) {
+        if pod.disrupted || switched.is_none_or(|at| pod.created >= at) {
             continue;
         }
         if !pod.ready {
             sum.unready_since_switch.push(pod.name.clone());
         }
-        let before = baseline.iter().find(|known| known.pod == pod.name).map_or(0, |known| known.count);
+        let before = restarted_before(baseline, &pod.name);
         if pod.restarts > before && sum.restarted_since_switch.is_none() {
             let said = "restarted after the switch: exit code 1".to_owned();
             sum.restarted_since_switch =

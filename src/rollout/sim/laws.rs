@@ -262,7 +262,7 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
     }
     match action {
         Action::Create(id, tagged) => {
-            law!(!torn, "I4: {id:?} is created while the fronts differ");
+            law!(!torn || scene.tampered, "I4: {id:?} is created while the fronts differ");
             law!(tagged.epoch == rollout.epoch, "D15: created under epoch {}", tagged.epoch);
             created(scene, status, rollout, id, &tagged.version)
         }
@@ -318,9 +318,11 @@ fn created(
     let comes = rollout.target.as_ref() == Some(&side);
     law!(serves || comes, "{id:?} is created for {version}, which is not on its way and does not serve");
     let steps = [Step::Stable, Step::Deploying, Step::Switching, Step::Grace];
-    law!(steps.contains(&rollout.step), "{id:?} is created in {:?}", rollout.step);
+    let mended = serves && matches!(rollout.step, Step::RollingBack | Step::Prune);
+    law!(steps.contains(&rollout.step) || mended, "{id:?} is created in {:?}", rollout.step);
     let pods = scene.facts.colours.get(*colour).get(*component).pods.alive;
-    let strays = matches!(id, ObjectId::Deployment(..)) && rollout.step == Step::Deploying && pods > 0;
+    let strays =
+        matches!(id, ObjectId::Deployment(..)) && comes && rollout.step == Step::Deploying && pods > 0;
     law!(!strays, "D8: a Deployment is created among pods of something else");
     Ok(())
 }

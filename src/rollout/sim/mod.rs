@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::facts::{Facts, Image, ObjectId, Revision, Setting, Tag};
+use super::facts::{Facts, Held, Image, ObjectId, Revision, Setting, Tag};
 use super::intent::{Intent, Policy, Requests, Wanted};
 use super::{Action, Amend, Move, Notice, Plan, Tagged, explain, plan};
 use crate::api::status::{MetadataServicesStatus, Step};
@@ -35,6 +35,7 @@ pub struct Sim {
     /// Names that objects of others hold.
     pub taken: Vec<ObjectId>,
     pub restore_refused: Option<String>,
+    pub held: Held,
     pub templates: HashMap<String, Wanted>,
     /// What was written, by kind.
     pub writes: BTreeMap<&'static str, usize>,
@@ -118,6 +119,7 @@ impl Sim {
             adoptable: vec![],
             taken: vec![],
             restore_refused: None,
+            held: Held::default(),
             writes: BTreeMap::new(),
             moved: 0,
             trace: vec![],
@@ -171,6 +173,7 @@ impl Sim {
             surplus: self.surplus.clone(),
             adoptable: self.adoptable.clone(),
             restore_refused: self.restore_refused.clone(),
+            held: self.held,
             ..self.cluster.facts(self.status.as_ref())
         }
     }

@@ -293,3 +293,117 @@ fn a_failure_after_cleanup_is_told_but_changes_nothing() {
     sim.run();
     assert_settled_on(&mut sim, "b on green");
 }
+
+/// A status has a place for 32 pods that restarted before the switch. What is not known of the others is no news.
+#[test]
+fn many_pods_that_restarted_before_the_switch_are_no_news_after_it() {
+    let mut sim = Sim::new();
+    sim.cluster.replicas = 20;
+    sim.settle();
+    sim.edit("b");
+    sim.advance(5);
+    for component in Component::ALL {
+        for index in 0..20 {
+            sim.restart_pod(component, Colour::Green, index);
+        }
+    }
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+/// No automatic rollback, and the fix is pushed while the bad release has the traffic.
+#[test]
+fn a_fix_gets_through_where_nothing_is_rolled_back_automatically() {
+    for step in [Step::Switching, Step::Grace] {
+        for all in [true, false] {
+            let mut sim = in_step(step);
+            sim.run();
+            sim.intent.policy.auto_rollback = false;
+            if all {
+                sim.all_unready(Component::Schema, Colour::Green);
+            } else {
+                sim.unready(Component::Schema, Colour::Green, 0);
+            }
+            sim.advance(60);
+            assert_eq!(sim.step(), Some(step), "nothing goes back by itself: {}", sim.story());
+            sim.edit("c");
+            sim.settle();
+            assert_settled_on(&mut sim, "c on green");
+            assert!(!sim.failed("b"), "nothing is held against it");
+        }
+    }
+}
+
+fn heal(sim: &mut Sim, index: usize) {
+    let now = sim.cluster.now;
+    let pod = &mut sim.cluster.cell_mut(Component::Storage, Colour::Green).pods[index];
+    (pod.ready, pod.changed) = (true, Some(now));
+    sim.cluster.tick();
+    sim.run();
+}
+
+/// Five seconds are each pod's own.
+#[test]
+fn pods_that_are_unready_for_a_moment_one_after_another_are_not_bad() {
+    let mut sim = Sim::new();
+    sim.cluster.replicas = 3;
+    sim.settle();
+    sim.edit("b");
+    sim.until(Step::Grace);
+    sim.run();
+    sim.cluster.now += 1;
+    sim.unready(Component::Storage, Colour::Green, 0);
+    sim.run();
+    sim.advance(3);
+    sim.unready(Component::Storage, Colour::Green, 1);
+    sim.run();
+    sim.advance(1);
+    heal(&mut sim, 0);
+    sim.advance(2);
+    heal(&mut sim, 1);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+/// A drained component is given its time, and another one's pod its own five seconds.
+#[test]
+fn a_blip_while_drained_pods_are_replaced_is_not_bad() {
+    let mut sim = in_step(Step::Grace);
+    sim.run();
+    sim.cluster.now += 1;
+    sim.boots("b", Component::Storage, Boot::Ready(60));
+    for _ in 0..2 {
+        sim.replace_pod(Component::Storage, Colour::Green, 0);
+    }
+    sim.run();
+    sim.advance(20);
+    sim.unready(Component::Schema, Colour::Green, 0);
+    sim.run();
+    sim.advance(1);
+    sim.recover(Component::Schema, Colour::Green);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+#[test]
+fn a_pod_made_in_the_second_of_the_switch_is_a_new_one() {
+    let mut sim = in_step(Step::Switching);
+    sim.boots("b", Component::Storage, Boot::Ready(20));
+    sim.scale_up(Component::Storage, Colour::Green);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+/// The dwell time may be longer than the deploy timeout; a selector that another hand turned in it is mended.
+#[test]
+fn a_long_dwell_is_no_late_switch() {
+    let mut sim = Sim::stable();
+    (sim.intent.policy.dwell, sim.intent.policy.deploy_timeout) = (300, 60);
+    sim.edit("b");
+    sim.until(Step::Switching);
+    sim.run();
+    sim.advance(100);
+    sim.drift(Component::Storage, Some(Colour::Blue));
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}

@@ -1,6 +1,6 @@
 //! Deploying: the grace period, what fails a release before the switch, and when (design D8, D9).
 
-use super::assert_settled_on;
+use super::{assert_settled_on, in_step};
 use crate::api::status::Step;
 use crate::names::{Colour, Component};
 use crate::rollout::What;
@@ -234,4 +234,73 @@ fn a_pending_deployment_that_does_not_go_is_late_like_anything_else() {
     sim.cluster.delete_deployment(Component::Storage, Colour::Green);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
+}
+
+/// It was slow, but in time; then a pod is added or replaced shortly before the switch.
+#[test]
+fn readiness_lost_late_in_the_grace_period_is_given_time() {
+    for soak in [120, 1_800] {
+        for scaled in [true, false] {
+            let mut sim = Sim::stable();
+            sim.intent.policy.grace = soak;
+            sim.boots("b", Component::Storage, Boot::Ready(520));
+            sim.edit("b");
+            sim.advance(610);
+            assert_eq!(
+                (sim.says("Progressing").as_str(), sim.says("Stalled").as_str(), sim.phase()),
+                ("True/GracePeriod", "False/None", "Deploying"),
+                "all pods are ready"
+            );
+            sim.boots("b", Component::Storage, Boot::Ready(20));
+            if scaled {
+                sim.scale_up(Component::Storage, Colour::Green);
+            } else {
+                sim.replace_pod(Component::Storage, Colour::Green, 0);
+            }
+            sim.settle();
+            assert_settled_on(&mut sim, "b on green");
+        }
+    }
+}
+
+/// That time is given once.
+#[test]
+fn a_release_that_comes_and_goes_fails_in_the_end() {
+    let mut sim = Sim::stable();
+    sim.edit("b");
+    sim.until(Step::Deploying);
+    sim.run();
+    for _ in 0..40 {
+        sim.advance(40);
+        if sim.step() != Some(Step::Deploying) {
+            break;
+        }
+        sim.unready(Component::Storage, Colour::Green, 0);
+        sim.advance(5);
+        sim.recover(Component::Storage, Colour::Green);
+    }
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert!(sim.failed("b"));
+}
+
+/// What was to be begun anew on a clean colour is not wanted any more.
+#[test]
+fn a_dirty_colour_leaves_no_attempt_behind_that_nobody_wants() {
+    for paused in [true, false] {
+        let mut sim = in_step(Step::Deploying);
+        sim.run();
+        sim.cluster.cell_mut(Component::Schema, Colour::Green).service.as_mut().unwrap().epoch = 1;
+        sim.until(Step::Prune);
+        if paused {
+            sim.pause(true);
+        } else {
+            sim.edit("a");
+        }
+        sim.forget();
+        sim.settle();
+        let history = if paused { "a:Active b:Superseded" } else { "b:Superseded a:Active" };
+        assert_eq!(sim.history(), history, "{}", sim.story());
+        assert_eq!(sim.told(What::StatusRebuilt), 0);
+    }
 }

@@ -3,6 +3,7 @@
 use super::{assert_settled_on, in_step};
 use crate::api::status::Step;
 use crate::names::{Colour, Component};
+use crate::rollout::facts::Cause;
 use crate::rollout::sim::Sim;
 
 /// `b` has failed after the switch and is marked; one front Service is back on `a`, the other not yet.
@@ -93,4 +94,29 @@ fn a_history_with_rollbacks_comes_back_in_its_order() {
     sim.lose_status();
     sim.settle();
     assert_eq!(sim.history(), "b:Superseded a:Superseded c:Active", "{}", sim.story());
+}
+
+/// The history is full, and the release that serves is the oldest in it that is good.
+#[test]
+fn what_serves_is_kept_when_a_full_history_is_rebuilt() {
+    for limit in [2, 10] {
+        let mut sim = Sim::upgraded();
+        sim.intent.policy.history_limit = limit;
+        for failed in 1..limit {
+            let name = format!("x{failed}");
+            sim.breaks(&name, Cause::Crash);
+            sim.edit(&name);
+            sim.settle();
+        }
+        sim.edit("d");
+        sim.until(Step::Switching);
+        sim.lose_status();
+        sim.pass();
+        assert_eq!(sim.active(), "b on green", "a release that never was switched to: {}", sim.story());
+        sim.settle();
+        assert_settled_on(&mut sim, "d on blue");
+        sim.rollback_to("b");
+        sim.settle();
+        assert_settled_on(&mut sim, "b on green");
+    }
 }

@@ -1,11 +1,11 @@
 //! Another hand: drifted selectors, deleted objects, orphans, foreign names, edited pod templates (design D2, D3, D5).
 
 use super::{STEPS, assert_settled_on, in_step};
-use crate::api::status::Step;
+use crate::api::status::{RecordStatus, Step};
 use crate::names::{Colour, Component};
-use crate::rollout::What;
-use crate::rollout::facts::{Extra, ObjectId};
+use crate::rollout::facts::{Extra, ObjectId, Setting};
 use crate::rollout::sim::Sim;
+use crate::rollout::{Facts, Move, What, explain};
 
 /// What the persisted decision of a step sends traffic to, and where the upgrade ends.
 fn expected(step: Step) -> (&'static str, &'static str) {
@@ -218,4 +218,58 @@ fn objects_of_another_decision_on_the_pending_colour_are_pruned_first() {
     sim.until(Step::Prune);
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
+}
+
+/// In any step, what serves is whole again within seconds.
+#[test]
+fn what_serves_is_made_again_in_steps_that_are_about_something_else() {
+    for step in [Step::Deploying, Step::RollingBack, Step::Prune] {
+        let mut sim = in_step(step);
+        sim.cluster.deletes_held = step == Step::Prune;
+        sim.run();
+        let (colour, name) = match step {
+            Step::Prune => (Colour::Green, "b on green"),
+            _ => (Colour::Blue, "a on blue"),
+        };
+        assert_eq!(sim.active(), name);
+        sim.cluster.deletes_held = false;
+        sim.remove(&ObjectId::Deployment(Component::Storage, colour));
+        if step == Step::RollingBack {
+            // Else the other side would be kept.
+            sim.remove(&ObjectId::Deployment(Component::Storage, colour.other()));
+        }
+        sim.run();
+        sim.advance(2);
+        let made = sim.cluster.cell(Component::Storage, colour).deployment.is_some();
+        assert!(made, "{step:?}: {}", sim.story());
+        sim.cluster.collect();
+        sim.settle();
+        assert_eq!(sim.step(), Some(Step::Stable), "{}", sim.story());
+    }
+}
+
+/// What the spec does not ask for may be what an older CRD hides.
+#[test]
+fn an_outdated_crd_takes_nothing_away() {
+    let mut sim = Sim::upgraded();
+    sim.intent.crd_outdated = Some("kubectl apply".into());
+    sim.surplus = vec![Extra::DisruptionBudget(Component::Storage)];
+    sim.settle();
+    assert_eq!(sim.wrote("Delete"), 0, "{}", sim.story());
+}
+
+/// A port that is taken, a quota: the setting waits, the release does not.
+#[test]
+fn a_setting_that_is_not_taken_holds_no_release_up() {
+    let mut sim = in_step(Step::Deploying);
+    sim.stale = vec![Setting::Front(Component::Storage)];
+    sim.held.settings = true;
+    sim.settle();
+    assert_eq!(sim.active(), "b on green", "{}", sim.story());
+    sim.cluster.now += 600;
+    let facts = Facts { refused: Some("patching Service: taken".into()), ..sim.facts() };
+    let told = explain(&sim.intent, sim.status.as_ref(), &facts, sim.now()).unwrap();
+    let Move::Commit(status) = told.next else { panic!("{told:?}") };
+    assert_eq!(status.phase.as_deref(), Some("Degraded"));
+    assert!(status.release_history.iter().all(|record| record.status != RecordStatus::Failed));
 }

@@ -324,3 +324,96 @@ fn revert_spec_writes_the_serving_template_back() {
     assert_eq!((sim.intent.wanted.hash.clone(), sim.wrote("Amend")), (hash("a"), 1));
     assert_eq!((sim.phase(), sim.says("SpecApplied").as_str()), ("Stable", "True/Applied"));
 }
+
+/// What had no meaning once has one later, under the same value: every message says `now`.
+#[test]
+fn a_request_that_was_refused_can_be_made_again() {
+    let mut sim = Sim::upgraded();
+    sim.retry("now");
+    sim.settle();
+    assert_eq!(sim.told(What::RequestRefused), 1);
+    sim.breaks("c", Cause::Crash);
+    sim.edit("c");
+    sim.settle();
+    assert!(sim.failed("c"));
+    sim.boots("c", Component::Storage, Boot::Ready(3));
+    sim.retry("now");
+    sim.settle();
+    assert_settled_on(&mut sim, "c on blue");
+}
+
+#[test]
+fn a_restart_that_was_refused_can_be_made_again() {
+    let mut sim = Sim::stable();
+    sim.breaks("x", Cause::Crash);
+    sim.edit("x");
+    sim.settle();
+    sim.remove(&ObjectId::Revision("a".into()));
+    sim.restart("now");
+    sim.settle();
+    assert_eq!(sim.told(What::RequestRefused), 1, "{}", sim.story());
+    sim.edit("a");
+    sim.settle();
+    sim.restart("now");
+    sim.settle();
+    assert_settled_on(&mut sim, "a on green");
+}
+
+#[test]
+fn a_refusal_is_forgotten_when_a_release_begins() {
+    let mut sim = Sim::upgraded();
+    sim.rollback_to("nope");
+    sim.settle();
+    assert_eq!(sim.says("Progressing"), "False/RollbackRefused");
+    sim.edit("c");
+    sim.settle();
+    assert_eq!(sim.says("Progressing"), "False/Settled", "{}", sim.condition("Progressing").message);
+}
+
+#[test]
+fn a_rollback_goes_before_a_retry_also_while_paused() {
+    let mut sim = Sim::upgraded();
+    sim.pause(true);
+    sim.rollback_to("a");
+    sim.retry("now");
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+}
+
+/// An annotation holds up to 256 KiB; a status has to stay small (I20 is a law of the simulator).
+#[test]
+fn a_long_value_is_cut() {
+    let mut sim = Sim::upgraded();
+    sim.rollback_to(&"x".repeat(20_000));
+    sim.settle();
+    assert_eq!(sim.told(What::RequestRefused), 1);
+    assert!(sim.condition("Progressing").message.len() < 1_000);
+}
+
+/// A policy or a webhook does not take the change of the resource: what is under way goes on.
+#[test]
+fn a_request_that_the_api_server_does_not_take_holds_nothing_up() {
+    let mut sim = in_step(Step::Grace);
+    sim.run();
+    sim.rollback_to("b");
+    sim.pass();
+    sim.held.requests = true;
+    sim.all_unready(Component::Storage, Colour::Green);
+    sim.cluster.now += 1;
+    sim.run();
+    sim.advance(600);
+    assert_eq!((sim.traffic().as_str(), sim.failed("b")), ("a on blue", true), "{}", sim.story());
+}
+
+#[test]
+fn a_spec_that_cannot_be_put_back_is_left() {
+    let mut sim = Sim::stable();
+    sim.intent.policy.revert_spec = true;
+    sim.restore_refused = Some("spec.storage.imageTag: too long".into());
+    sim.breaks("b", Cause::Crash);
+    sim.edit("b");
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert!(sim.failed("b"));
+    sim.stays_quiet();
+}

@@ -169,3 +169,47 @@ fn the_phase_starts_when_it_changes_and_not_with_every_step() {
     sim.until(Step::Prune);
     assert_eq!(sim.known().phase_started_at, cleanup, "Grace and Prune are both Cleanup");
 }
+
+/// Nothing serves, the first release was replaced, and nothing may start.
+#[test]
+fn a_first_release_that_waits_for_the_end_of_a_pause_says_so() {
+    let mut sim = Sim::new();
+    sim.breaks("a", Cause::ImagePull);
+    sim.advance(60);
+    sim.pause(true);
+    sim.edit("b");
+    sim.advance(600);
+    assert_eq!(
+        ["SpecApplied", "Progressing", "Reconciling"].map(|kind| sim.says(kind)),
+        ["False/Paused", "False/Paused", "False/Settled"]
+    );
+    sim.pause(false);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on blue");
+}
+
+#[test]
+fn readiness_names_the_component_that_is_not_ready_now() {
+    let mut sim = Sim::upgraded();
+    sim.all_unready(Component::Storage, Colour::Green);
+    sim.run();
+    sim.all_unready(Component::Schema, Colour::Green);
+    sim.recover(Component::Storage, Colour::Green);
+    sim.run();
+    assert!(sim.condition("Ready").message.contains("schema"), "{}", sim.condition("Ready").message);
+}
+
+/// The spec goes back to a release that failed: that is not what serves.
+#[test]
+fn a_release_given_up_for_a_failed_one_says_so() {
+    let mut sim = Sim::stable();
+    sim.breaks("b", Cause::Crash);
+    sim.edit("b");
+    sim.settle();
+    sim.edit("c");
+    sim.advance(30);
+    sim.edit("b");
+    sim.settle();
+    let said = sim.record_of("c").message.clone().unwrap();
+    assert_eq!(said, "the spec went back to a release that failed");
+}
