@@ -8,7 +8,7 @@ use crate::rollout::health::shorten;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Something could not be read; that never counts as absent.
-    #[error("reading {what} {name}: {source}")]
+    #[error("reading {what} {name}: {}", said(source))]
     Read {
         /// The kind.
         what: String,
@@ -19,7 +19,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// Something could not be written.
-    #[error("{action}: {source}")]
+    #[error("{action}: {}", said(source))]
     Write {
         /// What was tried, on which object.
         action: String,
@@ -68,15 +68,9 @@ impl Error {
         Self::Write { action: action.into(), source: Box::new(source) }
     }
 
-    /// For people who read it in a condition: what was tried, and what the API server said.
+    /// For people who read it in a condition: at most so long that it can be read.
     pub fn brief(&self) -> String {
-        let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return self.to_string() };
-        match (self, source.as_ref()) {
-            (Self::Write { action, .. }, kube::Error::Api(status)) => {
-                format!("{action}: {}", shorten(&status.message))
-            }
-            _ => self.to_string(),
-        }
+        shorten(&self.to_string())
     }
 
     /// The HTTP status, if the server answered with one.
@@ -124,5 +118,36 @@ impl Error {
                 _ => true,
             },
         }
+    }
+}
+
+/// What the API server said, once and with its code, or how it could not be asked.
+fn said(source: &kube::Error) -> String {
+    match source {
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            format!("{} ({})", status.message, status.code)
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_said_is_told_once() {
+        let status = kube::core::Status {
+            code: 422,
+            message: "Deployment.apps \"a\" is invalid: spec: wrong".into(),
+            reason: "Invalid".into(),
+            ..Default::default()
+        };
+        let error = Error::write("creating Deployment a", kube::Error::Api(Box::new(status)));
+        let text = "creating Deployment a: Deployment.apps \"a\" is invalid: spec: wrong (422)";
+        assert_eq!((error.to_string().as_str(), error.brief().as_str()), (text, text));
+        let status = kube::core::Status { message: "x".repeat(9_000), ..Default::default() };
+        let error = Error::write("creating Deployment a", kube::Error::Api(Box::new(status)));
+        assert!(error.brief().len() < 400);
     }
 }

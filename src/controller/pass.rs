@@ -84,7 +84,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
             Next::From(resource) => known = Some(*resource),
         }
     }
-    Ok(Requeue::requeue(CONFLICT))
+    put_off.unwrap_or_else(|| Ok(Requeue::requeue(CONFLICT)))
 }
 
 /// How a pass goes on after a move.
@@ -255,10 +255,12 @@ async fn carry_out(
         }
         Ok(Written::Taken(names)) => {
             obstacles.taken = names;
-            let goes_on = obstacles.hold(&plan);
-            explain(scope, key, resource, world, intent, obstacles).await?;
             let later = Requeue::requeue(scope.backoff.failed(key));
-            Ok(if goes_on { Next::Around(Ok(later)) } else { Next::Pause(later) })
+            if obstacles.hold(&plan) {
+                return Ok(Next::Around(Ok(later)));
+            }
+            explain(scope, key, resource, world, intent, obstacles).await?;
+            Ok(Next::Pause(later))
         }
         Ok(Written::Unrestorable(objection)) => {
             obstacles.restore_refused = Some(objection);
@@ -270,13 +272,17 @@ async fn carry_out(
         }
         Err(error) => {
             let refused = matches!(error.code(), Some(400 | 403 | 404 | 422));
-            // A webhook that cannot be asked answers 500.
-            let goes_on = (refused || matches!(error.code(), Some(500..=599))) && obstacles.hold(&plan);
-            if refused && !matches!(plan.next, Move::Commit(_)) {
+            if refused {
                 obstacles.refused = Some(error.brief());
+            }
+            // A webhook that cannot be asked answers 500.
+            if (refused || matches!(error.code(), Some(500..=599))) && obstacles.hold(&plan) {
+                return Ok(Next::Around(Err(error)));
+            }
+            if refused {
                 explain(scope, key, resource, world, intent, obstacles).await?;
             }
-            if goes_on { Ok(Next::Around(Err(error))) } else { Err(error) }
+            Err(error)
         }
     }
 }

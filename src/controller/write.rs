@@ -88,10 +88,7 @@ impl Writer<'_> {
         let answer = api.patch(&self.owner.name, &patching(), &Patch::Merge(&patch)).await;
         match answer {
             Ok(_) => Ok(Written::Done),
-            // By a rule of the CRD, a policy, or a webhook.
-            Err(kube::Error::Api(status))
-                if matches!(status.code, 400 | 403 | 422) && amend.restore.is_some() =>
-            {
+            Err(kube::Error::Api(status)) if status.code == 422 && amend.restore.is_some() => {
                 Ok(Written::Unrestorable(status.message.clone()))
             }
             Err(source) => Err(Error::change(what, format!("MetadataServices {}", self.owner.name), source)),

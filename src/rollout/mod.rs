@@ -421,9 +421,8 @@ pub fn explain(
     let status = status?;
     let rollout = status.rollout.as_ref()?;
     let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
-    // An obstacle that outlasts the deploy timeout fails the release like any other cause, unless it is none of the release's.
-    let own = !facts.held.requests && !facts.held.settings;
-    let overdue = own && rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
+    // An obstacle that outlasts the deploy timeout fails the release like any other cause.
+    let overdue = rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
     if overdue && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx)) {
         return Some(plan);
     }

@@ -56,6 +56,37 @@ async fn deleted_serving(kind: Kind, name: &'static str) {
     bed.finish().await;
 }
 
+/// A label by which objects are found is taken away or changed: it is put back, and nothing is made anew.
+#[tokio::test]
+async fn a_label_that_another_hand_removes_is_put_back() {
+    let mut bed = Bed::new("hand-label").await;
+    let names = [
+        (Kind::Deployment, "a-storage-blue"),
+        (Kind::Service, "a-schema"),
+        (Kind::ConfigMap, "a-schema-config-blue"),
+    ];
+    bed.waived.objects = names.iter().map(|(_, name)| (*name).to_owned()).collect();
+    let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
+    for (kind, name) in names {
+        let uid = bed.history().await.live(kind, name).unwrap().text("/metadata/uid").to_owned();
+        for damage in [json!({"app.kubernetes.io/managed-by": null}), json!({"app": "other"})] {
+            bed.patch(kind, name, &json!({"metadata": {"labels": damage}})).await;
+            let since = bed.objects(kind).get(name).await.unwrap().metadata.resource_version.unwrap();
+            let since: u64 = since.parse().unwrap();
+            let healed = |history: &History| {
+                let now = history.live(kind, name)?;
+                let whole =
+                    now.label("app") == Some("a") && now.label("app.kubernetes.io/managed-by").is_some();
+                (whole && now.resource_version >= since).then(|| now.text("/metadata/uid").to_owned())
+            };
+            assert_eq!(bed.wait(&format!("{damage} of {name} to be mended"), healed).await, uid);
+        }
+    }
+    let entry = bed.stable(&subject).await;
+    assert_eq!((State(&entry).active(), State(&entry).records().len()), (version.as_str(), 1));
+    bed.finish().await;
+}
+
 async fn deleted_pending(kind: Kind, name: &'static str) {
     let mut bed = Bed::new("hand-pending").await;
     bed.waived.objects = vec![name.to_owned()];

@@ -171,6 +171,22 @@ async fn front_service() {
         (front.number("/spec/ports/0/port") == 81).then(|| front.annotation("mesh/inject").map(str::to_owned))
     };
     assert_eq!(bed.wait("the other port to change", changed).await.as_deref(), Some("yes"));
+    // What the spec does not ask for any more goes; what others put there stays.
+    bed.patch(Kind::Service, "a-storage", &json!({"metadata": {"annotations": {"mesh/inject": "yes"}}}))
+        .await;
+    let less = json!({"annotations": null, "labels": null});
+    subject.edit(&json!({"storage": {"service": less}})).await.unwrap();
+    let dropped = |history: &History| {
+        let front = history.live(Kind::Service, "a-storage")?;
+        (front.annotation("team").is_none() && front.label("tier").is_none()).then(|| front.object.clone())
+    };
+    let left = bed.wait("annotation and label to be taken away", dropped).await;
+    let annotations = left["metadata"]["annotations"].as_object().unwrap();
+    assert!(!annotations.contains_key("e6data.io/applied-keys"), "{annotations:?}");
+    assert_eq!(
+        (&annotations["mesh/inject"], &left["metadata"]["labels"]["app"]),
+        (&json!("yes"), &json!("a"))
+    );
     bed.stable(&subject).await;
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue"]);
     bed.finish().await;

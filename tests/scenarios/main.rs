@@ -24,3 +24,4 @@ mod plugin;
 mod process;
 mod refused;
 mod rights;
+mod unwilling;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -13,7 +12,7 @@ use testbed::resource::quick;
 use testbed::{Cluster, Kind, Options, State, Subject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::bed::{Bed, PATIENCE, cluster, install_crd};
+use crate::bed::{Bed, PATIENCE, install_crd};
 use crate::demo::{pods, selected};
 use crate::refused::{invalid, with};
 
@@ -151,63 +150,6 @@ async fn sigterm_in_mid_rollout_leaves_a_clean_state_and_a_free_lease() {
     assert!(start.elapsed() < Duration::from_secs(60));
     assert!(bed.log().matches("leading").count() >= 2, "{}", bed.log());
     bed.finish().await;
-}
-
-/// A namespace in which the operator may do nothing, then all but one thing, then all.
-#[tokio::test]
-async fn missing_rights_are_named_and_granting_them_heals() {
-    let Ok(limited) = cluster().await.kubeconfig_for("limited-operator", None) else { return };
-    let mut bed = Bed::idle("rights", &[]).await;
-    bed.act_as(&limited);
-    let roles: Api<Role> = bed.api();
-    let may = |groups: &[&str], resources: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": ["*"]});
-    let most = json!([
-        may(&["e6data.io", "coordination.k8s.io", "apps", "policy", "discovery.k8s.io", "events.k8s.io"], &["*"]),
-        may(&[""], &["pods", "services", "serviceaccounts", "events"]),
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
-    ]);
-    let role = json!({"metadata": {"name": "operator"}, "rules": most});
-    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
-    let binding = json!({"metadata": {"name": "operator"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "limited-operator"}]});
-    let bindings: Api<RoleBinding> = bed.api();
-    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
-    see_crds(&bed).await;
-    bed.start();
-    let subject = bed.subject("a");
-    subject.create(&quick("1", "1")).await.unwrap();
-    let told = |state: State<'_>| {
-        let message = state.condition("Stalled", "message");
-        state.condition("Stalled", "reason") == "WriteRefused"
-            && message.contains("configmaps")
-            && message.contains("forbidden")
-    };
-    bed.until(&subject, "the refused write to be named", told).await;
-    bed.event("a", "Warning", "WriteRefused", "forbidden").await;
-    let all = json!({"rules": [may(&["*"], &["*"])]});
-    roles
-        .patch("operator", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&all))
-        .await
-        .unwrap();
-    bed.serves(&subject, "1").await;
-    bed.finish().await;
-}
-
-/// The right to read CRDs, which is not a namespace's to give.
-async fn see_crds(bed: &Bed) {
-    use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-    let name = format!("see-crds-{}", bed.namespace);
-    let role = json!({"metadata": {"name": name}, "rules": [{
-        "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get", "list", "watch"],
-    }]});
-    let binding = json!({"metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "limited-operator"}]});
-    let roles: Api<ClusterRole> = Api::all(bed.client.clone());
-    let bindings: Api<ClusterRoleBinding> = Api::all(bed.client.clone());
-    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
-    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
 }
 
 /// A namespace to watch and to hold the lease that does not exist yet.

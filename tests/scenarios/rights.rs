@@ -81,14 +81,12 @@ async fn install(client: &Client) {
 pub fn record<'a>(audit: impl Iterator<Item = &'a AuditLog>, namespace: &str) -> Vec<String> {
     let requests: Vec<Request> = audit.flat_map(|log| log.by_user(USER).requests().to_vec()).collect();
     let asked = requests.iter().filter(|request| !request.resource.is_empty());
-    let (refused, used): (Vec<&Request>, Vec<&Request>) = asked.partition(|request| request.code == 403);
+    let (refused, used): (Vec<&Request>, Vec<&Request>) = asked.partition(|request| request.denied);
     let used: BTreeSet<String> = used.into_iter().map(right).collect();
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rights");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join(namespace), used.into_iter().collect::<Vec<_>>().join("\n")).unwrap();
-    // A namespace that ends, or a quota, forbids creations whatever the rights are.
-    let denied = refused.into_iter().filter(|request| request.verb != "create");
-    denied.map(|request| format!("forbidden: {}", right(request))).collect()
+    refused.into_iter().map(|request| format!("forbidden: {}", right(request))).collect()
 }
 
 fn right(request: &Request) -> String {

@@ -38,6 +38,8 @@ pub struct Request {
     pub code: u16,
     /// When the request came in, by the API server's clock, to the microsecond.
     pub time: Timestamp,
+    /// Whether the user has no right to it. A quota, a policy or the end of a namespace answers 403 as well.
+    pub denied: bool,
     /// The last stage seen: `ResponseComplete`, `ResponseStarted` (an open watch) or `Panic`.
     pub stage: String,
     /// How much the policy logs of it: `Metadata`.
@@ -206,6 +208,9 @@ impl AuditLog {
     }
 }
 
+/// Annotation of an entry with what the authorizer decided.
+const DECISION: &str = "authorization.k8s.io/decision";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawEvent {
@@ -224,6 +229,8 @@ struct RawEvent {
     object_ref: RawRef,
     #[serde(default)]
     response_status: RawStatus,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
     request_received_timestamp: Timestamp,
 }
 
@@ -264,6 +271,7 @@ impl RawEvent {
             uri: self.request_uri,
             code: self.response_status.code,
             time: self.request_received_timestamp,
+            denied: self.annotations.get(DECISION).is_some_and(|decision| decision == "forbid"),
             stage: self.stage,
             level: self.level,
         }

@@ -5,7 +5,7 @@ use crate::api::status::{RecordStatus, Step};
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{Extra, ObjectId, Setting};
 use crate::rollout::sim::Sim;
-use crate::rollout::{Facts, Move, What, explain};
+use crate::rollout::{Facts, Move, What, plan};
 
 /// What the persisted decision of a step sends traffic to, and where the upgrade ends.
 fn expected(step: Step) -> (&'static str, &'static str) {
@@ -268,7 +268,7 @@ fn a_setting_that_is_not_taken_holds_no_release_up() {
     assert_eq!(sim.active(), "b on green", "{}", sim.story());
     sim.cluster.now += 600;
     let facts = Facts { refused: Some("patching Service: taken".into()), ..sim.facts() };
-    let told = explain(&sim.intent, sim.status.as_ref(), &facts, sim.now()).unwrap();
+    let told = plan(&sim.intent, sim.status.as_ref(), &facts, sim.now());
     let Move::Commit(status) = told.next else { panic!("{told:?}") };
     assert_eq!(status.phase.as_deref(), Some("Degraded"));
     assert!(status.release_history.iter().all(|record| record.status != RecordStatus::Failed));

@@ -80,7 +80,7 @@ impl Target {
             Class::Watch | Class::Event | Class::Lease => return None,
         };
         let (resource, name, uri) = (self.resource.clone(), self.name.clone(), self.uri.clone());
-        Some(Call { act, resource, name, uri, succeeded: act != Act::Write })
+        Some(Call { act, resource, name, uri, creates: self.verb == "POST", succeeded: act != Act::Write })
     }
 
     /// Whether it fills a cache: those lists come in pages.

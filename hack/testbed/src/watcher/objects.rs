@@ -125,8 +125,9 @@ pub fn owned(moment: &Moment<'_>) -> Vec<String> {
 
 /// I32, second half: an object that was somebody else's does not become ours.
 pub fn not_taken(moment: &Moment<'_>) -> Vec<String> {
-    let Moment { entry, before, .. } = moment;
-    let Some(was) = before.filter(|_| entry.verb == Verb::Modified) else { return vec![] };
+    let Moment { entry, before, waived, .. } = moment;
+    let changed = entry.verb == Verb::Modified && !waived.has(&entry.name);
+    let Some(was) = before.filter(|_| changed) else { return vec![] };
     let taken = !is_ours(was) && is_ours(entry);
     let other = controller(was).zip(controller(entry)).is_some_and(|(was, now)| was != now);
     (taken || (other && is_ours(entry)))

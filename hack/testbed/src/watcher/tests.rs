@@ -409,6 +409,7 @@ fn call(act: Act, resource: &str) -> Call {
         resource: resource.into(),
         name: "x".into(),
         uri: "/x?&labelSelector=app%3Dm%2Cy".into(),
+        creates: false,
         succeeded: true,
     }
 }
