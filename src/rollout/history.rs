@@ -12,9 +12,16 @@ use crate::api::status::{RecordStatus, ReleaseRecord, Trigger};
 use crate::names::Colour;
 
 /// Names a release that is not recorded: the user's name if it is free, else time and hash. The second value is
-/// the user's name where it had to be ignored.
-pub fn name_release(history: &[ReleaseRecord], wanted: &Wanted, now: Timestamp) -> (String, Option<String>) {
-    let taken = |version: &str| history.iter().any(|record| record.version == version);
+/// the user's name where it had to be ignored. `kept`: names that a ControllerRevision still has, of a release that has just
+/// left the history.
+pub fn name_release(
+    history: &[ReleaseRecord],
+    kept: &[&str],
+    wanted: &Wanted,
+    now: Timestamp,
+) -> (String, Option<String>) {
+    let taken =
+        |version: &str| kept.contains(&version) || history.iter().any(|record| record.version == version);
     let asked = wanted.release_version.as_ref();
     if let Some(version) = asked.filter(|version| !taken(version)) {
         return (version.clone(), None);
@@ -333,16 +340,16 @@ mod tests {
     #[test]
     fn names_are_unique_and_the_users_name_is_taken_once() {
         let mut history = vec![];
-        let (first, _) = name_release(&history, &wanted("0123456789"), at(0));
+        let (first, _) = name_release(&history, &[], &wanted("0123456789"), at(0));
         assert!(first.ends_with("-0123456"), "{first}");
         open(&mut history, &wanted("x"), first.clone(), Colour::Blue, Trigger::Spec, at(0));
-        let (second, _) = name_release(&history, &wanted("0123456789"), at(0));
+        let (second, _) = name_release(&history, &[], &wanted("0123456789"), at(0));
         assert_ne!(first, second);
         let named = Wanted { release_version: Some("summer".into()), ..wanted("y") };
-        assert_eq!(name_release(&history, &named, at(0)), ("summer".into(), None));
+        assert_eq!(name_release(&history, &[], &named, at(0)), ("summer".into(), None));
         open(&mut history, &named, "summer".into(), Colour::Blue, Trigger::Spec, at(1));
         let again = Wanted { release_version: Some("summer".into()), ..wanted("z") };
-        assert_eq!(name_release(&history, &again, at(0)).1, Some("summer".into()));
+        assert_eq!(name_release(&history, &[], &again, at(0)).1, Some("summer".into()));
     }
 
     proptest::proptest! {
@@ -358,7 +365,7 @@ mod tests {
             let mut history: Vec<ReleaseRecord> = vec![];
             for (second, hash, name) in releases {
                 let asked = Wanted { release_version: name, ..wanted(&hash) };
-                let (version, ignored) = name_release(&history, &asked, at(second));
+                let (version, ignored) = name_release(&history, &[], &asked, at(second));
                 proptest::prop_assert!(ignored.is_none() || asked.release_version == ignored);
                 proptest::prop_assert!(version.len() <= 63, "{}", version);
                 if history.iter().all(|record| record.hash != hash) {

@@ -18,6 +18,7 @@ mod request;
 mod shift;
 mod sound;
 mod switched;
+mod waits;
 
 #[cfg(test)]
 mod model;

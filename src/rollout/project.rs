@@ -6,11 +6,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::facts::{Cause, Deployment};
 use super::health::{self, Health, Verdict, health};
-use super::{Ctx, Move, Notice, Plan, Want, What, deploying, history, request, switched};
+use super::{Ctx, Move, Notice, Plan, Want, What, deploying, history, request, switched, waits};
 use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
-use crate::names::{self, Colour, Component, RETRY};
+use crate::names::{self, Component, RETRY};
 
 /// A condition before it is compared with the one that stands.
 struct Said {
@@ -236,6 +235,12 @@ fn ready(ctx: &Ctx) -> Said {
     }
 }
 
+/// Whether traffic is on its way from what serves to another release.
+fn moves_away(ctx: &Ctx) -> bool {
+    let target = ctx.rollout.target.as_ref().filter(|_| ctx.rollout.step == Step::Switching);
+    target.is_some_and(|target| ctx.status.active_release_version.as_ref() != Some(&target.version))
+}
+
 /// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its colour is clean.
 fn is_paused(ctx: &Ctx) -> bool {
     let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
@@ -253,6 +258,11 @@ fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
         (Want::Active, _) if ctx.rollout.step == Step::RollingBack => {
             said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
         }
+        (Want::Active, _) if moves_away(ctx) => said(
+            false,
+            "InProgress",
+            "traffic goes back when the release that the spec describes can serve".into(),
+        ),
         (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
         (Want::Spec, _) if is_paused(ctx) => said(
             false,
@@ -274,7 +284,7 @@ fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
         }
         Step::Stable => match refused {
             Some(message) => said(false, "RollbackRefused", message),
-            None => said(false, "Settled", "no rollout is under way".into()),
+            None => said(false, "Settled", format!("no rollout is under way{}", waits::held_requests(ctx))),
         },
         step => match trouble {
             Some(why) => said(false, &why.reason, why.message.clone()),
@@ -284,87 +294,9 @@ fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
 }
 
 fn said_under_way(ctx: &Ctx, step: Step, refused: Option<String>) -> Said {
-    let (reason, message) = under_way(ctx, step);
+    let (reason, message) = waits::under_way(ctx, step);
     let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
     Said::new("Progressing", true, reason, message)
-}
-
-/// What is waited for, and when the wait ends.
-fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
-    let policy = ctx.policy();
-    let since = &ctx.rollout.since;
-    let plain = |message: String| (format!("{step:?}"), message);
-    let target = ctx.rollout.target.as_ref().map(|side| format!("{} on {}", side.version, side.strategy));
-    let target = target.unwrap_or_default();
-    match step {
-        Step::Deploying => deploying_message(ctx, &target),
-        Step::Switching => plain(format!(
-            "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
-            due(since, policy.dwell)
-        )),
-        Step::Grace => plain(format!(
-            "the old release is kept warm until {}, and until EndpointSlices of both Services show only the new one",
-            due(since, policy.cleanup_delay)
-        )),
-        Step::RollingBack => plain(format!(
-            "traffic goes back; both releases are kept until {}, and until EndpointSlices of both Services show it",
-            due(since, policy.dwell + policy.cleanup_delay)
-        )),
-        Step::Prune => plain(pruning(ctx)),
-        Step::Stable | Step::Unknown => plain(String::new()),
-    }
-}
-
-/// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
-fn pruning(ctx: &Ctx) -> String {
-    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
-    let strays: Vec<&str> = doomed
-        .flat_map(|colour| ctx.facts.colours.get(colour).iter())
-        .filter(|(_, workload)| workload.deployment == Deployment::Absent && !workload.replica_sets)
-        .flat_map(|(_, workload)| &workload.pods.foreign)
-        .map(String::as_str)
-        .collect();
-    if strays.is_empty() {
-        return "deleting what does not serve".into();
-    }
-    let pods = strays.join(", ");
-    format!(
-        "waiting for pods that carry the labels of a colour but belong to no release of it: {pods}; delete them"
-    )
-}
-
-fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
-    let policy = ctx.policy();
-    if let Some(since) = &ctx.rollout.clocks.ready_since {
-        let text = format!("{target} is ready; traffic is switched at {}", due(since, policy.grace));
-        return ("GracePeriod".into(), text);
-    }
-    let record = ctx.rollout.target.as_ref().and_then(|side| ctx.status.record(&side.version));
-    if let Some((reason, message)) =
-        record.and_then(|record| record.reason.clone().zip(record.message.clone()))
-    {
-        return (reason, message);
-    }
-    let colour = ctx.rollout.target.as_ref().map(|side| ctx.facts.colours.get(side.strategy));
-    let waits = colour.and_then(|colour| {
-        colour.iter().find_map(|(component, workload)| {
-            health::worst(workload)
-                .filter(|trouble| trouble.cause == Cause::Unschedulable)
-                .map(|trouble| Verdict::of(component, trouble))
-        })
-    });
-    let deadline = due(deploying::begun(ctx), policy.deploy_timeout);
-    match waits {
-        Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
-        None => (
-            "Deploying".into(),
-            format!("waiting until all pods of {target} are ready, at most until {deadline}"),
-        ),
-    }
-}
-
-fn due(since: &Time, seconds: i64) -> Timestamp {
-    Timestamp::from_second(since.0.as_second().saturating_add(seconds)).unwrap_or(since.0)
 }
 
 fn drifted(ctx: &Ctx) -> Said {

@@ -35,9 +35,11 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
     history::tell_apart(&mut status.release_history);
-    // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12).
+    // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12), unless another
+    // is on its way.
+    let moving = status.rollout.as_ref().is_some_and(|rollout| rollout.target.is_some());
     let failed = status.record_of_hash(&intent.wanted.hash);
-    let failed = failed.filter(|record| record.status == RecordStatus::Failed);
+    let failed = failed.filter(|record| record.status == RecordStatus::Failed && !moving);
     if let Some(failed) = failed.map(|record| record.version.clone()) {
         history::line_up(&mut status.release_history, &failed);
     }

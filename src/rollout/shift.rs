@@ -114,7 +114,10 @@ impl<'a> Shift<'a> {
     pub fn start(&mut self, trigger: Trigger) {
         let wanted = &self.ctx.intent.wanted;
         let colour = self.status.active_strategy.map_or(Colour::Blue, Colour::other);
-        let (name, ignored) = history::name_release(&self.status.release_history, wanted, self.ctx.stamp);
+        let revisions = self.ctx.facts.revisions.iter().filter(|revision| revision.hash != wanted.hash);
+        let kept: Vec<&str> = revisions.map(|revision| revision.version.as_str()).collect();
+        let (name, ignored) =
+            history::name_release(&self.status.release_history, &kept, wanted, self.ctx.stamp);
         if let Some(ignored) = ignored.filter(|_| self.status.record_of_hash(&wanted.hash).is_none()) {
             let text = format!("spec.releaseVersion {ignored} names another release already; using {name}");
             self.tell(What::ReleaseVersionIgnored, text);

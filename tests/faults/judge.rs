@@ -1,5 +1,8 @@
 //! Judges what an outside eye saw of a run.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::json;
 use testbed::proxy::{Fault, Write};
 use testbed::watcher::{self, Act, Call, Waived};
@@ -8,6 +11,9 @@ use testbed::{History, Kind};
 use crate::end::{counts, differences, end};
 use crate::run::{Reference, holds};
 use crate::scenario::SECRET;
+
+/// How long the operator waits for an answer.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// What was seen of a run.
 pub struct Seen<'a> {
@@ -21,6 +27,8 @@ pub struct Seen<'a> {
     pub requests: Vec<String>,
     /// By the proxy: the writes.
     pub writes: Vec<Write>,
+    /// By the proxy: by how much the API server was late.
+    pub late: Duration,
     /// By the proxy: reads and writes.
     pub calls: Vec<Call>,
     /// What the operator wrote to its log.
@@ -64,35 +72,35 @@ pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
     let unlike = |should, is| differences(&should, &is).into_iter();
     found.extend(unlike(json!(reference.end), json!(is)).map(|text| format!("I36: {text}")));
     let mut counts = counts(seen.history, seen.namespace);
-    if let Some(name) = made_late(&seen.writes)
-        && let Some(count) = counts.get_mut(&name)
-        && let Some(&usual) = reference.counts.get(&name)
-        && *count == (usual.0 + 1, usual.1 + 1)
-    {
-        *count = usual;
+    for name in made_late(seen) {
+        if let Some(count) = counts.get_mut(&name)
+            && let Some(&usual) = reference.counts.get(&name)
+            && *count == (usual.0 + 1, usual.1 + 1)
+        {
+            *count = usual;
+        }
     }
     let counts = json!(counts);
     found.extend(unlike(json!(reference.counts), counts).map(|text| format!("I36: created, deleted {text}")));
     found
 }
 
-/// What a held-up request made when it had been given up, made again and pruned already: the operator has to take it
-/// away once more.
-fn made_late(writes: &[Write]) -> Option<String> {
+/// What a held-up request may have made when it had been given up, made again and pruned already: the operator has to take
+/// it away once more. Held up by a fault, or by an API server that had no time for longer than the operator waits.
+fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
     let made = |write: &&Write| write.target.verb == "POST" && write.status == Some(201);
-    let late = writes.iter().filter(made).find(|write| matches!(write.fault, Some(Fault::Delay(_))))?;
-    let (resource, name) = (&late.target.resource, &late.target.name);
-    let twice = writes
-        .iter()
-        .filter(made)
-        .filter(|write| write.target.name == *name && write.target.resource == *resource);
-    let kind = match resource.as_str() {
-        "configmaps" => "ConfigMap",
-        "services" => "Service",
-        "deployments" => "Deployment",
-        _ => return None,
+    let held = |write: &&Write| matches!(write.fault, Some(Fault::Delay(_))) || seen.late >= GIVEN_UP;
+    let late = seen.writes.iter().filter(made).filter(held);
+    let name = |write: &Write| {
+        let kind = match write.target.resource.as_str() {
+            "configmaps" => "ConfigMap",
+            "services" => "Service",
+            "deployments" => "Deployment",
+            _ => return None,
+        };
+        Some(format!("{kind} {}", write.target.name))
     };
-    (twice.count() > 1).then(|| format!("{kind} {name}"))
+    late.filter_map(name).collect()
 }
 
 /// I28: once a read has shown that the resource is gone, nothing is written.

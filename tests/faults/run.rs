@@ -241,6 +241,7 @@ impl Play<'_> {
             faults,
             requests: self.proxy.findings(NAME),
             writes: self.proxy.writes(),
+            late: self.proxy.lateness(),
             calls: self.proxy.calls(),
             log: self.operator.log_text(),
             events,

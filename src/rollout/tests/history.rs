@@ -4,7 +4,7 @@ use super::assert_settled_on;
 use crate::api::status::Step;
 use crate::names::{Colour, Component};
 use crate::rollout::facts::Cause;
-use crate::rollout::sim::{Boot, Sim};
+use crate::rollout::sim::{Boot, Sim, hash};
 
 #[test]
 fn the_history_and_its_revisions_keep_to_the_limit() {
@@ -214,4 +214,27 @@ fn a_stamp_from_the_future_does_not_hold_a_switch_up() {
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
     assert_eq!(sim.cluster.cell(Component::Storage, Colour::Green).pods.len(), 2);
+}
+
+/// A smaller limit and a new release in one edit: the name of what has just left the history is free when its
+/// ControllerRevision is gone.
+#[test]
+fn a_name_is_free_when_its_revision_is_gone() {
+    let mut sim = Sim::stable();
+    for name in ["b", "c", "d"] {
+        sim.edit(name);
+        sim.settle();
+    }
+    sim.intent.policy.history_limit = 2;
+    sim.intent.generation += 1;
+    sim.pass();
+    assert_eq!(sim.cluster.revisions.len(), 4);
+    sim.edit("e");
+    sim.intent.wanted.release_version = Some("a".into());
+    sim.templates.insert(hash("e"), sim.intent.wanted.clone());
+    sim.settle();
+    let active = sim.known().active_release_version.clone().unwrap();
+    assert_ne!(active, "a", "it would meet the record of another template: {}", sim.story());
+    let kept = sim.cluster.revisions.iter().find(|revision| revision.version == active).unwrap();
+    assert_eq!(kept.hash, hash("e"));
 }

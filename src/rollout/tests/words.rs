@@ -213,3 +213,42 @@ fn a_release_given_up_for_a_failed_one_says_so() {
     let said = sim.record_of("c").message.clone().unwrap();
     assert_eq!(said, "the spec went back to a release that failed");
 }
+
+#[test]
+fn a_request_that_waits_for_the_end_of_a_pause_is_said_to() {
+    let mut sim = Sim::stable();
+    sim.breaks("b", Cause::Crash);
+    sim.edit("b");
+    sim.settle();
+    sim.pause(true);
+    sim.retry("now");
+    sim.settle();
+    let said = "no rollout is under way; e6data.io/retry waits until spec.rollout.paused is false";
+    assert_eq!(sim.condition("Progressing").message, said);
+    sim.pause(false);
+    sim.settle();
+    assert_eq!(sim.condition("Progressing").message, "no rollout is under way");
+}
+
+/// Both sides are sick, and the spec went back: it is not said to serve.
+#[test]
+fn a_spec_whose_release_has_no_traffic_is_not_said_to_serve() {
+    let mut sim = in_step(Step::Switching);
+    sim.run();
+    sim.all_unready(Component::Storage, Colour::Blue);
+    sim.cluster.slices_held = true;
+    sim.edit("a");
+    sim.run();
+    assert_eq!((sim.step(), sim.says("SpecApplied").as_str()), (Some(Step::Switching), "False/InProgress"));
+}
+
+#[test]
+fn what_does_not_go_is_named() {
+    let mut sim = in_step(Step::Prune);
+    sim.cluster.deletes_held = true;
+    sim.advance(3_600);
+    assert_eq!(sim.step(), Some(Step::Prune));
+    let said = "deleting what does not serve; a ReplicaSet of sample1-storage-blue and sample1-schema-blue has lost its Deployment \
+                and does not go: delete it";
+    assert_eq!(sim.condition("Progressing").message, said);
+}

@@ -1,0 +1,121 @@
+//! What is waited for, in words: the message of `Progressing`.
+//!
+//! No counters and no ages, or a resource that waits would be written again and again.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Cause, Deployment};
+use super::health::{self, Verdict};
+use super::{Ctx, deploying};
+use crate::api::status::Step;
+use crate::names::{self, Colour, RETRY};
+
+/// Seconds after which what ought to have gone by itself is named.
+const LINGERS: i64 = 60;
+
+/// Requests that wait for the end of a pause.
+pub(super) fn held_requests(ctx: &Ctx) -> String {
+    let requests = &ctx.intent.requests;
+    let held =
+        [(RETRY, requests.retry.is_some() && ctx.blocked()), (names::RESTART, requests.restart.is_some())];
+    let held: Vec<&str> = held.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
+    if held.is_empty() || !ctx.policy().paused {
+        return String::new();
+    }
+    format!("; {} waits until spec.rollout.paused is false", held.join(" and "))
+}
+
+/// What is waited for, and when the wait ends.
+pub(super) fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
+    let policy = ctx.policy();
+    let since = &ctx.rollout.since;
+    let plain = |message: String| (format!("{step:?}"), message);
+    let target = ctx.rollout.target.as_ref().map(|side| format!("{} on {}", side.version, side.strategy));
+    let target = target.unwrap_or_default();
+    match step {
+        Step::Deploying => deploying_message(ctx, &target),
+        Step::Switching => plain(format!(
+            "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
+            due(since, policy.dwell)
+        )),
+        Step::Grace => plain(format!(
+            "the old release is kept warm until {}, and until EndpointSlices of both Services show only the new one",
+            due(since, policy.cleanup_delay)
+        )),
+        Step::RollingBack => plain(format!(
+            "traffic goes back; both releases are kept until {}, and until EndpointSlices of both Services show it",
+            due(since, policy.dwell + policy.cleanup_delay)
+        )),
+        Step::Prune => plain(pruning(ctx)),
+        Step::Stable | Step::Unknown => plain(String::new()),
+    }
+}
+
+/// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
+fn pruning(ctx: &Ctx) -> String {
+    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
+    let strays: Vec<&str> = doomed
+        .flat_map(|colour| ctx.facts.colours.get(colour).iter())
+        .filter(|(_, workload)| workload.deployment == Deployment::Absent && !workload.replica_sets)
+        .flat_map(|(_, workload)| &workload.pods.foreign)
+        .map(String::as_str)
+        .collect();
+    if strays.is_empty() {
+        return format!("deleting what does not serve{}", lingering(ctx));
+    }
+    let pods = strays.join(", ");
+    format!(
+        "waiting for pods that carry the labels of a colour but belong to no release of it: {pods}; delete them"
+    )
+}
+
+/// What is still there a good while after its Deployment went: nobody deletes it, or somebody holds it.
+fn lingering(ctx: &Ctx) -> String {
+    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
+    let left: Vec<String> = doomed
+        .flat_map(|colour| {
+            ctx.facts.colours.get(colour).iter().map(move |(component, it)| (colour, component, it))
+        })
+        .filter(|(.., workload)| workload.deployment == Deployment::Absent && workload.replica_sets)
+        .map(|(colour, component, _)| names::workload(&ctx.intent.name, component, colour))
+        .collect();
+    if left.is_empty() || ctx.in_step() < LINGERS {
+        return String::new();
+    }
+    format!("; a ReplicaSet of {} has lost its Deployment and does not go: delete it", left.join(" and "))
+}
+
+fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
+    let policy = ctx.policy();
+    if let Some(since) = &ctx.rollout.clocks.ready_since {
+        let text = format!("{target} is ready; traffic is switched at {}", due(since, policy.grace));
+        return ("GracePeriod".into(), text);
+    }
+    let record = ctx.rollout.target.as_ref().and_then(|side| ctx.status.record(&side.version));
+    if let Some((reason, message)) =
+        record.and_then(|record| record.reason.clone().zip(record.message.clone()))
+    {
+        return (reason, message);
+    }
+    let colour = ctx.rollout.target.as_ref().map(|side| ctx.facts.colours.get(side.strategy));
+    let waits = colour.and_then(|colour| {
+        colour.iter().find_map(|(component, workload)| {
+            health::worst(workload)
+                .filter(|trouble| trouble.cause == Cause::Unschedulable)
+                .map(|trouble| Verdict::of(component, trouble))
+        })
+    });
+    let deadline = due(deploying::begun(ctx), policy.deploy_timeout);
+    match waits {
+        Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
+        None => (
+            "Deploying".into(),
+            format!("waiting until all pods of {target} are ready, at most until {deadline}"),
+        ),
+    }
+}
+
+fn due(since: &Time, seconds: i64) -> Timestamp {
+    Timestamp::from_second(since.0.as_second().saturating_add(seconds)).unwrap_or(since.0)
+}
