@@ -15,7 +15,7 @@ use super::error::Error;
 use super::write::{Writer, Written};
 use super::{CATCH_UP, Scope, live, tally};
 use crate::api::MetadataServices;
-use crate::api::status::Step;
+use crate::api::status::{Step, elapsed};
 use crate::metrics::Phase;
 use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
@@ -271,20 +271,38 @@ async fn carry_out(
             Ok(Next::Pause(Requeue::await_change()))
         }
         Err(error) => {
-            let refused = matches!(error.code(), Some(400 | 403 | 404 | 422));
-            if refused {
+            if is_lasting(&error) || (is_ill(&error) && is_overdue(scope, resource, intent)) {
                 obstacles.refused = Some(error.brief());
             }
             // A webhook that cannot be asked answers 500.
-            if (refused || matches!(error.code(), Some(500..=599))) && obstacles.hold(&plan) {
+            if (is_lasting(&error) || is_ill(&error)) && obstacles.hold(&plan) {
                 return Ok(Next::Around(Err(error)));
             }
-            if refused {
+            // A status that is refused cannot say so.
+            if obstacles.refused.is_some() && !matches!(plan.next, Move::Commit(_)) {
                 explain(scope, key, resource, world, intent, obstacles).await?;
             }
             Err(error)
         }
     }
+}
+
+/// Whether the API server will answer the same until a person acts.
+fn is_lasting(error: &Error) -> bool {
+    matches!(error.code(), Some(400 | 403 | 404 | 422))
+}
+
+/// Whether the API server could not do it, which may pass: but a release is not waited for longer than it may take.
+fn is_ill(error: &Error) -> bool {
+    matches!(error.code(), Some(500..=599))
+}
+
+/// Whether a release should have become ready by now.
+fn is_overdue(scope: &Scope, resource: &MetadataServices, intent: &Intent) -> bool {
+    let rollout = resource.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.zip(scope.clock.now()).is_some_and(|(rollout, now)| {
+        rollout.step == Step::Deploying && elapsed(&rollout.since, now) >= intent.policy.deploy_timeout
+    })
 }
 
 /// Puts an obstacle into the conditions, if it is not there yet.

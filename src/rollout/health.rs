@@ -102,10 +102,7 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
     if !matches!(workload.deployment, Deployment::Present(_)) {
         return Some(Verdict::plain(
             "DeploymentLost",
-            format!(
-                "{component}: its Deployment was deleted by another hand. Remedy: find out whose, then annotate \
-                 e6data.io/retry"
-            ),
+            format!("{component}: its Deployment was deleted by another hand. Remedy: find out whose"),
         ));
     }
     if let Some(trouble) = &pods.restarted_since_switch {

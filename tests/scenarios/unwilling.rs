@@ -1,5 +1,6 @@
 //! The API server does not take something: it is told, what depends on it waits, and the rest goes on.
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -132,6 +133,36 @@ async fn a_setting_that_is_not_taken_is_told_and_holds_no_release_up() {
         (front.text("/spec/type") == "NodePort").then_some(())
     };
     bed.wait("the setting to be applied", applied).await;
+    bed.serves(&subject, "2").await;
+    bed.finish().await;
+}
+
+/// A webhook that nobody answers for: the API server says 500 to every Deployment. The release is late like any other.
+#[tokio::test]
+async fn a_release_whose_objects_cannot_be_created_is_given_up_in_time() {
+    let bed = Bed::new("webhook").await;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(bed.client.clone());
+    let webhook = json!({"metadata": {"name": bed.namespace}, "webhooks": [{
+        "name": "nobody.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Fail", "timeoutSeconds": 1, "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bed.namespace}},
+        "rules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["CREATE"]}],
+    }]});
+    webhooks.create(&PostParams::default(), &serde_json::from_value(webhook).unwrap()).await.unwrap();
+    // The API server learns of it a moment later.
+    bed.linger(2).await;
+    subject
+        .edit(&json!({"storage": {"imageTag": "2"}, "rollout": {"deployTimeoutSeconds": 8}}))
+        .await
+        .unwrap();
+    let entry = bed.rolled_back(&subject, "1").await;
+    let failed = State(&entry).record_of_tag("2").unwrap();
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("creating Deployment") && message.contains("webhook"), "{message}");
+    webhooks.delete(&bed.namespace, &DeleteParams::default()).await.unwrap();
+    bed.linger(2).await;
+    subject.annotate("e6data.io/retry", "now").await.unwrap();
     bed.serves(&subject, "2").await;
     bed.finish().await;
 }
