@@ -107,6 +107,16 @@ impl Error {
         causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
+    /// Whether the API server will answer the same until a person acts.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self.code(), Some(400 | 403 | 404 | 422))
+    }
+
+    /// Whether the API server could not do it, which may pass: but a release is not waited for longer than it may take.
+    pub fn is_ill(&self) -> bool {
+        matches!(self.code(), Some(500..=599))
+    }
+
     /// Whether it passes by itself: the server is busy, away or slow.
     pub fn is_transient(&self) -> bool {
         match self {

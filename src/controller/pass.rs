@@ -271,11 +271,11 @@ async fn carry_out(
             Ok(Next::Pause(Requeue::await_change()))
         }
         Err(error) => {
-            if is_lasting(&error) || (is_ill(&error) && is_overdue(scope, resource, intent)) {
+            if error.is_lasting() || (error.is_ill() && is_overdue(scope, resource, intent)) {
                 obstacles.refused = Some(error.brief());
             }
             // A webhook that cannot be asked answers 500.
-            if (is_lasting(&error) || is_ill(&error)) && obstacles.hold(&plan) {
+            if (error.is_lasting() || error.is_ill()) && obstacles.hold(&plan) {
                 return Ok(Next::Around(Err(error)));
             }
             // A status that is refused cannot say so.
@@ -285,16 +285,6 @@ async fn carry_out(
             Err(error)
         }
     }
-}
-
-/// Whether the API server will answer the same until a person acts.
-fn is_lasting(error: &Error) -> bool {
-    matches!(error.code(), Some(400 | 403 | 404 | 422))
-}
-
-/// Whether the API server could not do it, which may pass: but a release is not waited for longer than it may take.
-fn is_ill(error: &Error) -> bool {
-    matches!(error.code(), Some(500..=599))
 }
 
 /// Whether a release should have become ready by now.

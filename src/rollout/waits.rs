@@ -5,11 +5,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Cause, Deployment};
+use super::facts::{Cause, Deployment, Workload};
 use super::health::{self, Verdict};
 use super::{Ctx, deploying};
 use crate::api::status::Step;
-use crate::names::{self, Colour, RETRY};
+use crate::names::{self, Colour, Component, RETRY};
 
 /// Seconds after which what ought to have gone by itself is named.
 const LINGERS: i64 = 60;
@@ -52,13 +52,19 @@ pub(super) fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
     }
 }
 
+/// What is left on the colours that do not serve when a Deployment has gone.
+fn undeployed<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (Colour, Component, &'a Workload)> {
+    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
+    let of =
+        |colour| ctx.facts.colours.get(colour).iter().map(move |(component, it)| (colour, component, it));
+    doomed.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
+}
+
 /// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
 fn pruning(ctx: &Ctx) -> String {
-    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
-    let strays: Vec<&str> = doomed
-        .flat_map(|colour| ctx.facts.colours.get(colour).iter())
-        .filter(|(_, workload)| workload.deployment == Deployment::Absent && !workload.replica_sets)
-        .flat_map(|(_, workload)| &workload.pods.foreign)
+    let strays: Vec<&str> = undeployed(ctx)
+        .filter(|(.., workload)| !workload.replica_sets)
+        .flat_map(|(.., workload)| &workload.pods.foreign)
         .map(String::as_str)
         .collect();
     if strays.is_empty() {
@@ -72,12 +78,8 @@ fn pruning(ctx: &Ctx) -> String {
 
 /// What is still there a good while after its Deployment went: nobody deletes it, or somebody holds it.
 fn lingering(ctx: &Ctx) -> String {
-    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
-    let left: Vec<String> = doomed
-        .flat_map(|colour| {
-            ctx.facts.colours.get(colour).iter().map(move |(component, it)| (colour, component, it))
-        })
-        .filter(|(.., workload)| workload.deployment == Deployment::Absent && workload.replica_sets)
+    let left: Vec<String> = undeployed(ctx)
+        .filter(|(.., workload)| workload.replica_sets)
         .map(|(colour, component, _)| names::workload(&ctx.intent.name, component, colour))
         .collect();
     if left.is_empty() || ctx.in_step() < LINGERS {

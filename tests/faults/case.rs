@@ -209,8 +209,7 @@ fn pair(scenario: Scenario, number: usize, writes: usize) -> Option<Case> {
     let (fault, second) = (faults[at % faults.len()], faults[(at * 3 + 1) % faults.len()]);
     let later = number + 1 + at % 4;
     // A watch that is silent hears nothing more.
-    let deaf = fault == Fault::StallWatches
-        && matches!(second, Fault::CutWatches | Fault::LoseEvents | Fault::Expire | Fault::Forget);
+    let deaf = fault == Fault::StallWatches && second.is_for_watches();
     (later <= writes && fault != second && !deaf).then_some(Case {
         scenario,
         number,

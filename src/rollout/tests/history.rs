@@ -26,8 +26,8 @@ fn the_history_and_its_revisions_keep_to_the_limit() {
     }
 }
 
-#[test]
-fn a_smaller_limit_takes_effect_at_rest() {
+/// Four releases, and the wish to keep two of them.
+fn shortened() -> Sim {
     let mut sim = Sim::stable();
     for name in ["b", "c", "d"] {
         sim.edit(name);
@@ -35,6 +35,12 @@ fn a_smaller_limit_takes_effect_at_rest() {
     }
     sim.intent.policy.history_limit = 2;
     sim.intent.generation += 1;
+    sim
+}
+
+#[test]
+fn a_smaller_limit_takes_effect_at_rest() {
+    let mut sim = shortened();
     sim.settle();
     assert_eq!(sim.history(), "c:Superseded d:Active");
     assert_eq!(sim.cluster.revisions.len(), 2);
@@ -220,13 +226,7 @@ fn a_stamp_from_the_future_does_not_hold_a_switch_up() {
 /// ControllerRevision is gone.
 #[test]
 fn a_name_is_free_when_its_revision_is_gone() {
-    let mut sim = Sim::stable();
-    for name in ["b", "c", "d"] {
-        sim.edit(name);
-        sim.settle();
-    }
-    sim.intent.policy.history_limit = 2;
-    sim.intent.generation += 1;
+    let mut sim = shortened();
     sim.pass();
     assert_eq!(sim.cluster.revisions.len(), 4);
     sim.edit("e");

@@ -54,11 +54,12 @@ impl Fault {
 
     /// Whether it has its effect on what the client reads or watches later, if it does.
     pub const fn is_felt_later(self) -> bool {
-        let watches = matches!(
-            self,
-            Self::CutWatches | Self::StallWatches | Self::LoseEvents | Self::Expire | Self::Forget
-        );
-        watches || matches!(self, Self::FailReads | Self::StaleRestart | Self::SlowRestart)
+        self.is_for_watches() || matches!(self, Self::FailReads | Self::StaleRestart | Self::SlowRestart)
+    }
+
+    /// Whether it happens to the watches that are open.
+    pub const fn is_for_watches(self) -> bool {
+        matches!(self, Self::CutWatches | Self::StallWatches | Self::LoseEvents | Self::Expire | Self::Forget)
     }
 
     /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
