@@ -15,7 +15,7 @@ use super::error::Error;
 use super::write::{Writer, Written};
 use super::{CATCH_UP, Scope, live, tally};
 use crate::api::MetadataServices;
-use crate::api::status::{Step, elapsed};
+use crate::api::status::Step;
 use crate::metrics::Phase;
 use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
@@ -289,10 +289,8 @@ async fn carry_out(
 
 /// Whether a release should have become ready by now.
 fn is_overdue(scope: &Scope, resource: &MetadataServices, intent: &Intent) -> bool {
-    let rollout = resource.status.as_ref().and_then(|status| status.rollout.as_ref());
-    rollout.zip(scope.clock.now()).is_some_and(|(rollout, now)| {
-        rollout.step == Step::Deploying && elapsed(&rollout.since, now) >= intent.policy.deploy_timeout
-    })
+    let status = resource.status.as_ref().zip(scope.clock.now());
+    status.is_some_and(|(status, now)| rollout::is_overdue(intent, status, now))
 }
 
 /// Puts an obstacle into the conditions, if it is not there yet.

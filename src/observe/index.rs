@@ -34,9 +34,30 @@ impl<T> Default for Index<T> {
     }
 }
 
+impl<T: Meta> Inner<T> {
+    /// Under which resource an object is kept: another hand may have changed its label since.
+    fn key_of(&self, object: &T) -> Option<Key> {
+        let name = object.object_name();
+        let holds = |key: &Key| self.objects.get(key).is_some_and(|objects| objects.contains_key(name));
+        key(object).filter(holds).or_else(|| {
+            let namespace = object.object_meta().namespace.as_ref()?;
+            self.objects.keys().find(|key| key.0 == *namespace && holds(key)).cloned()
+        })
+    }
+
+    fn remove(&mut self, key: &Key, object: &T) {
+        if let Some(objects) = self.objects.get_mut(key) {
+            objects.remove(object.object_name());
+            if objects.is_empty() {
+                self.objects.remove(key);
+            }
+        }
+    }
+}
+
 impl<T: Meta> Index<T> {
     /// Takes in an event and answers which resources it concerns, those included whose objects vanished while the
-    /// watch was broken.
+    /// watch was broken, or were given to another by their label.
     pub fn apply(&self, event: Event<T>) -> Vec<Key> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -58,19 +79,19 @@ impl<T: Meta> Index<T> {
                 touched.extend(inner.objects.keys().cloned());
                 touched.into_iter().collect()
             }
-            Event::Apply(object) => key(&object).map_or_else(Vec::new, |key| {
-                insert(&mut inner.objects, key.clone(), object);
-                vec![key]
-            }),
-            Event::Delete(object) => key(&object).map_or_else(Vec::new, |key| {
-                if let Some(objects) = inner.objects.get_mut(&key) {
-                    objects.remove(object.object_name());
-                    if objects.is_empty() {
-                        inner.objects.remove(&key);
-                    }
+            Event::Apply(object) => {
+                let (is, was) = (key(&object), inner.key_of(&object));
+                let moved =
+                    was.filter(|was| is.as_ref() != Some(was)).inspect(|was| inner.remove(was, &object));
+                if let Some(key) = is.clone() {
+                    insert(&mut inner.objects, key, object);
                 }
-                vec![key]
-            }),
+                is.into_iter().chain(moved).collect()
+            }
+            Event::Delete(object) => {
+                let was = inner.key_of(&object).inspect(|was| inner.remove(was, &object));
+                was.or_else(|| key(&object)).into_iter().collect()
+            }
         }
     }
 
@@ -128,5 +149,32 @@ mod tests {
         assert!(index.of(&("n".into(), "b".into())).is_empty());
         assert_eq!(index.apply(Event::Delete(object("a-1", "a"))), [("n".to_owned(), "a".to_owned())]);
         assert!(index.of(&("n".into(), "a".into())).is_empty());
+    }
+    /// The label by which an object is found is changed, taken away and put back: who lost it hears of it.
+    #[test]
+    fn a_changed_label_concerns_both_resources() {
+        let (index, a, b) =
+            (Index::default(), ("n".to_owned(), "a".to_owned()), ("n".to_owned(), "b".to_owned()));
+        let holders = |index: &Index<ConfigMapView>| (index.of(&a).len(), index.of(&b).len());
+        assert_eq!(index.apply(Event::Apply(object("a-1", "a"))), std::slice::from_ref(&a));
+        assert_eq!(index.apply(Event::Apply(object("a-1", "b"))), [b.clone(), a.clone()]);
+        assert_eq!(holders(&index), (0, 1));
+        assert_eq!(index.apply(Event::Apply(object("a-1", "a"))), [a.clone(), b.clone()]);
+        let mut bare = object("a-1", "a");
+        bare.metadata.labels = None;
+        assert_eq!(index.apply(Event::Apply(bare.clone())), std::slice::from_ref(&a));
+        assert_eq!(holders(&index), (0, 0));
+        index.apply(Event::Apply(object("a-1", "a")));
+        assert_eq!(
+            index.apply(Event::Delete(bare)),
+            std::slice::from_ref(&a),
+            "deleted with the label already gone"
+        );
+        assert_eq!(holders(&index), (0, 0));
+        let mut elsewhere = object("a-1", "b");
+        elsewhere.metadata.namespace = Some("m".into());
+        index.apply(Event::Apply(object("a-1", "a")));
+        assert_eq!(index.apply(Event::Apply(elsewhere)), [("m".to_owned(), "b".to_owned())]);
+        assert_eq!(holders(&index), (1, 0), "another namespace is another object");
     }
 }

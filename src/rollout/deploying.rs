@@ -1,13 +1,15 @@
 //! Deploying: the pending colour is created, becomes ready, and stays ready for the grace period (design D7, D9, D13).
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::acts::{create_fronts, mend_routes, mend_serving, missing_parts, settle, tag};
 use super::facts::{Front, Tag};
 use super::health::{self, Verdict};
+use super::intent::Policy;
 use super::shift::{Ending, Shift};
 use super::{Action, Answer, Ctx, Move, Plan, Want, What};
-use crate::api::status::{Clocks, Side, elapsed};
+use crate::api::status::{Clocks, Rollout, Side, Step, elapsed};
 use crate::names::Component;
 
 /// What the step has to do.
@@ -211,8 +213,13 @@ fn failing_since<'a>(ctx: &'a Ctx, component: Component) -> Option<&'a Time> {
 
 /// When the time began that a release has to become ready: with the step, or when it first lost its readiness again. Once
 /// only, so that one that comes and goes does not take for ever.
-pub(super) fn begun<'a>(ctx: &'a Ctx) -> &'a Time {
-    ctx.rollout.clocks.unready_since.as_ref().unwrap_or(&ctx.rollout.since)
+pub(super) fn begun(rollout: &Rollout) -> &Time {
+    rollout.clocks.unready_since.as_ref().unwrap_or(&rollout.since)
+}
+
+/// Whether a release on its way should have become ready by now.
+pub(super) fn is_overdue(policy: &Policy, rollout: &Rollout, now: Timestamp) -> bool {
+    rollout.step == Step::Deploying && elapsed(begun(rollout), now) >= policy.deploy_timeout
 }
 
 /// Whether the release on its way has failed, and the seconds until it will have, if nothing changes.
@@ -225,7 +232,7 @@ pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
         .filter_map(|component| failing_since(ctx, component))
         .map(|since| ctx.policy().failure_threshold - elapsed(since, ctx.now))
         .min();
-    let timeout = ctx.policy().deploy_timeout - elapsed(begun(ctx), ctx.now);
+    let timeout = ctx.policy().deploy_timeout - elapsed(begun(ctx.rollout), ctx.now);
     if hard.is_some_and(|left| left <= 0) {
         let text = "a component keeps failing. Remedy: see the Events of its pods with kubectl describe pod";
         let unknown = || Verdict::plain("Failing", text.into());

@@ -411,6 +411,11 @@ fn redate(ctx: &Ctx) -> Answer {
     if shift.redate(ctx.latest_past()) { shift.commit() } else { None }
 }
 
+/// Whether a release is on its way that should have become ready by now.
+pub fn is_overdue(intent: &Intent, status: &MetadataServicesStatus, now: Timestamp) -> bool {
+    status.rollout.as_ref().is_some_and(|rollout| deploying::is_overdue(&intent.policy, rollout, now))
+}
+
 /// What to persist when an obstacle (see [`Facts::taken`], [`Facts::refused`]) keeps the plan from being carried out;
 /// `None` if it is in the status already, or there is no status to put it in.
 pub fn explain(
@@ -423,8 +428,9 @@ pub fn explain(
     let rollout = status.rollout.as_ref()?;
     let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
     // An obstacle that outlasts the deploy timeout fails the release like any other cause.
-    let overdue = rollout.step == Step::Deploying && ctx.in_step() >= ctx.policy().deploy_timeout;
-    if overdue && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx)) {
+    if deploying::is_overdue(ctx.policy(), rollout, now)
+        && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx))
+    {
         return Some(plan);
     }
     let plan = project::refresh(&ctx, Plan { next: Move::Wait, notices: vec![], again: None });

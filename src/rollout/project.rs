@@ -241,6 +241,8 @@ fn moves_away(ctx: &Ctx) -> bool {
     target.is_some_and(|target| ctx.status.active_release_version.as_ref() != Some(&target.version))
 }
 
+const PAUSED: &str = "spec.rollout.paused is true: no new release starts until it is false";
+
 /// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its colour is clean.
 fn is_paused(ctx: &Ctx) -> bool {
     let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
@@ -264,11 +266,7 @@ fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
             "traffic goes back when the release that the spec describes can serve".into(),
         ),
         (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
-        (Want::Spec, _) if is_paused(ctx) => said(
-            false,
-            "Paused",
-            "spec.rollout.paused is true: no new release starts until it is false".into(),
-        ),
+        (Want::Spec, _) if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
         (Want::Spec | Want::Nothing, _) => {
             said(false, "InProgress", "the release that the spec describes does not serve yet".into())
         }
@@ -279,9 +277,7 @@ fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
     let said = |status, reason: &str, message: String| Said::new("Progressing", status, reason, message);
     let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
     match ctx.rollout.step {
-        Step::Prune if is_paused(ctx) => {
-            said(false, "Paused", "spec.rollout.paused is true: no release starts until it is false".into())
-        }
+        Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
         Step::Stable => match refused {
             Some(message) => said(false, "RollbackRefused", message),
             None => said(false, "Settled", format!("no rollout is under way{}", waits::held_requests(ctx))),
@@ -368,7 +364,7 @@ pub(super) fn pending(
     } else if let Some(command) = &intent.crd_outdated {
         ("CRDOutdated", format!("the installed CRD lacks fields that this operator needs; run: {command}"))
     } else if intent.policy.paused {
-        ("Paused", "spec.rollout.paused is true: no new release starts until it is false".to_owned())
+        ("Paused", PAUSED.to_owned())
     } else {
         ("Pending", format!("nothing is deployed yet ({} names taken)", facts.taken.len()))
     };

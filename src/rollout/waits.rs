@@ -108,7 +108,7 @@ fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
                 .map(|trouble| Verdict::of(component, trouble))
         })
     });
-    let deadline = due(deploying::begun(ctx), policy.deploy_timeout);
+    let deadline = due(deploying::begun(ctx.rollout), policy.deploy_timeout);
     match waits {
         Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
         None => (

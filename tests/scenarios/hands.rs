@@ -56,6 +56,9 @@ async fn deleted_serving(kind: Kind, name: &'static str) {
     bed.finish().await;
 }
 
+/// Longer than the operator looks again after a write of its own.
+const QUIET: Duration = Duration::from_secs(4);
+
 /// A label by which objects are found is taken away or changed: it is put back, and nothing is made anew.
 #[tokio::test]
 async fn a_label_that_another_hand_removes_is_put_back() {
@@ -69,7 +72,11 @@ async fn a_label_that_another_hand_removes_is_put_back() {
     let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
     for (kind, name) in names {
         let uid = bed.history().await.live(kind, name).unwrap().text("/metadata/uid").to_owned();
-        for damage in [json!({"app.kubernetes.io/managed-by": null}), json!({"app": "other"})] {
+        for damage in
+            [json!({"app.kubernetes.io/managed-by": null}), json!({"app": "other"}), json!({"app": null})]
+        {
+            // It is the change that has to be noticed, not a look that an own write has ordered.
+            tokio::time::sleep(QUIET).await;
             bed.patch(kind, name, &json!({"metadata": {"labels": damage}})).await;
             let since = bed.objects(kind).get(name).await.unwrap().metadata.resource_version.unwrap();
             let since: u64 = since.parse().unwrap();
