@@ -1,12 +1,13 @@
 //! The command line: subcommands and flags, each flag with an environment variable of the same name.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, builder::BoolishValueParser};
 
 use crate::{
     leader,
     telemetry::{self, LogFormat},
+    version::Version,
 };
 
 /// The namespace of the operator when nothing says otherwise.
@@ -129,11 +130,11 @@ pub struct RunArgs {
 
     /// Oldest storage version this operator supports, such as 1.0.450; older ones are reported, not refused
     #[arg(long, env = "E6_MIN_STORAGE_VERSION", value_name = "X.Y.Z")]
-    pub min_storage_version: Option<MinimumVersion>,
+    pub min_storage_version: Option<Version>,
 
     /// Oldest schema version this operator supports, such as 1.0.550; older ones are reported, not refused
     #[arg(long, env = "E6_MIN_SCHEMA_VERSION", value_name = "X.Y.Z")]
-    pub min_schema_version: Option<MinimumVersion>,
+    pub min_schema_version: Option<Version>,
 }
 
 impl RunArgs {
@@ -199,35 +200,6 @@ impl FromStr for BindAddress {
         full.parse().map(|address| Self(Some(address))).map_err(|_| {
             "use an IP address and a port, such as 0.0.0.0:8080 or [::]:8080, or 0 to turn it off".into()
         })
-    }
-}
-
-/// An oldest supported version `major.minor.patch`, ordered by its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MinimumVersion {
-    /// The first number.
-    pub major: u64,
-    /// The second number.
-    pub minor: u64,
-    /// The third number.
-    pub patch: u64,
-}
-
-impl FromStr for MinimumVersion {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let numbers: Option<Vec<u64>> = text.split('.').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some(&[major, minor, patch]) => Ok(Self { major, minor, patch }),
-            _ => Err("use three numbers, such as 1.0.450".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for MinimumVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
     }
 }
 

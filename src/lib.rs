@@ -9,7 +9,7 @@
 //!    again.
 //!
 //! [`api`] is the custom resource, [`names`] what the operator calls things on the cluster; [`leader`], [`clock`],
-//! [`client`], [`metrics`], [`server`], [`telemetry`] and [`cli`] make it a [`process`]. Under another name the same binary
+//! [`client`], [`metrics`], [`server`], [`telemetry`], [`version`] and [`cli`] make it a [`process`]. Under another name the same binary
 //! is the kubectl [`plugin`].
 
 pub mod api;
@@ -27,3 +27,4 @@ pub mod resources;
 pub mod rollout;
 pub mod server;
 pub mod telemetry;
+pub mod version;

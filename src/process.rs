@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::cli::{BindAddress, MinimumVersion, RunArgs};
+use crate::cli::{BindAddress, RunArgs};
 use crate::client;
 use crate::clock::ServerClock;
 use crate::controller::{self, Events, Settings, Shared, crd};
@@ -256,15 +256,9 @@ fn election(
 }
 
 fn settings(args: &RunArgs, sleep_action: bool) -> Settings {
-    let numbers = |minimum: &Option<MinimumVersion>| {
-        minimum.as_ref().map(|minimum| [minimum.major, minimum.minor, minimum.patch])
-    };
     Settings {
         defaults: Defaults { image_repository: args.default_image_repository.clone(), sleep_action },
-        minimum: PerComponent {
-            storage: numbers(&args.min_storage_version),
-            schema: numbers(&args.min_schema_version),
-        },
+        minimum: PerComponent { storage: args.min_storage_version, schema: args.min_schema_version },
     }
 }
 

@@ -130,14 +130,6 @@ fn bad_values_are_refused_by_flag_name_and_remedy() {
 }
 
 #[test]
-fn versions_are_ordered_by_number() {
-    let version = |text: &str| text.parse::<MinimumVersion>().unwrap();
-    assert!(version("1.0.9") < version("1.0.450"));
-    assert!(version("1.1.0") > version("1.0.999"));
-    assert_eq!(version("1.0.450").to_string(), "1.0.450");
-}
-
-#[test]
 fn repositories_lose_a_trailing_slash_and_may_have_a_port() {
     assert_eq!(
         run(&["--default-image-repository=mirror:5000/e6/"]).default_image_repository,

@@ -9,9 +9,7 @@ use crate::observe::derive::images;
 use crate::resources::Defaults;
 use crate::resources::service::front_port;
 use crate::rollout::intent::{Intent, Policy, Requests, Wanted};
-
-/// The oldest image that this operator version supports, as three numbers.
-pub type Minimum = [u64; 3];
+use crate::version::Version;
 
 /// What the operator's own flags say about releases.
 #[derive(Clone, Debug)]
@@ -19,7 +17,7 @@ pub struct Settings {
     /// What the renderer fills in.
     pub defaults: Defaults,
     /// The oldest supported images; `None` judges nothing.
-    pub minimum: PerComponent<Option<Minimum>>,
+    pub minimum: PerComponent<Option<Version>>,
 }
 
 /// Reduces a resource to what decisions need.
@@ -76,40 +74,13 @@ fn policy(spec: &MetadataServicesSpec) -> Policy {
 }
 
 /// Contract A8: the three leading numbers of a tag are compared; a tag without them is not judged.
-fn old_images(spec: &MetadataServicesSpec, minimum: &PerComponent<Option<Minimum>>) -> Vec<String> {
+fn old_images(spec: &MetadataServicesSpec, minimum: &PerComponent<Option<Version>>) -> Vec<String> {
     Component::ALL
         .into_iter()
         .filter_map(|component| {
             let tag = &spec.component(component).image_tag;
             let least = (*minimum.get(component))?;
-            let [major, minor, patch] = least;
-            (leading_numbers(tag)? < least)
-                .then(|| format!("{component} image {tag} is older than {major}.{minor}.{patch}"))
+            (Version::of_tag(tag)? < least).then(|| format!("{component} image {tag} is older than {least}"))
         })
         .collect()
-}
-
-/// The first three numbers of a tag such as `v1.0.450-new`.
-pub fn leading_numbers(tag: &str) -> Option<Minimum> {
-    let mut parts = tag.strip_prefix('v').unwrap_or(tag).splitn(3, '.');
-    let major = parts.next()?.parse().ok()?;
-    let minor = parts.next()?.parse().ok()?;
-    let rest = parts.next()?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    Some([major, minor, rest.get(..end)?.parse().ok()?])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_three_leading_numbers_of_a_tag_are_judged() {
-        assert_eq!(leading_numbers("1.0.450-new"), Some([1, 0, 450]));
-        assert_eq!(leading_numbers("v2.10.3"), Some([2, 10, 3]));
-        for odd in ["latest", "1.0", "1.0.x", "", "1..2"] {
-            assert_eq!(leading_numbers(odd), None, "{odd}");
-        }
-        assert!(leading_numbers("1.0.450-new") >= Some([1, 0, 450]), "a suffix is no pre-release");
-    }
 }

@@ -1,15 +1,13 @@
 //! The cluster, and the ways to it.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use e6_operator::api::crd::crd;
 use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
 use testbed::proxy::{Proxy, Upstream};
+use testbed::resource::install_crd;
 use testbed::{Cluster, Operator, Options};
-
-use crate::deed::resources;
 
 /// Flags of every operator here: it leads at once, and takes no port.
 pub const ARGS: [&str; 7] = [
@@ -45,18 +43,9 @@ impl Bench {
     pub async fn start() -> Self {
         let cluster = Cluster::start(Options::default()).await.unwrap();
         let client = cluster.client().unwrap();
-        let crd: CustomResourceDefinition =
-            serde_json::from_value(serde_json::to_value(e6_operator::api::crd::crd()).unwrap()).unwrap();
-        Api::all(client.clone()).create(&PostParams::default(), &crd).await.unwrap();
-        let start = Instant::now();
-        while resources(&client, None).list(&ListParams::default()).await.is_err() {
-            assert!(start.elapsed() < PATIENCE, "the CRD is not served");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        install_crd(&client, &crd(), PATIENCE).await.unwrap();
         let dir = logs();
-        // A copy: a build meanwhile would change it under the test.
-        let binary = dir.join("e6-operator");
-        std::fs::copy(operator(), &binary).unwrap();
+        let binary = Operator::own_copy(&operator(), &dir).unwrap();
         Self {
             client,
             kubeconfig: cluster.kubeconfig().to_path_buf(),

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use e6_operator::api::crd::crd;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, PostParams};
 use serde_json::json;
-use testbed::proxy::{Plan, Proxy, Upstream};
+use testbed::proxy::{Fault, Halt, Plan, Proxy, Upstream};
+use testbed::resource::install_crd;
 use testbed::watcher::{self, Waived};
-use testbed::{Cluster, History, Kind, Operator, Options, State, Subject, Timeline};
+use testbed::{Cluster, History, Operator, Options, State, Subject, Timeline};
 use tokio::sync::OnceCell;
 
 /// How long anything may take on two busy cores: a lease that runs out and a rollout make half of it.
@@ -48,7 +49,7 @@ impl Bench {
     pub async fn shared(label: &str) -> Self {
         let start = async || {
             let cluster = Cluster::start(Options::default()).await.unwrap();
-            install_crd(&cluster.client().unwrap()).await;
+            install_crd(&cluster.client().unwrap(), &crd(), PATIENCE).await.unwrap();
             Arc::new(cluster)
         };
         Self::on(CLUSTER.get_or_init(start).await.clone(), label).await
@@ -57,7 +58,7 @@ impl Bench {
     /// A bench in a cluster of its own.
     pub async fn own(label: &str, options: Options) -> Self {
         let cluster = Cluster::start(options).await.unwrap();
-        install_crd(&cluster.client().unwrap()).await;
+        install_crd(&cluster.client().unwrap(), &crd(), PATIENCE).await.unwrap();
         Self::on(Arc::new(cluster), label).await
     }
 
@@ -66,11 +67,9 @@ impl Bench {
         let dir =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("rivals-{label}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        // A copy: a build meanwhile would change it under the test.
-        let binary = dir.join("e6-operator");
         let built =
             std::env::var("E6_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_e6-operator").to_owned());
-        std::fs::copy(built, &binary).unwrap();
+        let binary = Operator::own_copy(Path::new(&built), &dir).unwrap();
         let upstream = Upstream::of(cluster.kubeconfig()).await.unwrap();
         Self { client, cluster, dir, binary, upstream }
     }
@@ -119,19 +118,6 @@ impl Bench {
 /// The name of the resource in every namespace.
 pub const NAME: &str = "mds";
 
-/// Installs the CRD and waits until it is served.
-pub async fn install_crd(client: &Client) {
-    let crd: CustomResourceDefinition =
-        serde_json::from_value(serde_json::to_value(e6_operator::api::crd::crd()).unwrap()).unwrap();
-    Api::all(client.clone()).create(&PostParams::default(), &crd).await.unwrap();
-    let served: Api<DynamicObject> = Api::all_with(client.clone(), &Kind::MetadataServices.resource());
-    let start = Instant::now();
-    while served.list(&ListParams::default()).await.is_err() {
-        assert!(start.elapsed() < PATIENCE, "the CRD is not served");
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// An operator behind a proxy of its own.
 pub struct Actor {
     /// Its way to the API server.
@@ -164,16 +150,39 @@ impl Actor {
         self.operator.log_text()
     }
 
-    /// What is wrong with the process and with what it asked for; `ended`: it had to end.
+    /// Does something, and gives the `number`-th write from then on, held; `None` when it is over before.
+    pub async fn held(
+        &mut self,
+        number: usize,
+        fault: Fault,
+        act: impl Future<Output = ()>,
+        over: impl Future<Output = bool>,
+    ) -> Option<Halt> {
+        self.proxy.plan(Plan::on_write(self.proxy.writes().len() + number, fault));
+        act.await;
+        tokio::select! {
+            held = self.proxy.halt() => Some(held),
+            _ = over => None,
+        }
+    }
+
+    /// That it panicked, if it did.
+    pub fn panic(&self) -> Option<String> {
+        self.log().contains("panicked").then(|| "the operator panicked".to_owned())
+    }
+
+    /// What is wrong with what it said and asked for, with one resource to work for.
+    pub fn findings(&self) -> Vec<String> {
+        self.proxy.findings(NAME).into_iter().chain(self.panic()).collect()
+    }
+
+    /// The same, and what is wrong with the process; `ended`: it had to end.
     pub fn trouble(&mut self, ended: bool) -> Vec<String> {
-        let mut found = self.proxy.findings(NAME);
+        let mut found = self.findings();
         if self.operator.is_running() == ended {
             found.push(
                 if ended { "the operator did not end" } else { "the operator ended by itself" }.to_owned(),
             );
-        }
-        if self.log().contains("panicked") {
-            found.push("the operator panicked".to_owned());
         }
         found
     }

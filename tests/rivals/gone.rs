@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams};
-use testbed::proxy::{Fault, Plan};
+use testbed::proxy::Fault;
 use testbed::resource::quick;
 
 use crate::bench::{Bench, PATIENCE};
@@ -52,17 +52,16 @@ async fn delete_at(bench: &Bench, story: &str, number: usize) -> bool {
     if story == "upgrade" {
         stage.deploy(&spec).await;
     }
-    let before = actor.proxy.writes().len();
-    actor.proxy.plan(Plan::on_write(before + number, Fault::HoldBefore));
-    if story == "upgrade" {
-        stage.subject.upgrade("2", "2").await.unwrap();
-    } else {
-        stage.subject.create(&spec).await.unwrap();
-    }
-    let held = tokio::select! {
-        held = actor.proxy.halt() => Some(held),
-        _ = stage.rests(PATIENCE, |state| state.is_stable()) => None,
+    let act = async {
+        let done = if story == "upgrade" {
+            stage.subject.upgrade("2", "2").await
+        } else {
+            stage.subject.create(&spec).await
+        };
+        done.unwrap();
     };
+    let over = stage.rests(PATIENCE, |state| state.is_stable());
+    let held = actor.held(number, Fault::HoldBefore, act, over).await;
     let namespaces: Api<Namespace> = Api::all(bench.client.clone());
     namespaces.delete(&name, &DeleteParams::background()).await.unwrap();
     let start = Instant::now();

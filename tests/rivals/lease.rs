@@ -45,11 +45,8 @@ impl Pair {
         let mut found = self.stage.violations().await;
         found.extend(self.first.late_writes());
         found.extend(self.second.late_writes());
-        for actor in [&self.first, &self.second] {
-            if actor.log().contains("panicked") {
-                found.push("an operator panicked".to_owned());
-            }
-        }
+        found.extend(self.first.findings());
+        found.extend(self.second.findings());
         found
     }
 
@@ -164,6 +161,8 @@ async fn cut_off(bench: &Bench, outage: Outage) {
     }
     found.extend(first.late_writes());
     found.extend(second.late_writes());
+    found.extend(first.panic());
+    found.extend(second.panic());
     assert!(!second.proxy.writes().is_empty(), "{label}: nothing was taken over");
     assert!(found.is_empty(), "{label}: {found:#?}");
 }
@@ -224,14 +223,17 @@ async fn wrong_nodes(bench: &Bench, library: &str, seconds: i64) {
     let mut first = start("a", seconds).await;
     stage.deploy(&slow()).await;
     assert_clock_is_wrong(&first, seconds);
+    let mut found = vec![];
     stage.subject.upgrade("2", "2").await.unwrap();
     for (step, seconds) in [("Deploying", -seconds), ("Switching", seconds), ("Grace", -seconds)] {
         stage.until(step, |state| state.step() == step).await;
         first.operator.kill();
+        found.extend(first.findings());
         first = start(step, seconds).await;
     }
     assert!(stage.rests(PATIENCE, |state| serves(state, "2")).await, "{label}: {}", stage.last());
-    let found = stage.violations().await;
+    found.extend(stage.violations().await);
+    found.extend(first.findings());
     assert!(found.is_empty(), "{label}: {found:#?}");
     waits_are_whole_and_no_longer(&stage).await;
 }

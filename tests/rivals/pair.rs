@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use testbed::proxy::{Fault, Plan, Write};
+use testbed::proxy::{Fault, Write};
 
 use crate::bench::{Actor, Bench, PATIENCE, Stage};
 use crate::story::Story;
@@ -147,13 +147,8 @@ async fn run(bench: &Bench, case: Case) -> Outcome {
         Mode::Lease => Some(bench.actor(&stage.namespace, "b", &[&election]).await),
         Mode::Twins => None,
     };
-    first.proxy.plan(Plan::on_write(first.proxy.writes().len() + case.number, case.fault));
-    case.story.act(&stage).await;
     let over = |state: testbed::State<'_>| case.story.is_over(state);
-    let held = tokio::select! {
-        held = first.proxy.halt() => Some(held),
-        _ = stage.rests(PATIENCE, over) => None,
-    };
+    let held = first.held(case.number, case.fault, case.story.act(&stage), stage.rests(PATIENCE, over)).await;
     let mut violations = vec![];
     let struck = held.is_some();
     if let Some(held) = held {

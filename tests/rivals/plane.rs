@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use testbed::proxy::{Fault, Halt, Outage, Plan};
+use testbed::proxy::{Fault, Halt, Outage};
 use testbed::resource::quick;
 use testbed::{Kind, Options};
 
@@ -63,13 +63,9 @@ async fn player(bench: &Bench, number: usize) -> Player {
 impl Player {
     /// Asks for a release and waits until its rollout is held; `None` when it needed fewer writes.
     pub async fn held(&mut self, tag: &str, fault: Fault) -> Option<Halt> {
-        let number = self.actor.proxy.writes().len() + self.number;
-        self.actor.proxy.plan(Plan::on_write(number, fault));
-        self.stage.subject.upgrade(tag, tag).await.unwrap();
-        let held = tokio::select! {
-            held = self.actor.proxy.halt() => Some(held),
-            _ = self.stage.rests(PATIENCE, |state| serves(state, tag)) => None,
-        }?;
+        let act = async { self.stage.subject.upgrade(tag, tag).await.unwrap() };
+        let over = self.stage.rests(PATIENCE, |state| serves(state, tag));
+        let held = self.actor.held(self.number, fault, act, over).await?;
         // Or it would give the answer up, and try again, before the last of the others is held.
         self.actor.operator.pause();
         Some(held)

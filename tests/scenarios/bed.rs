@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -46,18 +45,10 @@ pub fn manifest<T: serde::de::DeserializeOwned>(path: &str) -> T {
     serde_saphyr::from_str(&text).unwrap()
 }
 
-/// Installs a CRD by server-side apply and waits until it is served.
+/// Installs a CRD from a file of the repository.
 pub async fn install_crd(client: &Client, path: &str) {
-    let crd: CustomResourceDefinition = manifest(path);
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = crd.metadata.name.clone().unwrap();
-    api.patch(&name, &PatchParams::apply("testbed").force(), &Patch::Apply(&crd)).await.unwrap();
-    let served: Api<DynamicObject> = Api::all_with(client.clone(), &Kind::MetadataServices.resource());
-    let start = Instant::now();
-    while served.list(&ListParams::default().limit(1)).await.is_err() {
-        assert!(start.elapsed() < PATIENCE, "the CRD is not served");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let crd: serde_json::Value = manifest(path);
+    testbed::resource::install_crd(client, &crd, PATIENCE).await.unwrap();
 }
 
 /// Creates a namespace of its own.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::process::{self, Guard, Program};
 
 /// A running operator. Killed on drop, and also when this process dies without dropping it.
@@ -56,6 +56,17 @@ impl Operator {
         process::record(&operator.record, &[(program.name, operator.pid())])?;
         operator.guard = Some(Guard::start(&operator.record, &operator.mark, Some(&operator.record))?);
         Ok(operator)
+    }
+
+    /// Copies the binary into `dir`: a build meanwhile would change it under the test.
+    ///
+    /// # Errors
+    /// When there is no such binary, or no room.
+    pub fn own_copy(binary: &Path, dir: &Path) -> Result<PathBuf> {
+        let own = dir.join("e6-operator");
+        let _ = std::fs::remove_file(&own);
+        std::fs::copy(binary, &own).at("copy the operator's binary (`make build` builds it)", binary)?;
+        Ok(own)
     }
 
     /// The process id.

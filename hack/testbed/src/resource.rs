@@ -1,11 +1,18 @@
 //! A `MetadataServices` as a user handles it, without the operator's own types: made, edited, annotated, deleted;
 //! and what its events say.
 
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
+};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::history::{Entry, History, Kind, Verb};
 
 /// One `MetadataServices`, by namespace and name.
@@ -16,6 +23,29 @@ pub struct Subject {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+}
+
+/// Installs their CRD, in whatever form, by server-side apply and waits until it is served.
+///
+/// # Errors
+/// When it is refused, or is not served in time.
+pub async fn install_crd<C: Serialize + Debug>(client: &Client, crd: &C, patience: Duration) -> Result<()> {
+    let kind = Kind::MetadataServices.resource();
+    let name = format!("{}.{}", kind.plural, kind.group);
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions.patch(&name, &PatchParams::apply("testbed").force(), &Patch::Apply(crd)).await?;
+    let served: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
+    let start = Instant::now();
+    while let Err(error) = served.list(&ListParams::default().limit(1)).await {
+        if start.elapsed() > patience {
+            return Err(Error::Timeout {
+                what: format!("{name} is served: {error}"),
+                seconds: patience.as_secs_f64(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// A spec of two tags that is rolled out in a few seconds.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testbed::process::{self, Program};
-use testbed::{Error, Operator, Result, ports};
+use testbed::{Operator, Result, ports};
 
 use super::view::NAMESPACE;
 
@@ -30,12 +30,7 @@ impl Process {
     /// # Errors
     /// When there is no such binary.
     pub fn new(binary: &Path, dir: &Path, kubeconfig: &Path, images: Option<&str>) -> Result<Self> {
-        let own = dir.join("e6-operator");
-        let _ = std::fs::remove_file(&own);
-        std::fs::copy(binary, &own).map_err(|source| Error::Io {
-            what: format!("copy the operator's binary {} (build it with `make build`)", binary.display()),
-            source,
-        })?;
+        let own = Operator::own_copy(binary, dir)?;
         let mut args = vec![
             "run".to_owned(),
             format!("--watch-namespace={NAMESPACE}"),

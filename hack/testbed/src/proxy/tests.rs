@@ -90,6 +90,41 @@ async fn a_fault_strikes_its_write_and_no_other() {
     assert_eq!(second(Fault::Delay(Duration::from_millis(20))).await, (200, 3));
 }
 
+/// The HTTP status of a raw read through the proxy (0: the connection broke), whatever is in it.
+async fn read(bench: &Bench, path: &str) -> u16 {
+    let client = Upstream::of(bench.proxy.kubeconfig()).await.unwrap().0;
+    match client.request_text(Request::get(path).body(vec![]).unwrap()).await {
+        Ok(_) => 200,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(_) => 0,
+    }
+}
+
+#[tokio::test]
+async fn reads_fail_after_their_write_and_then_no_more() {
+    let bench = Bench::new(1, Fault::FailReads).await;
+    let api = bench.client().await;
+    assert_eq!(read(&bench, "/api/v1/configmaps").await, 200);
+    create(&api, "a").await.unwrap();
+    let mut seen = vec![];
+    for _ in 0..=BAD_READS {
+        seen.push(read(&bench, "/api/v1/configmaps").await);
+    }
+    assert_eq!(seen.pop(), Some(200));
+    assert!(seen.contains(&0) && seen.contains(&500) && !seen.contains(&200), "{seen:?}");
+    assert!(bench.proxy.felt().contains(&Fault::FailReads));
+}
+
+#[tokio::test]
+async fn a_forgotten_watch_is_told_so_once_and_another_is_not() {
+    let bench = Bench::new(1, Fault::Forget).await;
+    let (known, other) = ("/api/v1/configmaps?watch=true", "/api/v1/services?watch=true");
+    assert_eq!(read(&bench, known).await, 200);
+    create(&bench.client().await, "a").await.unwrap();
+    assert_eq!((read(&bench, other).await, read(&bench, known).await), (200, 410));
+    assert_eq!(read(&bench, known).await, 200);
+}
+
 #[tokio::test]
 async fn a_kill_leaves_an_exact_prefix_and_the_next_client_goes_on() {
     for (fault, reached) in [(Fault::KillBefore, 1), (Fault::KillAfter, 2)] {

@@ -153,15 +153,53 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use futures::channel::mpsc::{UnboundedSender, unbounded};
+
     use super::*;
+
+    /// A watch, the words for it, and what the API server says on it.
+    fn open(ears: Ears) -> (watch::Sender<Word>, UnboundedSender<&'static str>, Body) {
+        let (words, told) = watch::channel(Word::Open);
+        let (said, come) = unbounded::<&'static str>();
+        let frames = come.map(|text| Ok(Frame::data(Bytes::from(text))));
+        let body = guided(BodyExt::boxed_unsync(StreamBody::new(frames.boxed())), told, ears);
+        (words, said, body)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_goes_on_breaks_falls_silent_or_is_told_that_its_place_is_too_old() {
+        for (word, heard, end) in [
+            (Word::Open, "a\n", "open"),
+            (Word::Cut, "", "cut"),
+            (Word::Silence, "", "open"),
+            (Word::Expired, TOO_OLD, "ended"),
+        ] {
+            let (words, said, mut body) = open(Ears::Sharp);
+            words.send_replace(word);
+            let (mut text, mut spoke) = (String::new(), false);
+            let ended = loop {
+                match tokio::time::timeout(HEARD, body.frame()).await {
+                    Ok(Some(Ok(frame))) => {
+                        text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+                    }
+                    Ok(Some(Err(_))) => break "cut",
+                    Ok(None) => break "ended",
+                    Err(_) if !spoke => {
+                        spoke = true;
+                        // Nobody listens any more to a watch that is silent.
+                        let _ = said.unbounded_send("a\n");
+                    }
+                    Err(_) => break "open",
+                }
+            };
+            assert_eq!((text.as_str(), ended), (heard, end), "{word:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deaf_watch_loses_whole_events_only_and_goes_on() {
         for (ears, heard) in [(Ears::Sharp, "a\nb\nc\nd\n"), (Ears::Dull, "a\nd\n")] {
-            let (words, told) = watch::channel(Word::Open);
-            let (said, come) = futures::channel::mpsc::unbounded::<&'static str>();
-            let frames = come.map(|text| Ok(Frame::data(Bytes::from(text))));
-            let mut body = guided(BodyExt::boxed_unsync(StreamBody::new(frames.boxed())), told, ears);
+            let (words, said, mut body) = open(ears);
             let mut text = String::new();
             let steps = [("a\nb", None, 0), ("\nc\nd", Some(Word::Deaf), 0), ("\n", None, 4)];
             for (part, word, later) in steps {
