@@ -137,11 +137,12 @@ async fn lead(
         leadership.acquired().await;
         metrics.set_leader(&args.leader_elect_lease_name, true);
         installed.usable().await;
+        knows_sleep(client).await
     };
-    tokio::select! {
-        () = ready => {}
+    let sleep_action = tokio::select! {
+        knows = ready => knows,
         () = raised(stopping.clone()) => return,
-    }
+    };
     let shared = Shared {
         client: client.clone(),
         clock: clock.clone(),
@@ -149,7 +150,7 @@ async fn lead(
         leadership: leadership.clone(),
         events: Events::start(client.clone(), identity.to_owned()),
         installed: installed.clone(),
-        settings: settings(args, knows_sleep(client).await),
+        settings: settings(args, sleep_action),
         concurrency: args.concurrency,
         resync: args.resync(),
         stopping: stopping.clone(),
@@ -269,6 +270,13 @@ async fn knows_sleep(client: &Client) -> bool {
             Ok(version) => {
                 let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or(0);
                 return (number(&version.major), number(&version.minor)) >= (1, 30);
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                warn!(
+                    code = status.code,
+                    "/version may not be read: pods get a preStop hook without a sleep action"
+                );
+                return false;
             }
             Err(failure) => {
                 warn!(error = %failure, "the API server's version is not known yet, asking again");

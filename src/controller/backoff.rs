@@ -14,6 +14,9 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// The wait after a lost compare-and-swap: somebody else wrote, look again.
 pub const CONFLICT: Duration = Duration::from_millis(200);
 
+/// How many lost compare-and-swaps in a row are no failure: another hand may be busy, or undo everything.
+const MANY_CONFLICTS: u32 = 20;
+
 /// Failures in a row, by resource.
 #[derive(Debug, Default)]
 pub struct Backoff(Mutex<HashMap<Key, Failures>>);
@@ -21,6 +24,8 @@ pub struct Backoff(Mutex<HashMap<Key, Failures>>);
 #[derive(Debug, Default)]
 struct Failures {
     count: u32,
+    /// Lost compare-and-swaps in a row.
+    conflicts: u32,
     /// Until when the API server asked to be left alone.
     held: Option<Instant>,
 }
@@ -35,7 +40,18 @@ impl Backoff {
         wait + jitter(key, wait / 10)
     }
 
-    /// The same, when the API server asks to be left alone for so long: until then no event brings the resource back
+    /// Counts a lost compare-and-swap and answers how long to wait.
+    pub fn conflicted(&self, key: &Key) -> Duration {
+        let conflicts = {
+            let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let conflicts = &mut failures.entry(key.clone()).or_default().conflicts;
+            *conflicts = conflicts.saturating_add(1);
+            *conflicts
+        };
+        if conflicts > MANY_CONFLICTS { self.failed(key) } else { CONFLICT }
+    }
+
+    /// Counts a failure by which the API server asks to be left alone for so long: until then no event brings the resource back
     /// either.
     pub fn refused(&self, key: &Key, asked: Duration) -> Duration {
         let asked = asked.min(LONGEST);
@@ -80,6 +96,17 @@ mod tests {
         assert!(waits[11] < Duration::from_secs(30), "I37: no later than that when a failure ends");
         backoff.succeeded(&key);
         assert_eq!(backoff.failed(&key), waits[0]);
+    }
+
+    #[test]
+    fn conflicts_without_end_are_failures() {
+        let (backoff, key) = (Backoff::default(), ("n".to_owned(), "a".to_owned()));
+        let waits: Vec<_> = (0..MANY_CONFLICTS).map(|_| backoff.conflicted(&key)).collect();
+        assert!(waits.iter().all(|wait| *wait == CONFLICT));
+        assert!(backoff.conflicted(&key) >= FIRST);
+        assert!(backoff.conflicted(&key) >= FIRST * 2);
+        backoff.succeeded(&key);
+        assert_eq!(backoff.conflicted(&key), CONFLICT);
     }
 
     #[test]

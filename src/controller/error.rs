@@ -36,6 +36,14 @@ pub enum Error {
     /// An object that ought to be in the snapshot is not: it changed meanwhile.
     #[error("{0} changed meanwhile")]
     Moved(String),
+    /// Something failed that what is under way need not wait for.
+    #[error("{error}")]
+    PutOff {
+        /// What.
+        error: Box<Error>,
+        /// When the rest is due.
+        due: Duration,
+    },
     /// A bug: the pass panicked. Other resources go on.
     #[error("a bug in the operator: {0}; please report it with the resource and the log")]
     Panic(String),
@@ -68,6 +76,14 @@ impl Error {
         Self::Write { action: action.into(), source: Box::new(source) }
     }
 
+    /// What failed, and when the resource has to be looked at again at the latest.
+    pub fn and_due(&self) -> (&Self, Duration) {
+        match self {
+            Self::PutOff { error, due } => (error, *due),
+            other => (other, Duration::MAX),
+        }
+    }
+
     /// For people who read it in a condition: at most so long that it can be read.
     pub fn brief(&self) -> String {
         shorten(&self.to_string())
@@ -80,6 +96,7 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
+            Self::PutOff { error, .. } => error.code(),
             Self::NotLeading(_) | Self::NoClock | Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => {
                 None
             }
@@ -121,6 +138,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoClock | Self::NotLeading(_) => true,
+            Self::PutOff { error, .. } => error.is_transient(),
             Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => false,
             Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),

@@ -1,5 +1,6 @@
 //! Live reads: what a pass that writes decides on (design D15).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::api::ListParams;
@@ -11,9 +12,10 @@ use k8s_openapi::NamespaceResourceScope;
 
 use super::error::Error;
 use crate::api::MetadataServices;
-use crate::names::{LABEL_APP, LABEL_MANAGED_BY, MANAGER};
+use crate::names::{self, Colour, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
 use crate::observe::derive::World;
 use crate::observe::index::Key;
+use crate::observe::views::{DeploymentView, Meta, ReplicaSetView};
 
 /// Reads the resource; `None` if it is gone.
 pub async fn resource(client: &Client, key: &Key) -> Result<Option<MetadataServices>, Error> {
@@ -45,18 +47,36 @@ pub async fn world(client: &Client, key: &Key, also: Also) -> Result<World, Erro
     let ours = format!("{LABEL_APP}={},{LABEL_MANAGED_BY}={MANAGER}", key.1);
     // A pod is behind a selector by its labels alone, whoever made it.
     let anyones = format!("{LABEL_APP}={}", key.1);
-    let (deployments, services, config_maps, pods, slices, revisions, accounts, budgets, replica_sets) = futures::try_join!(
-        list(client, key, &ours),
-        list(client, key, &ours),
-        list(client, key, &ours),
-        list(client, key, &anyones),
-        list(client, key, &ours),
-        list(client, key, &ours),
-        async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
-        async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
-        async { if also.sets { list(client, key, &anyones).await } else { Ok(vec![]) } },
-    )?;
+    let (mut deployments, services, config_maps, pods, slices, revisions, accounts, budgets, replica_sets) =
+        futures::try_join!(
+            list(client, key, &ours),
+            list(client, key, &ours),
+            list(client, key, &ours),
+            list(client, key, &anyones),
+            list(client, key, &ours),
+            list(client, key, &ours),
+            async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
+            async { if also.extras { list(client, key, &ours).await } else { Ok(vec![]) } },
+            async { if also.sets { list(client, key, &anyones).await } else { Ok(vec![]) } },
+        )?;
+    for name in unlisted(key, &deployments, &replica_sets) {
+        let api: Api<DeploymentView> = Api::namespaced(client.clone(), &key.0);
+        let found = api.get_opt(&name).await.map_err(|source| Error::read("Deployment", &name, source))?;
+        deployments.extend(found.map(Arc::new));
+    }
     Ok(World { deployments, services, config_maps, replica_sets, pods, slices, revisions, accounts, budgets })
+}
+
+/// The names of Deployments that are not listed although ReplicaSets of theirs are: one that has lost a label is still to
+/// be deleted.
+fn unlisted(key: &Key, listed: &[Arc<DeploymentView>], sets: &[Arc<ReplicaSetView>]) -> BTreeSet<String> {
+    let every = |component| Colour::ALL.map(|colour| names::workload(&key.1, component, colour));
+    let mut ours: BTreeSet<String> = Component::ALL.into_iter().flat_map(every).collect();
+    ours.retain(|name| {
+        let owned = |set: &Arc<ReplicaSetView>| set.controller().is_some_and(|owner| owner.name == *name);
+        sets.iter().any(owned) && !listed.iter().any(|found| found.object_name() == name)
+    });
+    ours
 }
 
 async fn list<K>(client: &Client, key: &Key, labels: &str) -> Result<Vec<Arc<K>>, Error>

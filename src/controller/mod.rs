@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use futures::channel::mpsc;
 use futures::{FutureExt, StreamExt};
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
 
@@ -104,6 +104,9 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// How often a resource in the middle of something is read live although its cache shows nothing to do: a watch that
 /// has fallen silent is found out by its client only after minutes.
 const LIVE_LOOK: Duration = Duration::from_secs(20);
+
+/// How a turn of the controller failed.
+type Ended = controller::Error<Error, watcher::Error>;
 
 struct Judgement {
     uid: String,
@@ -224,12 +227,12 @@ pub async fn run(
     let filled = wait_until_filled(&caches, synced);
     let main = watch::scoped::<Guarded>(&shared.client, namespace.as_deref());
     let (reader, writer) = reflector::store();
-    let observed = scope.clone();
+    let (observed, known) = (scope.clone(), reader.clone());
     let resources = watcher(main, watcher::Config::default())
         .modify(|object: &mut Guarded| object.managed_fields_mut().clear())
         .default_backoff()
         .reflect(writer)
-        .inspect(move |event| observed.note(event))
+        .inspect(move |event| observed.note(event, &known))
         .touched_objects()
         .predicate_filter(
             predicates::generation
@@ -241,6 +244,7 @@ pub async fn run(
     let (queued, waiting) = (scope.clone(), scope.clone());
     let controller = async {
         filled.await;
+        caches.announce();
         info!(namespace = namespace.as_deref().unwrap_or("*"), "caches are filled, reconciling");
         Controller::for_stream(resources.inspect(move |object| queued.queued(object.as_ref().ok())), reader)
             .with_config(Config::default().debounce(Duration::ZERO).concurrency(shared.concurrency))
@@ -248,7 +252,10 @@ pub async fn run(
             .reconcile_all_on(scope.installed.changes())
             .graceful_shutdown_on(stop)
             .run(reconcile, error_policy, scope.clone())
-            .for_each(|_| std::future::ready(()))
+            .for_each(|end| {
+                scope.ended(end.err());
+                std::future::ready(())
+            })
             .await;
     };
     futures::pin_mut!(watches, controller);
@@ -302,8 +309,17 @@ async fn wait_until_filled(caches: &watch::Caches, synced: impl FnOnce()) {
 }
 
 impl Scope {
-    fn note(&self, event: &Result<Event<Guarded>, watcher::Error>) {
+    /// Notes what the watch says; `known` is what it has shown up to then, this included.
+    fn note(&self, event: &Result<Event<Guarded>, watcher::Error>, known: &reflector::Store<Guarded>) {
         match event {
+            // What went while the watch was broken is just not in the list.
+            Ok(Event::InitDone) => {
+                let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+                let keys: Vec<Key> = judged.keys().cloned().collect();
+                drop(judged);
+                let gone = |key: &&Key| known.get(&ObjectRef::new(&key.1).within(&key.0)).is_none();
+                keys.iter().filter(gone).for_each(|key| self.forget(key));
+            }
             Ok(Event::Delete(object)) => {
                 self.forget(&(object.namespace().unwrap_or_default(), object.name_any()));
             }
@@ -319,6 +335,14 @@ impl Scope {
         if let Some(object) = object {
             let key = ObjectRefKey::new(object.namespace().unwrap_or_default(), object.name_any());
             self.queue.added(&key);
+        }
+    }
+
+    /// Notes the end of a turn: of a resource that is gone there was no pass.
+    fn ended(&self, failure: Option<Ended>) {
+        if let Some(controller::Error::ObjectNotFound(object)) = failure {
+            let namespace = object.namespace.clone().unwrap_or_default();
+            self.queue.started(&ObjectRefKey::new(namespace, object.name.clone()));
         }
     }
 
@@ -358,14 +382,16 @@ fn words(panic: &(dyn Any + Send)) -> String {
 #[allow(clippy::needless_pass_by_value)] // kube's signature
 fn error_policy(object: Arc<Guarded>, failure: &Error, scope: Arc<Scope>) -> Action {
     let key = (object.namespace().unwrap_or_default(), object.name_any());
+    let (failure, due) = failure.and_due();
     if failure.is_conflict() {
         info!(namespace = key.0, name = key.1, reason = %failure, "looking again");
-        return Action::requeue(backoff::CONFLICT);
+        return Action::requeue(scope.backoff.conflicted(&key));
     }
     let wait = match failure.retry_after() {
         Some(asked) => scope.backoff.refused(&key, asked),
         None => scope.backoff.failed(&key),
     };
+    let wait = wait.min(due);
     scope.metrics.retried();
     if failure.is_transient() {
         warn!(namespace = key.0, name = key.1, error = %failure, again_in = ?wait, "pass failed");

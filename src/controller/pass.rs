@@ -43,7 +43,7 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         return Ok(Requeue::requeue(left));
     }
     let mut obstacles = Obstacles::default();
-    let mut committed = None;
+    let mut done: Option<Move> = None;
     let mut known = None;
     let mut put_off = None;
     for _ in 0..ROUNDS {
@@ -63,41 +63,58 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         let world = Box::pin(live::world(&scope.client, &key, also)).await?;
         let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
         if plan.next == Move::Wait {
-            return put_off.unwrap_or_else(|| Ok(requeue(scope, &key, &plan)));
+            let Some(end) = put_off else { return Ok(requeue(scope, &key, &plan)) };
+            return until(end, due(scope, &key, &plan));
         }
-        if committed.as_ref() == Some(&plan.next) {
-            // The server dropped a field of the status: its CRD is older. Writing it again would never end.
-            warn!(
-                namespace = key.0,
-                name = key.1,
-                "the status was not stored as written; update the CRD: {REMEDY}"
-            );
-            // One that was just updated may not be in force yet, and nothing announces when it is.
-            let old = scope.installed.outdated().is_some();
-            return Ok(Requeue::requeue(if old { scope.resync } else { scope.backoff.failed(&key) }));
+        if done.as_ref() == Some(&plan.next) {
+            return Ok(Requeue::requeue(in_vain(scope, &key, &plan.next)));
         }
-        committed = matches!(plan.next, Move::Commit(_)).then(|| plan.next.clone());
+        let next = plan.next.clone();
         match carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await? {
             Next::Pause(again) => return Ok(again),
-            Next::Round => {}
+            Next::Round => done = None,
             Next::Around(end) => put_off = Some(end),
-            Next::From(resource) => known = Some(*resource),
+            Next::Done(resource) => {
+                known = resource.map(|resource| *resource);
+                done = Some(next);
+            }
         }
     }
-    put_off.unwrap_or_else(|| Ok(Requeue::requeue(CONFLICT)))
+    put_off.map_or_else(|| Ok(Requeue::requeue(CONFLICT)), |end| until(end, Duration::MAX))
+}
+
+/// Ends a pass in which something was put off, no later than when the rest is due.
+fn until(end: Result<Duration, Error>, due: Duration) -> Result<Requeue, Error> {
+    match end {
+        Ok(wait) => Ok(Requeue::requeue(wait.min(due))),
+        Err(error) => Err(Error::PutOff { error: Box::new(error), due }),
+    }
+}
+
+/// When to try again what was done, with success, and changed nothing: doing it at once again would never end.
+fn in_vain(scope: &Scope, key: &Key, next: &Move) -> Duration {
+    let (namespace, name) = (&key.0, &key.1);
+    if !matches!(next, Move::Commit(_)) {
+        warn!(namespace, name, move = ?next, "what was written is not there; a webhook or another controller undoes it");
+        return scope.backoff.failed(key);
+    }
+    // The server dropped a field of the status: its CRD is older.
+    warn!(namespace, name, "the status was not stored as written; update the CRD: {REMEDY}");
+    // One that was just updated may not be in force yet, and nothing announces when it is.
+    if scope.installed.outdated().is_some() { scope.resync } else { scope.backoff.failed(key) }
 }
 
 /// How a pass goes on after a move.
 enum Next {
     /// It ends here.
     Pause(Requeue),
-    /// With a round that reads everything.
+    /// With a round that reads everything: nothing was done.
     Round,
     /// With a round for the rest; when nothing is left of that, the pass ends so.
-    Around(Result<Requeue, Error>),
-    /// With a round that begins with the resource as the API server has just shown it: by the answer to the status
-    /// that was written, or by the read that went before the writes to objects.
-    From(Box<MetadataServices>),
+    Around(Result<Duration, Error>),
+    /// It was done. The next round begins with the resource as the API server has just shown it, if it has: by the answer
+    /// to the status that was written, or by the read that went before the writes to objects.
+    Done(Option<Box<MetadataServices>>),
 }
 
 /// The resource as it is; `known` is what the API server showed last in this pass.
@@ -233,7 +250,7 @@ async fn carry_out(
             let stored = writer.status(status).await?;
             committed(scope, key, resource, status);
             tell(scope, resource, plan.notices);
-            return Ok(Next::From(Box::new(stored)));
+            return Ok(Next::Done(Some(Box::new(stored))));
         }
         Move::Act(groups) => {
             if !live::unchanged(&scope.client, key, resource).await? {
@@ -248,19 +265,16 @@ async fn carry_out(
         Ok(Written::Done) => {
             tell(scope, resource, plan.notices);
             // An amended resource is another one now.
-            Ok(match plan.next {
-                Move::Act(_) => Next::From(Box::new(resource.clone())),
-                _ => Next::Round,
-            })
+            Ok(Next::Done(matches!(plan.next, Move::Act(_)).then(|| Box::new(resource.clone()))))
         }
         Ok(Written::Taken(names)) => {
             obstacles.taken = names;
-            let later = Requeue::requeue(scope.backoff.failed(key));
+            let later = scope.backoff.failed(key);
             if obstacles.hold(&plan) {
                 return Ok(Next::Around(Ok(later)));
             }
             explain(scope, key, resource, world, intent, obstacles).await?;
-            Ok(Next::Pause(later))
+            Ok(Next::Pause(Requeue::requeue(later)))
         }
         Ok(Written::Unrestorable(objection)) => {
             obstacles.restore_refused = Some(objection);
@@ -358,10 +372,15 @@ fn show(scope: &Scope, key: &Key, resource: &MetadataServices) {
 
 fn requeue(scope: &Scope, key: &Key, plan: &Plan) -> Requeue {
     scope.backoff.succeeded(key);
+    Requeue::requeue(due(scope, key, plan))
+}
+
+/// When a plan that waits wants to be looked at again, at the latest.
+fn due(scope: &Scope, key: &Key, plan: &Plan) -> Duration {
     let wait = match plan.again {
         Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(1)).min(scope.resync),
         None => scope.resync + jitter(key, scope.resync / 10),
     };
     let wait = wait.min(scope.next_look(key));
-    Requeue::requeue(if scope.may_lag(key) { wait.min(CATCH_UP) } else { wait })
+    if scope.may_lag(key) { wait.min(CATCH_UP) } else { wait }
 }

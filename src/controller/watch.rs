@@ -2,18 +2,21 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, channel::mpsc};
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
 use super::Guarded;
-use crate::names::{LABEL_MANAGED_BY, MANAGER};
+use crate::names::{
+    Colour, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER,
+};
 use crate::observe::derive::World;
 use crate::observe::index::{Index, Key};
 use crate::observe::views::{
@@ -35,9 +38,16 @@ pub struct Caches {
     revisions: Index<RevisionView>,
     accounts: Index<ServiceAccountView>,
     budgets: Index<DisruptionBudgetView>,
+    /// Whether somebody listens to what changes.
+    announced: AtomicBool,
 }
 
 impl Caches {
+    /// From now on changes are announced. Before, nobody looks, and then at every resource.
+    pub fn announce(&self) {
+        self.announced.store(true, Ordering::Release);
+    }
+
     /// What was last seen of a resource's objects.
     pub fn world(&self, key: &Key) -> World {
         World {
@@ -89,31 +99,40 @@ where
 pub async fn run(client: Client, namespace: Option<String>, caches: Arc<Caches>, triggers: Triggers) {
     let scope = namespace.as_deref();
     let caches = caches.as_ref();
+    let (ours, selected) = (format!("{LABEL_MANAGED_BY}={MANAGER}"), behind_a_selector());
+    let say = |keys: Vec<Key>| {
+        if caches.announced.load(Ordering::Acquire) {
+            announce(keys, &triggers);
+        }
+    };
     futures::join!(
-        follow(scoped(&client, scope), &caches.deployments, &triggers, |_| ()),
-        follow(scoped(&client, scope), &caches.services, &triggers, |_| ()),
-        follow(scoped(&client, scope), &caches.config_maps, &triggers, strip),
-        follow(scoped(&client, scope), &caches.pods, &triggers, |_| ()),
-        follow(scoped(&client, scope), &caches.slices, &triggers, |_| ()),
-        follow(scoped(&client, scope), &caches.revisions, &triggers, RevisionView::forget_template),
-        follow(scoped(&client, scope), &caches.accounts, &triggers, strip),
-        follow(scoped(&client, scope), &caches.budgets, &triggers, strip),
+        follow(scoped(&client, scope), &ours, &caches.deployments, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.services, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.config_maps, say, |_| ()),
+        follow(scoped(&client, scope), &selected, &caches.pods, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.slices, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.revisions, say, RevisionView::forget_template),
+        follow(scoped(&client, scope), &ours, &caches.accounts, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.budgets, say, |_| ()),
     );
 }
 
-fn strip<K: ResourceExt>(object: &mut K) {
-    object.managed_fields_mut().clear();
+/// Pods that a Service of ours may select, whoever made them.
+fn behind_a_selector() -> String {
+    let components = Component::ALL.map(Component::as_str).join(",");
+    let colours = Colour::ALL.map(Colour::as_str).join(",");
+    format!("{LABEL_APP},{LABEL_COMPONENT} in ({components}),{LABEL_STRATEGY} in ({colours})")
 }
 
-async fn follow<K>(api: Api<K>, index: &Index<K>, triggers: &Triggers, lean: fn(&mut K))
+async fn follow<K>(api: Api<K>, labels: &str, index: &Index<K>, say: impl Fn(Vec<Key>), lean: fn(&mut K))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER}")).page_size(PAGE);
+    let config = watcher::Config::default().labels(labels).page_size(PAGE);
     let mut events = std::pin::pin!(watcher(api, config).modify(lean).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => announce(index.apply(event), triggers),
+            Ok(event) => say(index.apply(event)),
             Err(failure) => report(&K::plural(&()), &failure),
         }
     }

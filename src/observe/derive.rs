@@ -101,7 +101,7 @@ pub fn facts(
                 workload
             })
         }),
-        revisions: revisions(world, owner, defaults, &mut adoptable),
+        revisions: revisions(world, owner, status, defaults, &mut adoptable),
         ..Facts::default()
     };
     adoptable.sort();
@@ -280,18 +280,24 @@ fn stable_quota(said: &str) -> String {
     }
 }
 
+/// The records. One that is on its way out, and held by somebody, is there as long as the history has its release: what
+/// there is to say of that can be written on it.
 fn revisions(
     world: &World,
     owner: &Owner,
+    status: Option<&MetadataServicesStatus>,
     defaults: &Defaults,
     adoptable: &mut Vec<ObjectId>,
 ) -> Vec<Revision> {
     let mut revisions: Vec<_> = world
         .revisions
         .iter()
-        .filter(|view| !view.is_terminating())
         .filter_map(|view| {
             let version = view.version.clone()?;
+            let known = || status.is_some_and(|status| status.record(&version).is_some());
+            if view.is_terminating() && !known() {
+                return None;
+            }
             match ownership(view.as_ref(), owner) {
                 Ownership::Ours => {}
                 Ownership::Adoptable => adoptable.push(ObjectId::Revision(version.clone())),

@@ -73,8 +73,10 @@ fn budget(
 ) {
     let extra = Extra::DisruptionBudget(component);
     let name = names::front(&owner.name, component);
-    let there = world.budgets.iter().find(|object| object.object_name() == name && !object.is_terminating());
+    let there = world.budgets.iter().find(|object| object.object_name() == name);
     let found = match there.map(|object| (object, ownership(object.as_ref(), owner))) {
+        // When it is gone, that is an event.
+        Some((object, _)) if object.is_terminating() => return,
         Some((object, Ownership::Ours)) => Some(object),
         Some((_, Ownership::Adoptable)) => return facts.adoptable.push(ObjectId::Extra(extra)),
         Some((_, Ownership::Foreign)) | None => None,

@@ -4,13 +4,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::Resource;
-use kube::core::PartialObjectMeta;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -105,18 +102,51 @@ fn or_default<'de, T: Default + Deserialize<'de>, D: serde::Deserializer<'de>>(
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// A time that others wrote. One that cannot be read must not hide the object: Go prints years that are none.
+fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()).map(Time))
+}
+
 fn lean<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     RawMeta::deserialize(deserializer).map(ObjectMeta::from)
 }
 
 /// A ConfigMap's metadata; its content is never read, cached nor logged.
-pub type ConfigMapView = PartialObjectMeta<ConfigMap>;
+#[derive(Clone, Debug, Resource, Deserialize)]
+#[resource(inherit = k8s_openapi::api::core::v1::ConfigMap)]
+pub struct ConfigMapView {
+    /// Lean metadata.
+    #[serde(deserialize_with = "lean")]
+    pub metadata: ObjectMeta,
+}
+
 /// A ReplicaSet's metadata.
-pub type ReplicaSetView = PartialObjectMeta<ReplicaSet>;
+#[derive(Clone, Debug, Resource, Deserialize)]
+#[resource(inherit = k8s_openapi::api::apps::v1::ReplicaSet)]
+pub struct ReplicaSetView {
+    /// Lean metadata.
+    #[serde(deserialize_with = "lean")]
+    pub metadata: ObjectMeta,
+}
+
 /// A ServiceAccount's metadata; what was applied to it is in an annotation.
-pub type ServiceAccountView = PartialObjectMeta<ServiceAccount>;
+#[derive(Clone, Debug, Resource, Deserialize)]
+#[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
+pub struct ServiceAccountView {
+    /// Lean metadata.
+    #[serde(deserialize_with = "lean")]
+    pub metadata: ObjectMeta,
+}
+
 /// A PodDisruptionBudget's metadata; what was applied to it is in an annotation.
-pub type DisruptionBudgetView = PartialObjectMeta<PodDisruptionBudget>;
+#[derive(Clone, Debug, Resource, Deserialize)]
+#[resource(inherit = k8s_openapi::api::policy::v1::PodDisruptionBudget)]
+pub struct DisruptionBudgetView {
+    /// Lean metadata.
+    #[serde(deserialize_with = "lean")]
+    pub metadata: ObjectMeta,
+}
 
 /// A Deployment: counts, conditions, and who changed its pod template.
 #[derive(Clone, Debug, Resource, Deserialize)]
@@ -193,7 +223,7 @@ pub struct ConditionView {
     #[serde(default)]
     pub message: Option<String>,
     /// When the status last changed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub last_transition_time: Option<Time>,
 }
 

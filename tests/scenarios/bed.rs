@@ -353,7 +353,7 @@ impl Bed {
     }
 
     /// Checks the invariants over all that was seen, and leaves the namespace.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
         // First what was asked, then what became of it: the operator may still be writing.
         let audit = self.audit().await;
         let history = self.history().await;
@@ -370,6 +370,11 @@ impl Bed {
         let mut broken: Vec<String> = broken.iter().map(ToString::to_string).collect();
         broken.extend(refused);
         assert!(broken.is_empty(), "{}: broken invariants:\n{}", self.namespace, broken.join("\n"));
+        self.leave().await;
+    }
+
+    /// Leaves the namespace unjudged.
+    pub async fn leave(mut self) {
         drop(self.operator.take());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let _ = namespaces.delete(&self.namespace, &DeleteParams::background()).await;

@@ -19,6 +19,7 @@ mod hands;
 mod history;
 mod in_place;
 mod lost_status;
+mod meddling;
 mod numbers;
 mod plugin;
 mod process;

@@ -1,5 +1,7 @@
 //! The API server does not take something: it is told, what depends on it waits, and the rest goes on.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -119,7 +121,12 @@ async fn a_setting_that_is_not_taken_is_told_and_holds_no_release_up() {
     while quotas.get("none").await.unwrap().status.and_then(|status| status.used).is_none() {
         bed.linger(1).await;
     }
-    subject.edit(&json!({"storage": {"imageTag": "2", "service": {"type": "NodePort"}}})).await.unwrap();
+    subject.edit(&json!({"storage": {"service": {"type": "NodePort"}}})).await.unwrap();
+    bed.event("a", "Warning", "WriteRefused", "a-storage").await;
+    // By now it is tried every twenty seconds: the waits of a release do not wait for that.
+    bed.linger(30).await;
+    subject.edit(&json!({"storage": {"imageTag": "2"}})).await.unwrap();
+    let start = Instant::now();
     let serves = |state: State<'_>| {
         state.active() == state.version_of_tag("2")
             && state.step() == "Stable"
@@ -127,6 +134,7 @@ async fn a_setting_that_is_not_taken_is_told_and_holds_no_release_up() {
             && state.condition("Stalled", "message").contains("a-storage")
     };
     bed.until(&subject, "2 to serve and the setting to be named", serves).await;
+    assert!(start.elapsed() < Duration::from_secs(25), "it took {:?}", start.elapsed());
     quotas.delete("none", &DeleteParams::default()).await.unwrap();
     let applied = |history: &History| {
         let front = history.live(Kind::Service, "a-storage")?;
