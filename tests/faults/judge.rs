@@ -42,7 +42,12 @@ pub struct Seen<'a> {
 /// All that must hold, with or without a fault.
 pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
     // A write that is held up may land after the resource is gone.
-    let late_writes = seen.faults.iter().any(|fault| matches!(fault, Fault::Delete | Fault::Delay(_)));
+    let held = seen.faults.iter().filter_map(|fault| match fault {
+        Fault::Delete => Some(Duration::ZERO),
+        Fault::Delay(time) => Some(*time),
+        _ => None,
+    });
+    let late_writes = held.max().map_or(Duration::ZERO, |held| held + GIVEN_UP + seen.late);
     let waived = Waived { late_writes, ..Waived::default() };
     let mut found = watcher::check(seen.history, &waived);
     found.extend(watcher::at_rest(seen.history, &waived));

@@ -85,7 +85,7 @@ impl Bench {
         Api::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
         let timeline = Timeline::start(self.client.clone(), Some(namespace)).await.unwrap();
         let subject = Subject::new(&self.client, namespace, NAME);
-        Stage { namespace: namespace.to_owned(), timeline, subject }
+        Stage { namespace: namespace.to_owned(), timeline, subject, late_writes: Duration::ZERO }
     }
 
     /// An operator for one namespace behind a proxy of its own. `name` tells it from others of the namespace.
@@ -221,6 +221,8 @@ pub struct Stage {
     pub timeline: Timeline,
     /// The resource.
     pub subject: Subject,
+    /// How long after the resource's deletion writes may land that were held up on their way.
+    pub late_writes: Duration,
 }
 
 impl Stage {
@@ -275,7 +277,7 @@ impl Stage {
 
     /// What is wrong with all that was seen of a resource that rests now.
     pub async fn violations(&self) -> Vec<String> {
-        let mut found = judged(&self.history().await);
+        let mut found = judged(&self.history().await, self.late_writes);
         if self.timeline.gaps() > 0 {
             found.push("the timeline has gaps: what it did not see was not judged".to_owned());
         }
@@ -284,9 +286,8 @@ impl Stage {
 }
 
 /// What is wrong with a history at whose end all resources rest.
-pub fn judged(history: &History) -> Vec<String> {
-    // Writes were held up on their way.
-    let waived = Waived { late_writes: true, ..Waived::default() };
+pub fn judged(history: &History, late_writes: Duration) -> Vec<String> {
+    let waived = Waived { late_writes, ..Waived::default() };
     let found = watcher::check(history, &waived).into_iter().chain(watcher::at_rest(history, &waived));
     found.map(|finding| finding.to_string()).collect()
 }

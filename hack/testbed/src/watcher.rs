@@ -14,6 +14,7 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 pub use self::objects::at_rest;
 pub use self::requests::{Act, Call, live_reads, writes_changed_something};
@@ -36,11 +37,16 @@ pub struct Waived {
     pub status: bool,
     /// Another hand changed or deleted ControllerRevisions.
     pub records: bool,
-    /// A write of the operator was held up on its way, so that it may land after the resource's deletion.
-    pub late_writes: bool,
+    /// How long a write of the operator was held up on its way: so late it may land after the resource's deletion.
+    pub late_writes: Duration,
 }
 
 impl Waived {
+    /// Whether a write may have been under way for so many seconds.
+    fn is_late(&self, seconds: f64) -> bool {
+        !self.late_writes.is_zero() && seconds <= self.late_writes.as_secs_f64()
+    }
+
     /// Whether an object is overlooked.
     pub fn has(&self, name: &str) -> bool {
         self.objects.iter().any(|known| known == name)
@@ -87,7 +93,7 @@ const fn rule(invariant: &'static str, says: &'static str, check: fn(&Moment<'_>
 
 /// What is asked at every event. A further rule is asked at rest ([`at_rest`], I33), and two of requests
 /// ([`live_reads`], I41; [`writes_changed_something`], I29).
-pub const RULES: [Rule; 24] = [
+pub const RULES: [Rule; 26] = [
     rule(
         "I1",
         "each front selects none, or a colour whose Deployment is there and of its release",
@@ -96,6 +102,7 @@ pub const RULES: [Rule; 24] = [
     rule("I2", "a selector changes only to Deployments that were complete", traffic::to_the_complete),
     rule("I3", "no selector changes to a release that is marked Failed", traffic::not_to_the_failed),
     rule("I4", "while the fronts differ nothing is created or deleted", traffic::no_change_while_apart),
+    rule("I4", "what a front says is what a status has decided", traffic::decided),
     rule("I5", "a selector changes by decisions, once forth and once back in a rollout", traffic::moves),
     rule("I6", "a Deployment's replicas are not lowered below what is asked for", objects::replicas),
     rule("I7", "selectors are whole", objects::selectors),
@@ -115,6 +122,7 @@ pub const RULES: [Rule; 24] = [
         "a failed release is Pending again only when asked for, and none is Pending in Stable",
         records::retried,
     ),
+    rule("I18", "when Prune is left, the record of what failed says so", records::marked),
     rule("I19", "no generation is observed before it exists", records::observed),
     rule("I20", "the status is at most 16 KiB", records::size),
     rule(

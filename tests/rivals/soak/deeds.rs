@@ -37,6 +37,9 @@ pub enum Deed {
     Anew,
 }
 
+/// The longest delay of a write, the longest stop of an operator, and some seconds for a busy machine.
+const LATE: Duration = Duration::from_secs(6 + 8 + 4);
+
 const DEEDS: [Deed; 12] = [
     Deed::Upgrade,
     Deed::Upgrade,
@@ -76,7 +79,8 @@ pub struct Lived {
 
 impl<'a> Life<'a> {
     pub async fn new(soak: &'a Soak, number: usize) -> Self {
-        let stage = soak.bench.stage(&format!("soak-{number}")).await;
+        let mut stage = soak.bench.stage(&format!("soak-{number}")).await;
+        stage.late_writes = LATE;
         let chance = chance(soak, u64::try_from(number).unwrap());
         stage.subject.create(&quick("1", "1")).await.unwrap();
         Self { soak, stage, chance, good: "1".into(), next: 2 }

@@ -74,9 +74,8 @@ async fn many_rollouts_under_random_faults_leave_nothing_behind() {
     assert!(steady.operator.is_running(), "the operator ended by itself; see {}", soak.bench.dir.display());
     let mut violations: Vec<String> = lives.iter().flat_map(|life| life.violations.clone()).collect();
     violations.extend(deeds::left_over(&soak).await);
-    for log in [steady.log(), rival.log.clone()] {
-        violations.extend(log.contains("panicked").then(|| "an operator panicked".to_owned()));
-    }
+    violations.extend(steady.panic().into_iter().chain(steady.proxy.unguarded()));
+    violations.extend(rival.trouble.iter().cloned());
     let events = figures::events(&soak).await;
     let report = figures.report(&soak, &lives, &steady, &rival, events, violations.len());
     println!("{report}");

@@ -110,8 +110,8 @@ pub struct Lived {
     pub pauses: usize,
     /// Writes that reached its proxy.
     pub writes: usize,
-    /// What it logged.
-    pub log: String,
+    /// What was wrong with what it said and asked for.
+    pub trouble: Vec<String>,
 }
 
 impl Rival {
@@ -145,6 +145,7 @@ impl Rival {
             }
         }
         let writes = self.actor.proxy.writes().len();
-        Lived { kills, pauses, writes, log: self.actor.log() }
+        let trouble = self.actor.panic().into_iter().chain(self.actor.proxy.unguarded()).collect();
+        Lived { kills, pauses, writes, trouble }
     }
 }

@@ -82,10 +82,17 @@ impl Proxy {
     pub fn findings(&self, resource: &str) -> Vec<String> {
         let state = self.shared.state();
         let looks = watcher::live_reads(state.calls.iter().cloned(), resource);
-        let bare = state.writes.iter().filter(|write| !write.target.guarded);
         let mut found: Vec<String> = looks.iter().map(ToString::to_string).collect();
-        found.extend(bare.map(|write| format!("I40: without a precondition: {write}")));
         found.extend(state.haste.seen.iter().map(|call| format!("I41, I43: too early: {call}")));
+        drop(state);
+        found.extend(self.unguarded());
         found
+    }
+
+    /// Writes that do not say on what they were decided (I40), for however many resources.
+    pub fn unguarded(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let bare = state.writes.iter().filter(|write| !write.target.guarded);
+        bare.map(|write| format!("I40: without a precondition: {write}")).collect()
     }
 }

@@ -90,7 +90,8 @@ fn is_created(moment: &Moment<'_>) -> bool {
 pub fn left_alone(moment: &Moment<'_>) -> Vec<String> {
     let Moment { world, entry, before, waived } = moment;
     let leaving = world.resource(app_of(entry)).filter(|resource| is_terminating(resource));
-    if leaving.is_none() || waived.late_writes || waived.has(&entry.name) {
+    let Some(leaving) = leaving.filter(|_| !waived.has(&entry.name)) else { return vec![] };
+    if world.gone_for(leaving.text("/metadata/uid"), entry).is_some_and(|seconds| waived.is_late(seconds)) {
         return vec![];
     }
     let selector = |entry: &Entry| entry.get("/spec/selector").cloned();
@@ -113,7 +114,8 @@ pub fn owned(moment: &Moment<'_>) -> Vec<String> {
     let mut found = vec![];
     let living = world.resource(app_of(entry)).map(|one| one.text("/metadata/uid"));
     let owner = controller(entry);
-    let right = owner.is_some() && (owner == living || waived.late_writes);
+    let late = |owner| world.gone_for(owner, entry).is_some_and(|seconds| waived.is_late(seconds));
+    let right = owner.is_some_and(|owner| living == Some(owner) || late(owner));
     if !right {
         found.push(format!("{:?} {} is created for {owner:?}, there is {living:?}", entry.kind, entry.name));
     }

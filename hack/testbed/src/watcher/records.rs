@@ -6,12 +6,14 @@ use serde_json::Value;
 
 use super::Moment;
 use super::traffic::epoch_falls;
-use super::world::{Selection, is_terminating};
+use super::world::{RELEASE_VERSION, Selection, is_terminating};
 use crate::history::{Entry, Kind, Verb};
 use crate::resource::State;
 
 /// Largest status, in bytes.
 const STATUS_MAX: usize = 16 * 1024;
+/// Where a record says how its release went.
+const OUTCOME: &str = "e6data.io/outcome";
 /// Longest history.
 const HISTORY_MAX: usize = 10;
 
@@ -158,6 +160,23 @@ pub fn retried(moment: &Moment<'_>) -> Vec<String> {
         format!("{again:?} failed, and is Pending again unasked")
     }));
     found
+}
+
+/// I18: the mark outlives the status.
+pub fn marked(moment: &Moment<'_>) -> Vec<String> {
+    let Some((was, now)) = change(moment).filter(|_| !moment.waived.records) else { return vec![] };
+    if was.step() != "Prune" || now.step() == "Prune" || now.step().is_empty() {
+        return vec![];
+    }
+    let failed = versions(now.records(), "Failed");
+    let unmarked: Vec<&str> = moment
+        .world
+        .records((&now.0.namespace, &now.0.name))
+        .filter(|record| record.annotation(OUTCOME) != Some("Failed"))
+        .filter_map(|record| record.annotation(RELEASE_VERSION))
+        .filter(|version| failed.contains(version))
+        .collect();
+    when(!unmarked.is_empty(), || format!("{unmarked:?} failed, and the records do not say so"))
 }
 
 /// Whether a user has asked for something by annotation, which may be noted already.

@@ -171,3 +171,80 @@ fn changes(history: &History, kind: Kind, name: &str) -> usize {
     let pairs = states.iter().zip(states.iter().skip(1));
     pairs.filter(|(was, now)| now.verb == Verb::Modified && of(was) != of(now)).count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(act: Act, resource: &str) -> Call {
+        Call {
+            act,
+            resource: resource.into(),
+            name: "x".into(),
+            uri: "/x?&labelSelector=app%3Dm%2Cy".into(),
+            creates: false,
+            succeeded: true,
+        }
+    }
+
+    #[test]
+    fn a_write_needs_a_live_read_around_its_decision() {
+        let kinds =
+            ["configmaps", "controllerrevisions", "deployments", "endpointslices", "pods", "services"];
+        let resource = || call(Act::Get, "metadataservices");
+        let lists = || kinds.map(|kind| call(Act::List, kind));
+        let whole = [vec![resource()], lists().to_vec(), vec![resource()]].concat();
+        let named = |name: &str| Call { name: name.into(), ..call(Act::Write, "services") };
+        let writes = [named("x"), named("y")];
+        let broken = |calls: Vec<Call>| live_reads(calls, "m").len();
+        assert_eq!(broken([whole.clone(), writes.to_vec()].concat()), 0, "siblings share a bracket");
+        let twice = [whole.clone(), writes.to_vec(), vec![named("x")]].concat();
+        assert_eq!(broken(twice), 1, "sent again without a new look");
+        let status = vec![call(Act::Write, "metadataservices/status")];
+        let half = [vec![resource()], lists().to_vec()].concat();
+        assert_eq!(
+            broken([half.clone(), whole.clone(), writes.to_vec()].concat()),
+            0,
+            "after a look without a write"
+        );
+        assert_eq!(
+            broken([half.clone(), half.clone(), writes.to_vec()].concat()),
+            2,
+            "half twice is not whole"
+        );
+        assert_eq!(
+            broken([half.clone(), status.clone()].concat()),
+            0,
+            "a compare-and-swap needs no second read"
+        );
+        assert_eq!(broken([half, writes.to_vec()].concat()), 2, "an object does");
+        assert_eq!(
+            broken([whole.clone(), status.clone(), writes.to_vec()].concat()),
+            2,
+            "decided before the status"
+        );
+        assert_eq!(
+            broken([whole.clone(), vec![Call::start()], writes.to_vec()].concat()),
+            2,
+            "read by another process"
+        );
+        assert_eq!(
+            broken([vec![resource()], status.clone()].concat()),
+            1,
+            "nothing but the resource was read"
+        );
+        let next = [lists().to_vec(), vec![resource()], writes.to_vec()].concat();
+        assert_eq!(
+            broken([whole.clone(), writes.to_vec(), next.clone()].concat()),
+            0,
+            "the last read opens the next"
+        );
+        let mut refused = [vec![resource()], lists().to_vec(), status.clone(), next].concat();
+        assert_eq!(broken(refused.clone()), 0, "the answer to a status shows the resource");
+        refused[7].succeeded = false;
+        assert_eq!(broken(refused), 2, "a refusal shows nothing");
+        let mut cached = whole;
+        cached[1].uri += "&resourceVersion=0";
+        assert_eq!(broken([cached, writes.to_vec()].concat()), 2, "answered from a cache");
+    }
+}

@@ -53,13 +53,18 @@ impl Story {
             "blue" => ("v1", if moving { "v2" } else { "" }),
             _ => ("", "v1"),
         };
+        let target = match (step, active) {
+            ("Switching", "blue") => json!({"strategy": "green", "version": "v2"}),
+            ("Switching", _) => json!({"strategy": "blue", "version": "v1"}),
+            _ => Value::Null,
+        };
         let object = json!({
             "metadata": {"uid": "u", "generation": 1},
             "spec": {"rollout": {"switchDwellSeconds": 1, "cleanupDelaySeconds": 2}},
             "status": {
                 "observedGeneration": 1, "activeStrategy": active, "activeReleaseVersion": version,
                 "pendingReleaseVersion": pending,
-                "releaseHistory": records, "rollout": {"step": step, "epoch": epoch},
+                "releaseHistory": records, "rollout": {"step": step, "epoch": epoch, "target": target},
             },
         });
         self.tell(Kind::MetadataServices, "m", verb, object)
@@ -231,6 +236,20 @@ fn what_is_created_may_meet_half_a_stamp_and_what_is_deleted_may_not() {
 }
 
 #[test]
+fn a_front_says_what_a_status_has_decided() {
+    let mut story = Story::served();
+    story.owner("Deploying", "blue", 3).colour("green", Verb::Added);
+    let mut early = Story { history: story.history.clone(), count: story.count };
+    early.fronts("green", 4).owner("Switching", "blue", 4).finds("I4: m-storage goes from");
+    story.owner("Switching", "blue", 4);
+    let mut other = Story { history: story.history.clone(), count: story.count };
+    other.front("storage", "blue", 4).finds("I4: m-storage goes from");
+    // An operator that has lost a race says what was decided before.
+    story.front("storage", "blue", 3);
+    assert_eq!(story.found(), Vec::<String>::new());
+}
+
+#[test]
 fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
     let mut story = Story::switched();
     story.front("storage", "blue", 4).finds("I5: m-storage goes from");
@@ -382,6 +401,47 @@ fn the_status_keeps_its_rules() {
 }
 
 #[test]
+fn what_failed_is_marked_when_prune_is_left() {
+    let of = |outcome: Value| {
+        let mut story = Story::served();
+        let mut record = part("", "", "v2");
+        record["metadata"]["annotations"]["e6data.io/outcome"] = outcome;
+        story
+            .tell(Kind::ControllerRevision, "m-2", Verb::Added, record)
+            .owner("Prune", "blue", 3)
+            .fronts("blue", 3);
+        let failed = json!([{"version": "v2", "status": "Failed"}, {"version": "v1", "status": "Active"}]);
+        story.changed(Kind::MetadataServices, "m", "/status/releaseHistory", failed.clone());
+        let mut rest = story.history.live(Kind::MetadataServices, "m").unwrap().object.clone();
+        rest["status"]["rollout"]["step"] = json!("Stable");
+        story.tell(Kind::MetadataServices, "m", Verb::Modified, rest);
+        story
+    };
+    assert_eq!(of(json!("Failed")).found(), Vec::<String>::new());
+    of(Value::Null).finds("I18: [\"v2\"] failed, and the records do not say so");
+}
+
+/// What was held up on its way lands after the deletion, for as long as it was held.
+#[test]
+fn a_write_is_late_only_for_as_long_as_it_was_held_up() {
+    let mut story = Story::served();
+    let mut owner = story.history.live(Kind::MetadataServices, "m").unwrap().object.clone();
+    owner["metadata"]["deletionTimestamp"] = json!("now");
+    story.tell(Kind::MetadataServices, "m", Verb::Modified, owner);
+    let mut gone = Story { history: story.history.clone(), count: story.count };
+    gone.tell(Kind::MetadataServices, "m", Verb::Deleted, json!({"metadata": {"uid": "u"}}));
+    for mut story in [story, gone] {
+        story.count += 3;
+        story.tell(Kind::ConfigMap, "m-late", Verb::Added, part("storage", "green", "v2"));
+        for (seconds, fine) in [(0, false), (3, false), (5, true)] {
+            let waived = Waived { late_writes: Duration::from_secs(seconds), ..Waived::default() };
+            let found = check(&story.history, &waived);
+            assert_eq!(found.is_empty(), fine, "{seconds} s: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn the_objects_keep_their_rules() {
     let mut story = Story::served();
     story.changed(Kind::Deployment, "m-storage-blue", "/spec/replicas", json!(0)).finds("I6: replicas of");
@@ -401,65 +461,6 @@ fn the_objects_keep_their_rules() {
     story.tell(Kind::ConfigMap, "m-storage-config-green", Verb::Added, theirs);
     story.tell(Kind::ConfigMap, "m-storage-config-green", Verb::Modified, part("storage", "green", "v2"));
     story.finds("I32: ConfigMap m-storage-config-green is taken");
-}
-
-fn call(act: Act, resource: &str) -> Call {
-    Call {
-        act,
-        resource: resource.into(),
-        name: "x".into(),
-        uri: "/x?&labelSelector=app%3Dm%2Cy".into(),
-        creates: false,
-        succeeded: true,
-    }
-}
-
-#[test]
-fn a_write_needs_a_live_read_around_its_decision() {
-    let kinds = ["configmaps", "controllerrevisions", "deployments", "endpointslices", "pods", "services"];
-    let resource = || call(Act::Get, "metadataservices");
-    let lists = || kinds.map(|kind| call(Act::List, kind));
-    let whole = [vec![resource()], lists().to_vec(), vec![resource()]].concat();
-    let named = |name: &str| Call { name: name.into(), ..call(Act::Write, "services") };
-    let writes = [named("x"), named("y")];
-    let broken = |calls: Vec<Call>| live_reads(calls, "m").len();
-    assert_eq!(broken([whole.clone(), writes.to_vec()].concat()), 0, "siblings share a bracket");
-    let twice = [whole.clone(), writes.to_vec(), vec![named("x")]].concat();
-    assert_eq!(broken(twice), 1, "sent again without a new look");
-    let status = vec![call(Act::Write, "metadataservices/status")];
-    let half = [vec![resource()], lists().to_vec()].concat();
-    assert_eq!(
-        broken([half.clone(), whole.clone(), writes.to_vec()].concat()),
-        0,
-        "after a look without a write"
-    );
-    assert_eq!(broken([half.clone(), half.clone(), writes.to_vec()].concat()), 2, "half twice is not whole");
-    assert_eq!(broken([half.clone(), status.clone()].concat()), 0, "a compare-and-swap needs no second read");
-    assert_eq!(broken([half, writes.to_vec()].concat()), 2, "an object does");
-    assert_eq!(
-        broken([whole.clone(), status.clone(), writes.to_vec()].concat()),
-        2,
-        "decided before the status"
-    );
-    assert_eq!(
-        broken([whole.clone(), vec![Call::start()], writes.to_vec()].concat()),
-        2,
-        "read by another process"
-    );
-    assert_eq!(broken([vec![resource()], status.clone()].concat()), 1, "nothing but the resource was read");
-    let next = [lists().to_vec(), vec![resource()], writes.to_vec()].concat();
-    assert_eq!(
-        broken([whole.clone(), writes.to_vec(), next.clone()].concat()),
-        0,
-        "the last read opens the next"
-    );
-    let mut refused = [vec![resource()], lists().to_vec(), status.clone(), next].concat();
-    assert_eq!(broken(refused.clone()), 0, "the answer to a status shows the resource");
-    refused[7].succeeded = false;
-    assert_eq!(broken(refused), 2, "a refusal shows nothing");
-    let mut cached = whole;
-    cached[1].uri += "&resourceVersion=0";
-    assert_eq!(broken([cached, writes.to_vec()].concat()), 2, "answered from a cache");
 }
 
 /// Each rule is broken by a test of this file, so that none is a rule that nothing breaks.

@@ -141,6 +141,20 @@ pub fn begins_to_go(entry: &Entry, before: Option<&Entry>) -> bool {
     leaving && before.is_some_and(|before| !is_terminating(before))
 }
 
+/// I4. What an operator says that does not lead any more carries an older number, and lands only where nothing newer was
+/// said.
+pub fn decided(moment: &Moment<'_>) -> Vec<String> {
+    let Moment { world, entry, before, waived } = moment;
+    let changed = is_front(entry) && entry.verb == Verb::Modified && !waived.has(&entry.name);
+    let (Some(was), Some(owner)) = (before.filter(|_| changed), world.owner_of(entry)) else { return vec![] };
+    let (was, now, decided) = (Selection::of(was), Selection::of(entry), Selection::decided(owner));
+    let late = now.epoch < decided.epoch;
+    if was == now || late || waived.status || now == decided {
+        return vec![];
+    }
+    vec![format!("{} goes from {was:?} to {now:?}, while the status says {decided:?}", entry.name)]
+}
+
 /// I5.
 pub fn moves(moment: &Moment<'_>) -> Vec<String> {
     let Moment { world, entry, before, waived } = moment;

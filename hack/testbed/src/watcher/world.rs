@@ -35,12 +35,18 @@ impl Selection {
         (&self.colour, &self.version) == (&other.colour, &other.version)
     }
 
-    /// What a status has decided: the active colour in most steps, the target in those that move traffic.
+    /// What a status has decided: the target while traffic moves to it, else what is active.
     pub fn decided(owner: &Entry) -> Self {
-        let active = owner.text("/status/activeStrategy");
+        let target = owner.text("/status/rollout/step") == "Switching";
+        let (colour, version) = if target {
+            ("/status/rollout/target/strategy", "/status/rollout/target/version")
+        } else {
+            ("/status/activeStrategy", "/status/activeReleaseVersion")
+        };
+        let colour = owner.text(colour);
         Self {
-            colour: if active.is_empty() { "none".into() } else { active.to_owned() },
-            version: owner.text("/status/activeReleaseVersion").to_owned(),
+            colour: if colour.is_empty() { "none".into() } else { colour.to_owned() },
+            version: owner.text(version).to_owned(),
             epoch: owner.number("/status/rollout/epoch"),
         }
     }
@@ -100,6 +106,8 @@ pub struct World<'a> {
     sides: BTreeMap<(String, i64), Selection>,
     /// How often a front's selector changed in this rollout.
     moves: BTreeMap<Key<'a>, usize>,
+    /// When resources were gone or began to go, by UID.
+    leaving: BTreeMap<String, f64>,
     /// Fronts that select a colour without a Deployment, and since when.
     dangling: BTreeMap<Key<'a>, f64>,
     /// Fronts that have ceased to dangle with this event, and for how long they did.
@@ -122,6 +130,7 @@ impl<'a> World<'a> {
             left: BTreeMap::new(),
             sides: BTreeMap::new(),
             moves: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             dangling: BTreeMap::new(),
             mended: Vec::new(),
         }
@@ -137,7 +146,7 @@ impl<'a> World<'a> {
         match entry.kind {
             Kind::Deployment => self.note_deployment(entry),
             Kind::Service if is_front(entry) => self.note_front(entry, before, at),
-            Kind::MetadataServices => self.note_owner(entry, before),
+            Kind::MetadataServices => self.note_owner(entry, before, at),
             _ => {}
         }
         self.mended.clear();
@@ -180,7 +189,10 @@ impl<'a> World<'a> {
     }
 
     /// A rollout begins and ends with these steps.
-    fn note_owner(&mut self, entry: &'a Entry, before: Option<&'a Entry>) {
+    fn note_owner(&mut self, entry: &'a Entry, before: Option<&'a Entry>, at: f64) {
+        if entry.verb == Verb::Deleted || is_terminating(entry) {
+            self.leaving.entry(entry.text("/metadata/uid").to_owned()).or_insert(at);
+        }
         let step = |entry: &'a Entry| entry.text("/status/rollout/step");
         if before.map(step) == Some(step(entry)) && entry.verb == Verb::Modified {
             return;
@@ -220,6 +232,11 @@ impl<'a> World<'a> {
         colour != "none" && deployment.is_none_or(is_terminating)
     }
 
+    /// For how many seconds a resource had been gone, or going, at an event; `None` for one that stays.
+    pub fn gone_for(&self, uid: &str, entry: &Entry) -> Option<f64> {
+        self.leaving.get(uid).map(|since| entry.at.as_secs_f64() - since)
+    }
+
     pub fn get(&self, namespace: &str, kind: Kind, name: &str) -> Option<&'a Entry> {
         self.live.get(&(namespace, kind, name)).copied()
     }
@@ -246,6 +263,12 @@ impl<'a> World<'a> {
 
     pub fn fronts(&self, app: App<'_>) -> Vec<&'a Entry> {
         COMPONENTS.iter().filter_map(|component| self.front(app, component)).collect()
+    }
+
+    /// The ControllerRevisions of a resource.
+    pub fn records<'w>(&'w self, app: App<'w>) -> impl Iterator<Item = &'a Entry> + use<'a, 'w> {
+        let all = self.live.values().copied().filter(|entry| entry.kind == Kind::ControllerRevision);
+        all.filter(move |entry| is_ours(entry) && app_of(entry) == app)
     }
 
     pub fn selections(&self, app: App<'_>) -> Vec<Selection> {
