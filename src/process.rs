@@ -110,7 +110,7 @@ async fn operate(args: &RunArgs) -> Result<(), Error> {
     let work = async {
         tokio::select! {
             () = work => {}
-            () = async { lost.acquired().await; lost.lost().await } => {}
+            () = lost.lost() => {}
         }
     };
     metrics.set_leader(&args.leader_elect_lease_name, false);

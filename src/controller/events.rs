@@ -13,7 +13,7 @@ use crate::rollout::Notice;
 
 /// Events that may wait to be sent; more are dropped with a warning.
 const QUEUE: usize = 256;
-/// Longest note of an Event.
+/// Longest note of an Event, in bytes; the API server takes 1024.
 const NOTE: usize = 1000;
 /// How long sending one may take.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -38,6 +38,13 @@ impl Events {
     }
 }
 
+fn brief(mut note: String) -> String {
+    let ends = note.char_indices().map(|(at, character)| at + character.len_utf8());
+    let end = ends.take_while(|end| *end <= NOTE).last().unwrap_or(0);
+    note.truncate(end);
+    note
+}
+
 async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, Notice)>) {
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity) };
     while let Some((about, notice)) = queue.recv().await {
@@ -47,7 +54,7 @@ async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(Objec
         let event = Event {
             type_: if notice.what.is_warning() { EventType::Warning } else { EventType::Normal },
             reason: notice.what.reason().into(),
-            note: Some(notice.message.chars().take(NOTE).collect()),
+            note: Some(brief(notice.message)),
             action: "Reconcile".into(),
             secondary: None,
         };
@@ -56,5 +63,17 @@ async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(Objec
             Ok(Err(failure)) => warn!(error = %failure, reason = event.reason, "Event not sent"),
             Err(_) => debug!(reason = event.reason, "sending an Event took too long"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        assert_eq!(brief("short".into()), "short");
+        let long = brief(format!("x{}", "ä".repeat(NOTE)));
+        assert_eq!((long.len(), long.ends_with('ä')), (NOTE - 1, true));
     }
 }

@@ -15,6 +15,7 @@ mod write;
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -238,7 +239,7 @@ pub async fn run(
             predicates::generation
                 .combine(predicates::annotations)
                 .combine(predicates::labels)
-                .combine(has_machine),
+                .combine(machine),
             PredicateConfig::default(),
         );
     let (queued, waiting) = (scope.clone(), scope.clone());
@@ -262,11 +263,16 @@ pub async fn run(
     futures::future::select(watches, controller).await;
 }
 
-/// Whether there is a status to go on from. It triggers when that changes: a lost status is rebuilt at once, not at the
-/// next resync.
-fn has_machine(object: &Guarded) -> Option<u64> {
+/// What the status says of where the machine is. It triggers when that changes: a status that is lost, edited, or replaced
+/// by an older one is rebuilt at once, not at the next resync.
+fn machine(object: &Guarded) -> Option<u64> {
     let status = object.0.as_ref().ok().and_then(|resource| resource.status.as_ref());
-    Some(u64::from(status.is_some_and(|status| status.rollout.is_some())))
+    let rollout = status.and_then(|status| status.rollout.as_ref());
+    let place = rollout.map(|rollout| (rollout.step, rollout.epoch));
+    let serves = status.map(|status| (status.active_strategy, &status.active_release_version));
+    let mut hasher = DefaultHasher::new();
+    (place, serves).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 fn scope(shared: &Shared, caches: Arc<watch::Caches>) -> Scope {

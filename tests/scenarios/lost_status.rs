@@ -1,5 +1,8 @@
 //! The status is lost in any step, as a restore from a backup loses it: what serves is not touched.
 
+use std::time::{Duration, Instant};
+
+use kube::api::PostParams;
 use testbed::{History, Kind, State};
 
 use crate::bed::{Bed, case, together};
@@ -72,5 +75,29 @@ async fn lose_in(step: &'static str) {
         }
     }
     assert!(state.record_of_tag("1").is_some(), "the history is rebuilt: {:?}", state.summary());
+    bed.finish().await;
+}
+
+/// The status of an earlier release is put back, as by a restore from a backup, while nothing is under way: it is not waited
+/// for, and what serves goes on.
+#[tokio::test]
+async fn an_older_status_at_rest_is_noticed_at_once() {
+    let mut bed = Bed::new("lost-older").await;
+    bed.waived.status = true;
+    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
+    let old = subject.get().await.unwrap()["status"].clone();
+    subject.upgrade("2", "2").await.unwrap();
+    bed.serves(&subject, "2").await;
+    bed.linger(5).await;
+    let before = pods(&bed.history().await, "a", "green");
+    let resources = bed.objects(Kind::MetadataServices);
+    let mut object = resources.get("a").await.unwrap();
+    object.data["status"] = old;
+    let start = Instant::now();
+    resources.replace_status("a", &PostParams::default(), &object).await.unwrap();
+    bed.event("a", "Normal", "StatusRebuilt", "no workload was touched").await;
+    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+    bed.serves(&subject, "2").await;
+    assert_eq!(pods(&bed.history().await, "a", "green"), before);
     bed.finish().await;
 }

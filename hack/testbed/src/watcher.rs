@@ -33,7 +33,7 @@ pub const COLOURS: [&str; 2] = ["blue", "green"];
 pub struct Waived {
     /// Objects that another hand changed or deleted, by name.
     pub objects: Vec<String>,
-    /// Another hand took away the status.
+    /// Another hand took the status away, or replaced it by an older one.
     pub status: bool,
     /// Another hand changed or deleted ControllerRevisions.
     pub records: bool,
