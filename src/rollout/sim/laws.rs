@@ -5,12 +5,11 @@
 
 use jiff::Timestamp;
 
-use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger, elapsed};
+use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger};
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{
     Deployment, Facts, Front, FrontState, ObjectId, Piece, Revision, Triple, Workload,
 };
-use crate::rollout::health;
 use crate::rollout::intent::Intent;
 use crate::rollout::{Action, Plan};
 
@@ -156,7 +155,7 @@ fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
     let decision = triple(Some(target), from.epoch);
     law!(stamped(scene, &decision), "D2: served before both fronts carry {decision:?}");
     law!(proved(scene, target.strategy), "I9: served unproved");
-    let dwell = elapsed(&from.since, scene.now);
+    let dwell = in_step(scene, from);
     law!(dwell >= scene.intent.policy.dwell, "I9: the dwell time was {dwell}");
     law!(to.previous.is_some(), "Grace without a warm side");
     Ok(())
@@ -167,7 +166,7 @@ fn committed_to_prune(scene: &Scene, old: &MetadataServicesStatus, from: &Rollou
     let Some(active) = old.active().filter(|_| matches!(from.step, Step::Grace | Step::RollingBack)) else {
         return Ok(());
     };
-    let kept = elapsed(&from.since, scene.now);
+    let kept = in_step(scene, from);
     let decision = triple(Some(&active), from.epoch);
     law!(stamped(scene, &decision), "I9: Prune before both fronts carry the decision");
     law!(kept >= scene.intent.policy.cleanup_delay, "I9: the warm side was kept for {kept} s only");
@@ -456,6 +455,21 @@ fn template_is_known(scene: &Scene, hash: &str) -> bool {
     scene.intent.wanted.hash == hash || scene.facts.revisions.iter().any(|known| known.hash == hash)
 }
 
+/// Full(c, r) of design D8.
 fn is_full(scene: &Scene, side: &Side) -> bool {
-    health::full(scene.facts.colours.get(side.strategy), &side.version)
+    scene.facts.colours.get(side.strategy).all(|workload| {
+        let Deployment::Present(found) = &workload.deployment else { return false };
+        let wanted = found.desired;
+        let counts = (found.updated, found.ready, found.available, found.replicas);
+        found.tag.version == side.version
+            && found.observed
+            && wanted >= 1
+            && counts == (wanted, wanted, wanted, wanted)
+            && workload.pods.strays.is_empty()
+    })
+}
+
+/// Seconds since the step began; less than none if that is still to come.
+fn in_step(scene: &Scene, rollout: &Rollout) -> i64 {
+    scene.now.as_second() - rollout.since.0.as_second()
 }
