@@ -1,9 +1,12 @@
 //! The laws that hold of the world itself, whoever looks (`invariants.md`): of a write as it lands, and of every state.
 //! What a decision owes to what it was taken on is judged in `tables`.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::search::Search;
 use super::state::{DEPLOYMENT, Life, State, World, name, number};
 use super::tables::Deed;
+use super::times::{NOW, waits};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step, Trigger};
 use crate::names::Colour;
 use crate::rollout::sim::laws::{Judgement, law};
@@ -104,9 +107,13 @@ pub fn committed(search: &Search, state: &mut State, status: u32) -> Judgement {
     Ok(())
 }
 
-/// Prune out of a dead end is entered without proof.
+/// Design D7: proof is waived when a way back stayed unproved, or neither side was healthy, for the deploy timeout.
 fn is_waived(from: &Rollout, to: &Rollout) -> bool {
-    to.epoch > from.epoch || from.step == Step::RollingBack
+    let lasted = |since: &Time| NOW - since.0.as_second() >= waits().deploy_timeout;
+    if from.step == Step::RollingBack {
+        return to.epoch == from.epoch && lasted(&from.since);
+    }
+    to.epoch > from.epoch && from.clocks.both_down_since.as_ref().is_some_and(lasted)
 }
 
 /// I18: what is durably marked as failed is tried again only when somebody asks.
