@@ -27,6 +27,10 @@ const fn loss(config: Config) -> Config {
     Config { budget: Budget { losses: config.budget.losses + 1, ..config.budget }, ..config }
 }
 
+const fn delete(config: Config) -> Config {
+    Config { budget: Budget { deletes: config.budget.deletes + 1, ..config.budget }, ..config }
+}
+
 const fn deep(config: Config) -> Config {
     Config { limit: 30_000_000, ..config }
 }
@@ -89,11 +93,9 @@ guards! {
     i10_objects_of_another_decision: missed(NotDirty, "I1", at(Step::Deploying, edit(STALL)));
     i18_mark_first: missed(MarkLate, "I18", at(Step::Switching, breaks(ONE)));
     i18_block: missed(NoBlock, "I18", at(Step::Switching, breaks(ONE)));
-    i28_deletion: missed(
-        NoDeletion,
-        "I28",
-        at(Step::Deploying, Config { budget: Budget { deletes: 1, ..NONE }, ..judged(ONE) })
-    );
+    i28_deletion: missed(NoDeletion, "I28", at(Step::Deploying, delete(judged(ONE))));
+    i28_version_of_a_front_service: missed(PointAnyVersion, "I28", at(Step::Switching, delete(STALL)));
+    i28_uid_and_version_of_what_is_deleted: missed(DeleteAnything, "I28", at(Step::Prune, delete(STALL)));
     i37_dead_ends: missed(DeadEnds, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
     d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "I13", at(Step::Switching, loss(STALL)));
     d6_proof_of_a_rebuilt_status: missed(RebuildPrunesAtOnce, "I9", at(Step::Switching, loss(ONE)));
@@ -113,6 +115,8 @@ guards! {
     #[ignore = "make model-deep"]
     spare_first_read_break: not_missed(NoFirstRead, deep(at(Step::Grace, breaks(STALL))));
     spare_uid: not_missed(DeleteAnyUid, at(Step::Prune, edit(STALL)));
+    spare_uid_successor: not_missed(DeleteAnyUid, at(Step::Prune, delete(STALL)));
+    spare_version_successor: not_missed(DeleteAnyVersion, at(Step::Prune, delete(STALL)));
     spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, edit(STALL)));
     spare_create: not_missed(TakeWhatExists, at(Step::Deploying, STALL));
     spare_sweep: not_missed(SweepInStable, at(Step::Prune, edit(STALL)));

@@ -16,12 +16,13 @@ use crate::names::Colour;
 const PATIENCE: usize = 400;
 
 impl Search {
-    /// Fails unless this world comes to a good rest, with its broken pods as they are, or healed first.
-    pub fn comes_to_rest(&mut self, world: &World, healed: bool) -> Result<(), String> {
+    /// Fails unless this state comes to a good rest, with its broken pods as they are, or healed first.
+    pub fn comes_to_rest(&mut self, state: &State, healed: bool) -> Result<(), String> {
+        let world = &state.world;
         if world.resource.life != Life::Lives {
             return Ok(());
         }
-        let Some(end) = self.drain(world, healed, None)? else { return Ok(()) };
+        let Some(end) = self.drain(world, state.ghost.waived, healed, None)? else { return Ok(()) };
         self.is_good_end(&end, healed).map_err(|law| {
             let how = if healed { " with all pods healed" } else { "" };
             format!("{law}\nleft alone{how}, it ends as {}", tell::world(self, &end))
@@ -29,15 +30,17 @@ impl Search {
     }
 
     /// Follows an undisturbed operator to its rest, or until it enters a step. `None`: it meets a world that is known to
-    /// end well.
+    /// end well. `waived`: proof is.
     pub fn drain(
         &mut self,
         world: &World,
+        waived: bool,
         healed: bool,
         until: Option<Step>,
     ) -> Result<Option<World>, String> {
         let mut state = State { world: *world, ..State::default() };
         state.ghost.tampered = self.tables.tampered;
+        state.ghost.waived = waived;
         if healed {
             for colour in Colour::ALL {
                 self.heal(&mut state, colour);
@@ -47,7 +50,7 @@ impl Search {
         let mut path = HashSet::new();
         let mut idle = 0;
         while path.len() < PATIENCE {
-            let print = fingerprint(&state.world);
+            let print = fingerprint(&(state.world, state.ghost.waived));
             if until.is_some() && self.tables.step(&state.world) == until {
                 return Ok(Some(state.world));
             }
@@ -92,7 +95,7 @@ impl Search {
         for colour in Colour::ALL {
             self.become_ready(state, colour);
         }
-        state.world.doors.iter_mut().for_each(|door| door.listed = door.selects);
+        self.slices_follow(state);
         collect(state);
         state.world.cells.iter_mut().flatten().for_each(|cell| cell.flapped = false);
         state.world != before

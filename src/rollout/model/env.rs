@@ -6,6 +6,7 @@ use super::shell::Half;
 use super::state::{Cell, Life, Part, Pod, Record, State, Target, at, of};
 use super::tables::Deed;
 use super::times::Pass;
+use crate::api::status::Step;
 use crate::names::{Colour, Component};
 
 /// How a pod goes bad.
@@ -80,7 +81,7 @@ impl Search {
         let mut next = *state;
         match turn {
             Turn::Ready(colour) => self.become_ready(&mut next, colour),
-            Turn::Slices => next.world.doors.iter_mut().for_each(|door| door.listed = door.selects),
+            Turn::Slices => self.slices_follow(&mut next),
             Turn::Collect => collect(&mut next),
             Turn::Pass(pass) => self.pass(&mut next, pass),
             Turn::Break(component, colour, kind) => self.go_bad(&mut next, component, colour, kind),
@@ -136,6 +137,11 @@ impl Search {
             Turn::Look(_) | Turn::LookFirst(..) | Turn::LookRest(_) | Turn::Write(..) | Turn::Crash(_) => {}
         }
         next
+    }
+
+    pub fn slices_follow(&self, state: &mut State) {
+        state.world.doors.iter_mut().for_each(|door| door.listed = door.selects);
+        state.ghost.waived &= self.tables.step(&state.world) == Some(Step::Prune);
     }
 
     pub fn become_ready(&mut self, state: &mut State, colour: Colour) {

@@ -199,7 +199,7 @@ impl Search {
         let resource = &mut state.world.resource;
         (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);
         let settle = |search: &mut Self, state: &mut State| {
-            let settled = search.drain(&state.world, false, None);
+            let settled = search.drain(&state.world, false, false, None);
             let settled = settled.map_err(|law| Broken { law, scenario: String::new() })?;
             state.world = settled.unwrap_or(state.world);
             Ok(())
@@ -215,7 +215,7 @@ impl Search {
             }
             Start::At(step) => {
                 (state.world.resource.spec, state.world.resource.generation) = (2, 2);
-                let reached = self.drain(&state.world, false, Some(step));
+                let reached = self.drain(&state.world, false, false, Some(step));
                 let reached = reached.map_err(|law| Broken { law, scenario: String::new() })?;
                 state.world = reached.unwrap_or(state.world);
                 self.drained = Default::default();
@@ -263,7 +263,7 @@ impl Search {
             return Ok(());
         }
         for healed in [false, true] {
-            let judgement = self.comes_to_rest(&state.world, healed);
+            let judgement = self.comes_to_rest(state, healed);
             self.heed(judgement)?;
         }
         Ok(())

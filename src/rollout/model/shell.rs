@@ -148,7 +148,7 @@ impl Search {
     }
 
     fn execute(&mut self, state: &mut State, actor: usize, deed: Deed) -> Result<Outcome, String> {
-        let judgement = landed(self, state, deed);
+        let judgement = landed(self, state, actor, deed);
         self.heed(judgement)?;
         let bereft = state.actors[actor].bereft;
         match deed {

@@ -186,7 +186,7 @@ pub struct Ghost {
     pub tampered: bool,
     /// The status was lost in this rollout.
     pub lost: bool,
-    /// Prune was entered out of a dead end: proof and delay are waived.
+    /// Prune was entered out of a dead end: proof and delay are waived, until EndpointSlices follow.
     pub waived: bool,
     /// The highest epoch that was ever decided for this resource since its status was lost.
     pub epoch: u8,

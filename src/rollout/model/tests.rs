@@ -77,11 +77,21 @@ mod quick {
         hands: Config { lag: true, budget: Budget { edits: 1, hands: 1, ..NONE }, ..BASE };
         drifts: Config { budget: Budget { edits: 1, drifts: 1, losses: 1, ..NONE }, ..BASE };
         deletes: Config { lag: true, budget: Budget { edits: 1, deletes: 1, ..NONE }, ..BASE };
+        timeouts: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { edits: 1, breaks: 1, timeouts: 1, ..NONE },
+            ..BASE
+        };
         jumps: Config { budget: Budget { edits: 1, breaks: 1, jumps: 1, ..NONE }, ..BASE };
         two_create: Config { start: Start::Fresh, ..TWO };
         two_edit: Config { budget: Budget { edits: 1, ..NONE }, ..TWO };
         two_torn: Config { torn: true, budget: Budget { edits: 1, looks: 1, ..NONE }, ..TWO };
         two_break: Config { budget: Budget { edits: 1, breaks: 1, looks: 1, ..NONE }, ..TWO };
+        two_delete: Config {
+            start: Start::At(Step::Prune),
+            budget: Budget { deletes: 1, looks: 1, ..NONE },
+            ..TWO
+        };
         two_loss: Config {
             start: Start::At(Step::Switching),
             budget: Budget { losses: 1, looks: 1, ..NONE },
@@ -111,6 +121,13 @@ mod deep {
         two_loss_break: Config { budget: Budget { edits: 1, breaks: 1, losses: 1, looks: 1, ..NONE }, ..DEEP };
         #[ignore = "make model-deep"]
         fine: Config { fine: true, lag: true, budget: Budget { edits: 1, breaks: 2, ..NONE }, ..DEEP };
+        #[ignore = "make model-deep"]
+        timeouts: Config {
+            start: Start::At(Step::Switching),
+            operators: 1,
+            budget: Budget { edits: 1, breaks: 2, timeouts: 1, ..NONE },
+            ..DEEP
+        };
         #[ignore = "make model-deep"]
         one_of_all: Config {
             operators: 1,

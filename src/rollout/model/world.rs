@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::search::Search;
-use super::state::{DEPLOYMENT, Life, State, World, name, number};
+use super::state::{DEPLOYMENT, Life, Record, State, World, name, number};
 use super::tables::Deed;
 use super::times::{NOW, waits};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step, Trigger};
@@ -16,8 +16,13 @@ fn rollout(search: &Search, status: u32) -> Option<&Rollout> {
 }
 
 /// A write to an object, just before it takes effect.
-pub fn landed(search: &Search, state: &State, deed: Deed) -> Judgement {
+pub fn landed(search: &Search, state: &State, actor: usize, deed: Deed) -> Judgement {
     let world = &state.world;
+    let bereft = state.actors[actor].bereft;
+    law!(
+        !bereft || !is_of_the_resource(world, deed),
+        "I28: {deed:?} for a resource that is gone, on an object of its successor"
+    );
     match deed {
         Deed::Point { door, selects, release, epoch } => {
             let front = &world.doors[door];
@@ -51,6 +56,26 @@ pub fn landed(search: &Search, state: &State, deed: Deed) -> Judgement {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a patch or a delete meets an object that is no left-over of a resource that is gone.
+fn is_of_the_resource(world: &World, deed: Deed) -> bool {
+    match deed {
+        Deed::Point { door, .. } => world.doors[door].there && !world.doors[door].orphan,
+        Deed::Record { release, create: false, .. } => is_kept(&world.records[usize::from(release) - 1]),
+        Deed::DeletePart { colour, component, part } => {
+            let object = world.cells[colour][component].parts[usize::from(part)];
+            object.release != 0 && !object.orphan
+        }
+        Deed::DeleteRecord(at) => is_kept(&world.records[at]),
+        // A status and a spec are the resource's own; what a create meets stays as it is.
+        Deed::Commit(_) | Deed::Amend { .. } | Deed::CreateDoor(_) | Deed::Create { .. } => false,
+        Deed::Record { create: true, .. } => false,
+    }
+}
+
+fn is_kept(record: &Record) -> bool {
+    record.number != 0 && !record.orphan
 }
 
 fn deployed(world: &World, colour: Colour) -> [Option<u8>; 2] {
@@ -98,13 +123,21 @@ pub fn committed(search: &Search, state: &mut State, status: u32) -> Judgement {
             tried_unasked(state, new, to, from.is_none())?;
             state.ghost.moves = [0; 2];
             state.ghost.lost = false;
-            state.ghost.waived = false;
+            state.ghost.waived &= is_listed_late(&state.world);
         }
-        (Step::Stable, _) if enters => (state.ghost.lost, state.ghost.waived) = (false, false),
-        (Step::Prune, Some(from)) if enters => state.ghost.waived = is_waived(from, to),
+        (Step::Stable, _) if enters => {
+            state.ghost.lost = false;
+            state.ghost.waived &= is_listed_late(&state.world);
+        }
+        (Step::Prune, Some(from)) if enters => state.ghost.waived |= is_waived(from, to),
         _ => {}
     }
     Ok(())
+}
+
+/// What EndpointSlices list then are pods that went without proof, not those that come.
+fn is_listed_late(world: &World) -> bool {
+    world.doors.iter().any(|door| door.listed != door.selects)
 }
 
 /// Design D7: proof is waived when a way back stayed unproved, or neither side was healthy, for the deploy timeout.
