@@ -39,8 +39,16 @@ pub enum Ablation {
     MarkLate,
     /// A failed release does not block its template.
     NoBlock,
-    /// No way out of dead ends.
-    DeadEnds,
+    /// Where neither side is healthy for the deploy timeout, a newer release waits all the same.
+    BothDown,
+    /// A way back that stays unproved for the deploy timeout is not given up.
+    UnprovedWayBack,
+    /// A way back goes on to a side that has lost a Deployment.
+    LostWayBack,
+    /// The first switch is proved like any other.
+    FirstSwitch,
+    /// Nothing goes back by itself, and a bad release makes no room for a newer one.
+    NoRoom,
     /// EndpointSlices are not asked for proof.
     NoProof,
     /// Waits after the switch are not kept.
@@ -131,7 +139,26 @@ impl Ablation {
             Self::SweepInStable if enters_prune && from.is_some_and(|from| from.step == Step::Stable) => {
                 self.plan_as(intent, new, facts, now)
             }
-            Self::DeadEnds if is_unstuck(from, to) => wait(),
+            Self::BothDown if is_unstuck(from, to) && !is(from, Step::RollingBack) => wait(),
+            Self::LostWayBack if is_unstuck(from, to) && is(from, Step::RollingBack) => {
+                let mut facts = facts.clone();
+                hide_other_side(status, &mut facts);
+                plan(intent, status, &facts, now)
+            }
+            Self::UnprovedWayBack
+                if is(from, Step::RollingBack)
+                    && enters_prune
+                    && !is_unstuck(from, to)
+                    && !proved(new, facts) =>
+            {
+                wait()
+            }
+            Self::FirstSwitch
+                if is(from, Step::Switching) && to.step == Step::Stable && !proved(new, facts) =>
+            {
+                wait()
+            }
+            Self::NoRoom if makes_room(intent, new, from, to) => wait(),
             Self::RebuildPrunesAtOnce if from.is_none() && to.step == Step::RollingBack => {
                 let mut new = new.clone();
                 if let Some(rollout) = &mut new.rollout {
@@ -156,12 +183,40 @@ impl Ablation {
     }
 }
 
-/// The ways out of a dead end: another side is kept than was decided on, or Prune is entered without proof.
+fn is(from: Option<&Rollout>, step: Step) -> bool {
+    from.is_some_and(|from| from.step == step)
+}
+
+/// Another side is kept than was decided on.
 fn is_unstuck(from: Option<&Rollout>, to: &Rollout) -> bool {
     from.is_some_and(|from| {
         let moving = matches!(from.step, Step::Switching | Step::Grace | Step::RollingBack);
         moving && to.step == Step::Prune && to.epoch > from.epoch
     })
+}
+
+/// Traffic goes back for a newer release, since nothing goes back by itself.
+fn makes_room(intent: &Intent, new: &MetadataServicesStatus, from: Option<&Rollout>, to: &Rollout) -> bool {
+    let back = to.step == Step::RollingBack && (is(from, Step::Switching) || is(from, Step::Grace));
+    let active = new.active().and_then(|side| new.record(&side.version));
+    let undone = active.is_some_and(|record| record.hash == intent.wanted.hash);
+    back && !undone && !intent.policy.auto_rollback
+}
+
+/// Whether `EndpointSlices` show the side that serves, and nothing else.
+fn proved(status: &MetadataServicesStatus, facts: &Facts) -> bool {
+    status
+        .active()
+        .is_some_and(|side| facts.front.all(|front| front.state().is_some_and(|it| it.proves(side.strategy))))
+}
+
+/// What lies on the colour that does not serve is no release that could be kept.
+fn hide_other_side(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+    use crate::rollout::facts::Deployment;
+    let Some(active) = status.and_then(|status| status.active_strategy) else { return };
+    if let Deployment::Present(state) = &mut facts.colours.get_mut(active.other()).storage.deployment {
+        state.tag.version = "none".into();
+    }
 }
 
 fn each_front(facts: &mut Facts, change: impl Fn(&mut FrontState)) {

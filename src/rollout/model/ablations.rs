@@ -31,6 +31,10 @@ const fn delete(config: Config) -> Config {
     Config { budget: Budget { deletes: config.budget.deletes + 1, ..config.budget }, ..config }
 }
 
+const fn hand(config: Config) -> Config {
+    Config { budget: Budget { hands: config.budget.hands + 1, ..config.budget }, ..config }
+}
+
 const fn deep(config: Config) -> Config {
     Config { limit: 30_000_000, ..config }
 }
@@ -96,7 +100,14 @@ guards! {
     i28_deletion: missed(NoDeletion, "I28", at(Step::Deploying, delete(judged(ONE))));
     i28_version_of_a_front_service: missed(PointAnyVersion, "I28", at(Step::Switching, delete(STALL)));
     i28_uid_and_version_of_what_is_deleted: missed(DeleteAnything, "I28", at(Step::Prune, delete(STALL)));
-    i37_dead_ends: missed(DeadEnds, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
+    i37_both_down: missed(BothDown, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
+    i37_unproved_way_back: missed(UnprovedWayBack, "I37", at(Step::Switching, edit(breaks(breaks(ONE)))));
+    i37_first_switch: missed(FirstSwitch, "I37", Config { start: Start::Fresh, ..edit(breaks(ONE)) });
+    i37_room_for_what_is_newer: missed(
+        NoRoom,
+        "I37",
+        at(Step::Switching, Config { auto_rollback: false, ..edit(breaks(ONE)) })
+    );
     d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "I13", at(Step::Switching, loss(STALL)));
     d6_proof_of_a_rebuilt_status: missed(RebuildPrunesAtOnce, "I9", at(Step::Switching, loss(ONE)));
     d6_record_before_the_switch: missed(
@@ -119,5 +130,6 @@ guards! {
     spare_version_successor: not_missed(DeleteAnyVersion, at(Step::Prune, delete(STALL)));
     spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, edit(STALL)));
     spare_create: not_missed(TakeWhatExists, at(Step::Deploying, STALL));
+    spare_lost_way_back: not_missed(LostWayBack, at(Step::Switching, hand(breaks(ONE))));
     spare_sweep: not_missed(SweepInStable, at(Step::Prune, edit(STALL)));
 }

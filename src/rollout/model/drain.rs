@@ -122,23 +122,27 @@ impl Search {
             return Err(format!("I37: all pods are well, and it stays in {:?}", rollout.step));
         }
         let newer = !blocked && !is_deployed(end, end.resource.spec);
-        is_excused(end, rollout.step, newer, serving.as_ref(), rollout.target.as_ref())
+        let auto = self.tables.auto_rollback;
+        is_excused(end, rollout.step, newer, auto, serving.as_ref(), rollout.target.as_ref())
     }
 }
 
 /// Only these stay where they are while pods are broken: a first release; and, while nothing newer is
-/// wanted, a switch that neither side can serve, and a way back to a side that got sick meanwhile.
+/// wanted, a switch that neither side can serve, and a way back to a side that got sick meanwhile. A release that does not
+/// go back by itself stays too.
 fn is_excused(
     end: &World,
     step: Step,
     newer: bool,
+    auto: bool,
     serving: Option<&Side>,
     target: Option<&Side>,
 ) -> Result<(), String> {
     let sick = |colour: Colour| end.cells[super::state::at(colour)].iter().any(|cell| cell.pod != Pod::Ready);
     let excused = match step {
-        Step::Deploying => serving.is_none() && target.is_some_and(|target| sick(target.strategy)),
-        Step::Switching | Step::Grace => !newer && sick(Colour::Blue) && sick(Colour::Green),
+        Step::Deploying => (serving.is_none() || !auto) && target.is_some_and(|target| sick(target.strategy)),
+        Step::Switching | Step::Grace if auto => !newer && sick(Colour::Blue) && sick(Colour::Green),
+        Step::Switching | Step::Grace => !newer && target.or(serving).is_some_and(|new| sick(new.strategy)),
         Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
         Step::Stable | Step::Prune | Step::Unknown => false,
     };

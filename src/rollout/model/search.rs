@@ -44,6 +44,8 @@ pub struct Config {
     pub lag: bool,
     /// Whether either component breaks, not only storage.
     pub fine: bool,
+    /// Whether a bad release goes back by itself.
+    pub auto_rollback: bool,
     /// The guard that is taken away.
     pub ablation: Option<Ablation>,
     /// Whether decisions are held to the laws. Without it, only what comes of them counts.
@@ -140,10 +142,9 @@ pub struct Search {
 
 impl Search {
     pub fn new(config: Config) -> Self {
-        let tampered = config.budget.hands + config.budget.drifts > 0;
         Self {
             config,
-            tables: Tables::new(config.ablation, config.judged, tampered),
+            tables: Tables::new(&config),
             looks: vec![(Half::World, World::default())],
             look_numbers: HashMap::new(),
             drained: Default::default(),

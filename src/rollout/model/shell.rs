@@ -235,7 +235,7 @@ impl Search {
         }
         let moved = door.selects != selects;
         *door = Door { selects, release, epoch, switched: Some(Age::Fresh), ..*door };
-        if moved && !door.orphan {
+        if moved && !door.orphan && !state.ghost.tampered {
             state.ghost.moves[at] = (state.ghost.moves[at] + 1).min(3);
         }
         self.touched(state, actor, Target::Door(at), false);

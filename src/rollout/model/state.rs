@@ -180,7 +180,7 @@ pub const UNBOUNDED: u8 = u8::MAX;
 /// What the laws remember.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghost {
-    /// Selector changes of each front Service in this rollout.
+    /// Selector changes of each front Service in this rollout, but for those that mend what another hand did.
     pub moves: [u8; 2],
     /// Another hand has been at the objects.
     pub tampered: bool,

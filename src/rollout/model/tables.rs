@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::ablation::Ablation;
+use super::search::Config;
 use super::state::{
     Age, CONFIG, Cell, DEPLOYMENT, Door, Life, Pod, Release, SERVICE, World, at, name, number, of,
 };
@@ -11,7 +12,7 @@ use super::times::{NOW, Pass, normal, now, older, seconds, waits};
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{Colour, Component, PerColour, PerComponent, RESTART, RETRY, ROLLBACK_TO};
 use crate::rollout::facts::{Cause, Facts, ObjectId, Revision, Tag};
-use crate::rollout::intent::{Intent, Requests};
+use crate::rollout::intent::{Intent, Policy, Requests};
 use crate::rollout::sim::cluster::{self, Cluster};
 use crate::rollout::sim::laws::{self, Judgement, Scene};
 use crate::rollout::sim::{hash, template};
@@ -78,6 +79,8 @@ pub struct Tables {
     judged: bool,
     /// Another hand may have been at the objects.
     pub tampered: bool,
+    /// Whether a bad release goes back by itself.
+    pub auto_rollback: bool,
     statuses: Vec<MetadataServicesStatus>,
     status_numbers: HashMap<u64, Vec<u32>>,
     aged: HashMap<(u32, Pass), u32>,
@@ -90,11 +93,12 @@ pub struct Tables {
 const REMEMBERED: usize = 3_000_000;
 
 impl Tables {
-    pub fn new(ablation: Option<Ablation>, judged: bool, tampered: bool) -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
-            ablation,
-            judged,
-            tampered,
+            ablation: config.ablation,
+            judged: config.judged,
+            tampered: config.budget.hands + config.budget.drifts > 0,
+            auto_rollback: config.auto_rollback,
             statuses: vec![MetadataServicesStatus::default()],
             status_numbers: HashMap::new(),
             aged: HashMap::new(),
@@ -177,7 +181,7 @@ impl Tables {
         if let Some(known) = self.decisions.get(world) {
             return Ok(*known);
         }
-        let (intent, facts) = (intent(world), self.facts(world));
+        let (intent, facts) = (self.intent(world), self.facts(world));
         let status = self.status(world.status).cloned();
         let plan = self.plan(&intent, status.as_ref(), &facts);
         let decision = self.settle(world, &intent, status.as_ref(), &facts, plan)?;
@@ -227,13 +231,36 @@ impl Tables {
 
     /// What a pass persists that finds a name taken.
     pub fn explain(&mut self, world: &World) -> Decision {
-        let (intent, mut facts) = (intent(world), self.facts(world));
+        let (intent, mut facts) = (self.intent(world), self.facts(world));
         facts.taken = vec!["an object (it has no controller)".into()];
         let told = explain(&intent, self.status(world.status), &facts, now());
         let held = told.map_or_else(Held::default, |plan| self.translate(world, plan.next));
         let same =
             matches!(held.groups.first().map(Vec::as_slice), Some([Deed::Commit(id)]) if *id == world.status);
         Decision { plan: if same { 0 } else { self.intern_plan(held) }, again: true }
+    }
+
+    /// The resource as the core sees it.
+    pub fn intent(&self, world: &World) -> Intent {
+        let resource = &world.resource;
+        let asked = |flag: bool| flag.then(|| "now".to_owned());
+        Intent {
+            name: "sample1".into(),
+            namespace: "default".into(),
+            generation: i64::from(resource.generation),
+            deleted: resource.life != Life::Lives,
+            wanted: template(name(resource.spec)),
+            violations: vec![],
+            crd_outdated: None,
+            policy: Policy { auto_rollback: self.auto_rollback, ..waits() },
+            requests: Requests {
+                rollback_to: (resource.rollback != 0).then(|| name(resource.rollback).to_owned()),
+                retry: asked(resource.retry),
+                restart: asked(resource.restart),
+            },
+            ports: PerComponent { storage: 9005, schema: 9006 },
+            old_images: vec![],
+        }
     }
 
     /// What the shell would tell the core.
@@ -303,29 +330,6 @@ fn amendment(scene: &Scene, amend: &Amend) -> Judgement {
             Err(format!("I24: {version} is restored, which never served"))
         }
         _ => Ok(()),
-    }
-}
-
-/// The resource as the core sees it.
-pub fn intent(world: &World) -> Intent {
-    let resource = &world.resource;
-    let asked = |flag: bool| flag.then(|| "now".to_owned());
-    Intent {
-        name: "sample1".into(),
-        namespace: "default".into(),
-        generation: i64::from(resource.generation),
-        deleted: resource.life != Life::Lives,
-        wanted: template(name(resource.spec)),
-        violations: vec![],
-        crd_outdated: None,
-        policy: waits(),
-        requests: Requests {
-            rollback_to: (resource.rollback != 0).then(|| name(resource.rollback).to_owned()),
-            retry: asked(resource.retry),
-            restart: asked(resource.restart),
-        },
-        ports: PerComponent { storage: 9005, schema: 9006 },
-        old_images: vec![],
     }
 }
 

@@ -28,6 +28,7 @@ pub const BASE: Config = Config {
     torn: false,
     lag: false,
     fine: false,
+    auto_rollback: true,
     ablation: None,
     judged: true,
     only: None,
@@ -70,6 +71,16 @@ mod quick {
         create: Config { start: Start::Fresh, budget: Budget { edits: 1, breaks: 1, timeouts: 1, ..NONE }, ..BASE };
         edits: Config { budget: Budget { edits: 2, breaks: 1, ..NONE }, ..BASE };
         breaks: Config { budget: Budget { edits: 1, breaks: 2, heals: 1, timeouts: 1, ..NONE }, ..BASE };
+        no_way_back: Config {
+            auto_rollback: false,
+            budget: Budget { edits: 2, breaks: 1, ..NONE },
+            ..BASE
+        };
+        hands_way_back: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { breaks: 1, hands: 1, ..NONE },
+            ..BASE
+        };
         asks: Config { start: Start::Upgraded, budget: Budget { asks: 2, ..NONE }, ..BASE };
         asks_for_what_failed: Config { budget: Budget { edits: 1, breaks: 1, asks: 1, ..NONE }, ..BASE };
         losses: Config { budget: Budget { edits: 1, breaks: 1, losses: 1, ..NONE }, ..BASE };
