@@ -226,7 +226,8 @@ fn readable(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
     let size = serde_json::to_string(new).map_err(|error| error.to_string())?.len();
     law!(size <= 16 * 1024, "I20: {size} bytes");
     let public = ["Stable", "Deploying", "Switching", "Cleanup"];
-    law!(public.contains(&new.deployment_phase.as_deref().unwrap_or("")), "{:?}", new.deployment_phase);
+    let phase = new.deployment_phase.as_deref().unwrap_or_default();
+    law!(public.contains(&phase), "deploymentPhase {phase:?}");
     let summary = [&public[..], &["Pending", "Degraded", "Failed"]].concat();
     law!(summary.contains(&new.phase.as_deref().unwrap_or("")), "A1: phase {:?}", new.phase);
     law!(new.observed_generation == Some(scene.intent.generation), "I19: {:?}", new.observed_generation);

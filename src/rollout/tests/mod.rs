@@ -8,6 +8,7 @@ mod edited;
 mod first;
 mod history;
 mod intents;
+mod laws;
 mod lost;
 mod others;
 mod random;
