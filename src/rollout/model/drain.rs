@@ -101,7 +101,7 @@ impl Search {
         state.world != before
     }
 
-    fn is_good_end(&self, end: &World, healed: bool) -> Result<(), String> {
+    pub fn is_good_end(&self, end: &World, healed: bool) -> Result<(), String> {
         let status = self.tables.status(end.status).ok_or("I37: ends without a status")?;
         let rollout = status.rollout.as_ref().ok_or("I37: ends without a machine")?;
         let wanted = status.record_of_hash(&crate::rollout::sim::hash(name(end.resource.spec)));

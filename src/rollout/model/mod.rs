@@ -11,6 +11,7 @@ mod ablation;
 mod ablations;
 mod drain;
 mod env;
+mod laws;
 mod search;
 mod shell;
 mod state;

@@ -195,7 +195,7 @@ impl Search {
         record.is_some_and(|record| record.activated_at.is_some())
     }
 
-    fn start(&mut self) -> Result<State, Broken> {
+    pub fn start(&mut self) -> Result<State, Broken> {
         let mut state = State::default();
         let resource = &mut state.world.resource;
         (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);

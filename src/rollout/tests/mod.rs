@@ -8,7 +8,7 @@ mod edited;
 mod first;
 mod history;
 mod intents;
-mod laws;
+pub mod laws;
 mod lost;
 mod others;
 mod random;
