@@ -191,13 +191,13 @@ fn rests() -> Vec<&'static str> {
         &[
             ("rest without a status", |it| it.state.world.status = 0),
             ("rest in Stable without a release that serves", |it| {
-                it.edit(|status| status.active_strategy = None)
+                it.edit(|status| status.active_strategy = None);
             }),
             ("I15: {} Active in Stable", |it| {
                 it.edit(|status| status.release_history[1].status = RecordStatus::Superseded);
             }),
             ("I16: a front Service does not select what is Active", |it| {
-                it.state.world.doors[0].selects = None
+                it.state.world.doors[0].selects = None;
             }),
             ("I33: the revision of {version} is left over", |it| it.state.world.records[2].number = 3),
             ("I18: {version} failed and is not marked at rest", |it| {
@@ -217,7 +217,7 @@ fn ends() -> Vec<&'static str> {
             ("I37: ends without a machine", |it| it.edit(|status| status.rollout = None)),
             ("I24: a request is never answered", |it| it.state.world.resource.retry = true),
             ("I26, I37: rests on a release that is not wanted, unblocked", |it| {
-                it.state.world.resource.spec = 3
+                it.state.world.resource.spec = 3;
             }),
             ("I37: stays in {step:?} without an excuse", |it| {
                 it.edit(|status| status.rollout.as_mut().unwrap().step = Step::Prune);

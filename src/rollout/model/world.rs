@@ -62,19 +62,22 @@ pub fn landed(search: &Search, state: &State, actor: usize, deed: Deed) -> Judge
 fn is_of_the_resource(world: &World, deed: Deed) -> bool {
     match deed {
         Deed::Point { door, .. } => world.doors[door].there && !world.doors[door].orphan,
-        Deed::Record { release, create: false, .. } => is_kept(&world.records[usize::from(release) - 1]),
+        Deed::Record { release, create: false, .. } => is_kept(world.records[usize::from(release) - 1]),
         Deed::DeletePart { colour, component, part } => {
             let object = world.cells[colour][component].parts[usize::from(part)];
             object.release != 0 && !object.orphan
         }
-        Deed::DeleteRecord(at) => is_kept(&world.records[at]),
+        Deed::DeleteRecord(at) => is_kept(world.records[at]),
         // A status and a spec are the resource's own; what a create meets stays as it is.
-        Deed::Commit(_) | Deed::Amend { .. } | Deed::CreateDoor(_) | Deed::Create { .. } => false,
-        Deed::Record { create: true, .. } => false,
+        Deed::Commit(_)
+        | Deed::Amend { .. }
+        | Deed::CreateDoor(_)
+        | Deed::Create { .. }
+        | Deed::Record { create: true, .. } => false,
     }
 }
 
-fn is_kept(record: &Record) -> bool {
+const fn is_kept(record: Record) -> bool {
     record.number != 0 && !record.orphan
 }
 

@@ -44,34 +44,34 @@ impl Taken {
         }
     }
 
-    fn old(&mut self) -> &mut MetadataServicesStatus {
+    fn status_from(&mut self) -> &mut MetadataServicesStatus {
         self.status.as_mut().unwrap()
     }
 
-    fn from(&mut self) -> &mut Rollout {
-        self.old().rollout.as_mut().unwrap()
+    fn rollout_from(&mut self) -> &mut Rollout {
+        self.status_from().rollout.as_mut().unwrap()
     }
 
-    fn new(&mut self) -> &mut MetadataServicesStatus {
+    fn status_to(&mut self) -> &mut MetadataServicesStatus {
         let Move::Commit(new) = &mut self.made.next else { panic!("no status") };
         new
     }
 
-    fn to(&mut self) -> &mut Rollout {
-        self.new().rollout.as_mut().unwrap()
+    fn rollout_to(&mut self) -> &mut Rollout {
+        self.status_to().rollout.as_mut().unwrap()
     }
 
     fn enter(&mut self, step: Step) {
-        self.to().step = step;
-        self.new().deployment_phase = step.phase().map(str::to_owned);
+        self.rollout_to().step = step;
+        self.status_to().deployment_phase = step.phase().map(str::to_owned);
     }
 
     fn records(&mut self) -> &mut Vec<crate::api::status::ReleaseRecord> {
-        &mut self.new().release_history
+        &mut self.status_to().release_history
     }
 
     fn condition(&mut self, kind: &str) -> &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition {
-        self.new().conditions.iter_mut().find(|found| found.type_ == kind).unwrap()
+        self.status_to().conditions.iter_mut().find(|found| found.type_ == kind).unwrap()
     }
 
     fn action(&mut self) -> &mut Action {
@@ -109,7 +109,7 @@ impl Taken {
 
     /// The step began just now.
     fn begin(&mut self) {
-        self.from().since = Time(self.now);
+        self.rollout_from().since = Time(self.now);
     }
 
     fn know(&mut self, version: &str, failed: Option<&str>) {

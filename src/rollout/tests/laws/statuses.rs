@@ -21,24 +21,24 @@ pub fn begun() -> Vec<&'static str> {
             rebuilt,
             &[
                 ("D6: rebuilt as {:?}", |it| it.enter(Step::Grace)),
-                ("D6: a rebuilt epoch is above all that was seen", |it| it.to().epoch = 0),
+                ("D6: a rebuilt epoch is above all that was seen", |it| it.rollout_to().epoch = 0),
             ],
         ),
         broken(
             again,
             &[
-                ("a step begins anew without an edge", |it| it.to().epoch += 1),
-                ("a step's start moves", |it| it.to().since = Time(Timestamp::UNIX_EPOCH)),
+                ("a step begins anew without an edge", |it| it.rollout_to().epoch += 1),
+                ("a step's start moves", |it| it.rollout_to().since = Time(Timestamp::UNIX_EPOCH)),
             ],
         ),
         broken(
             || into(&upgrade(), Step::Deploying),
             &[
-                ("I29: a status write that changes nothing", |it| it.status = Some(it.new().clone())),
+                ("I29: a status write that changes nothing", |it| it.status = Some(it.status_to().clone())),
                 ("I28: a status is written for a resource that is being deleted", |it| {
-                    it.intent.deleted = true
+                    it.intent.deleted = true;
                 }),
-                ("the machine's memory is dropped", |it| it.new().rollout = None),
+                ("the machine's memory is dropped", |it| it.status_to().rollout = None),
             ],
         ),
     ]
@@ -52,17 +52,17 @@ pub fn edges() -> Vec<&'static str> {
             &[
                 ("I18: {} failed and is tried again unasked", |it| it.know("b", Some("it crashed"))),
                 ("the pending colour is the serving one", |it| {
-                    it.to().target.as_mut().unwrap().strategy = Colour::Blue;
-                    it.new().pending_strategy = Some(Colour::Blue);
+                    it.rollout_to().target.as_mut().unwrap().strategy = Colour::Blue;
+                    it.status_to().pending_strategy = Some(Colour::Blue);
                 }),
             ],
         ),
         broken(
             || into(&upgrade(), Step::Switching),
             &[
-                ("I13: epoch {} after {}", |it| it.to().epoch = 0),
+                ("I13: epoch {} after {}", |it| it.rollout_to().epoch = 0),
                 ("I12: {:?} -> {:?}", |it| it.enter(Step::Grace)),
-                ("D15: {:?} raises the epoch", |it| it.to().epoch = it.from().epoch),
+                ("D15: {:?} raises the epoch", |it| it.rollout_to().epoch = it.rollout_from().epoch),
             ],
         ),
     ]
@@ -75,7 +75,7 @@ pub fn switches() -> Vec<&'static str> {
             || into(&upgrade(), Step::Switching),
             &[
                 ("I2: switching to {target:?}, which is not Full", |it| {
-                    it.deployment(Colour::Green).ready -= 1
+                    it.deployment(Colour::Green).ready -= 1;
                 }),
                 ("I2: switching to {target:?}, which was not ready without a break", |it| {
                     it.storage(Colour::Green).pods.last_transition = Some(it.now.as_second());
@@ -94,7 +94,7 @@ pub fn switches() -> Vec<&'static str> {
                 ("D2: served before both fronts carry {decision:?}", |it| it.front().epoch -= 1),
                 ("I9: served unproved", |it| it.front().ready.green = 0),
                 ("I9: the dwell time was {dwell}", Taken::begin),
-                ("Grace without a warm side", |it| it.to().previous = None),
+                ("Grace without a warm side", |it| it.rollout_to().previous = None),
             ],
         ),
     ]
@@ -158,11 +158,11 @@ pub fn what_people_read() -> Vec<&'static str> {
         || into(&upgrade(), Step::Switching),
         &[
             ("I20: {size} bytes", |it| it.records()[0].message = Some("x".repeat(16 * 1024))),
-            ("deploymentPhase {phase:?}", |it| it.new().deployment_phase = Some("Done".into())),
-            ("A1: phase {:?}", |it| it.new().phase = Some("Done".into())),
-            ("I19: {:?}", |it| it.new().observed_generation = None),
+            ("deploymentPhase {phase:?}", |it| it.status_to().deployment_phase = Some("Done".into())),
+            ("A1: phase {:?}", |it| it.status_to().phase = Some("Done".into())),
+            ("I19: {:?}", |it| it.status_to().observed_generation = None),
             ("D26: {count} conditions {kind}", |it| {
-                it.new().conditions.retain(|found| found.type_ != "Ready");
+                it.status_to().conditions.retain(|found| found.type_ != "Ready");
             }),
             ("kstatus: both Reconciling and Stalled", |it| {
                 it.condition("Reconciling").status = "True".into();
@@ -170,8 +170,10 @@ pub fn what_people_read() -> Vec<&'static str> {
             }),
             ("a condition without a reason", |it| it.condition("Ready").reason.clear()),
             ("I16, I19: Ready={} while Full={full}", |it| it.condition("Ready").status = "False".into()),
-            ("deploymentPhase is not the step's", |it| it.new().deployment_phase = Some("Stable".into())),
-            ("pendingStrategy {:?}", |it| it.new().pending_strategy = None),
+            ("deploymentPhase is not the step's", |it| {
+                it.status_to().deployment_phase = Some("Stable".into());
+            }),
+            ("pendingStrategy {:?}", |it| it.status_to().pending_strategy = None),
         ],
     )
 }

@@ -22,7 +22,7 @@ pub fn machines() -> Vec<&'static str> {
         &[
             ("I28: {action:?} for a resource that is being deleted", |it| it.intent.deleted = true),
             ("objects are written without a status", |it| it.status = None),
-            ("objects are written without a persisted decision", |it| it.old().rollout = None),
+            ("objects are written without a persisted decision", |it| it.status_from().rollout = None),
         ],
     )
 }
@@ -40,7 +40,7 @@ pub fn creates() -> Vec<&'static str> {
             ("{id:?} is created for {version}, which is not on its way and does not serve", |it| {
                 it.tagged().version = "c".into();
             }),
-            ("{id:?} is created in {:?}", |it| it.from().step = Step::Prune),
+            ("{id:?} is created in {:?}", |it| it.rollout_from().step = Step::Prune),
             ("D8: a Deployment is created among pods of something else", |it| {
                 it.facts.colours.green = PerComponent::from_fn(|_| Workload {
                     pods: crate::rollout::facts::Pods { alive: 1, ..Default::default() },
@@ -56,13 +56,13 @@ pub fn deletes() -> Vec<&'static str> {
         deleting,
         &[
             ("I4: {id:?} is deleted while the fronts differ", |it| it.front().selects = Some(Colour::Blue)),
-            ("D15: {id:?} is deleted in {:?}", |it| it.from().step = Step::Grace),
+            ("D15: {id:?} is deleted in {:?}", |it| it.rollout_from().step = Step::Grace),
             ("I9: deleted before the stamps", |it| it.front().epoch -= 1),
             ("{id:?} serves and is deleted", |it| {
                 *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Colour::Green));
             }),
             ("I3: {id:?} is selected and deleted", |it| {
-                (it.old().active_strategy, it.old().active_release_version) = (None, None);
+                (it.status_from().active_strategy, it.status_from().active_release_version) = (None, None);
                 *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Colour::Green));
             }),
             ("{version} is in the history, its revision is deleted", |it| {
@@ -92,8 +92,8 @@ pub fn points() -> Vec<&'static str> {
             }),
             ("I13: the stamp goes from {} to {}", |it| it.front().epoch = 99),
             ("I7: pointed to nothing", |it| {
-                (it.from().step, it.old().active_release_version) = (Step::Prune, None);
-                *it.pointed() = triple(None, it.from().epoch);
+                (it.rollout_from().step, it.status_from().active_release_version) = (Step::Prune, None);
+                *it.pointed() = triple(None, it.rollout_from().epoch);
             }),
             ("I3: pointed to {}, which is Failed", |it| it.know("b", Some("it crashed"))),
             ("I1, I10: pointed to {side:?}, {of} is not there", |it| {
@@ -129,13 +129,13 @@ pub fn rests() -> Vec<&'static str> {
         || Taken::of(&Sim::upgraded()),
         &[
             ("a wait of {:?}", |it| it.made.again = Some(0)),
-            ("nothing serves in Stable", |it| it.old().active_strategy = None),
+            ("nothing serves in Stable", |it| it.status_from().active_strategy = None),
             ("I16: the fronts do not carry the decision", |it| it.front().epoch -= 1),
             ("I33: both colours have objects", |it| it.storage(Colour::Blue).service = Piece::Terminating),
             ("I33: {forgotten:?} is left over", |it| it.know("c", None)),
             ("I30: a settled resource wants to be looked at again", |it| it.made.again = Some(30)),
             ("I33: the serving colour is not whole", |it| {
-                it.storage(Colour::Green).config_map = Piece::Absent
+                it.storage(Colour::Green).config_map = Piece::Absent;
             }),
         ],
     )
