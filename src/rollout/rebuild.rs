@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::{Deployment, Facts, FrontState, Revision};
 use super::health::{Health, health};
 use super::intent::Intent;
-use super::shift::Shift;
+use super::shift::{Shift, restarts};
 use super::{Ctx, Move, Notice, Plan, Want, What, history, project};
 use crate::api::status::{
     Clocks, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
@@ -271,6 +271,8 @@ fn mend_torn(
         rollout.step = Step::Switching;
         rollout.target = Some(keep.side.clone());
         rollout.switched_at = Some(Time(now));
+        // What a pod went through before is not held against the release.
+        rollout.restarted_before = restarts(facts, keep.side.strategy);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::facts::Facts;
 use super::health::Verdict;
 use super::intent::Wanted;
 use super::{Answer, Ctx, Move, Notice, Plan, What, history, project, request};
@@ -152,7 +153,7 @@ impl<'a> Shift<'a> {
         self.enter(Step::Switching);
         self.rollout.epoch += 1;
         self.rollout.switched_at = Some(Time(self.ctx.stamp));
-        self.rollout.restarted_before = restarts(self.ctx, target.strategy);
+        self.rollout.restarted_before = restarts(self.ctx.facts, target.strategy);
         let (version, colour) = (&target.version, target.strategy);
         self.tell(What::TrafficSwitched, format!("switching traffic to {version} on {colour}"));
     }
@@ -297,10 +298,10 @@ fn recorded(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
 }
 
 /// Restart counts of a colour's pods, as many as a status has a place for.
-fn restarts(ctx: &Ctx, colour: Colour) -> Vec<PodRestarts> {
+pub(super) fn restarts(facts: &Facts, colour: Colour) -> Vec<PodRestarts> {
     Component::ALL
         .into_iter()
-        .flat_map(|component| &ctx.facts.colours.get(colour).get(component).pods.restarts)
+        .flat_map(|component| &facts.colours.get(colour).get(component).pods.restarts)
         .map(|(pod, count)| PodRestarts { pod: pod.clone(), count: *count })
         .take(RESTARTS_KEPT)
         .collect()

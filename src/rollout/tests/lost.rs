@@ -120,3 +120,22 @@ fn what_serves_is_kept_when_a_full_history_is_rebuilt() {
         assert_settled_on(&mut sim, "b on green");
     }
 }
+
+#[test]
+fn a_restart_before_the_switch_is_not_held_against_what_a_rebuild_goes_back_to() {
+    // A pod of `a` has restarted at some time. Traffic is on its way back from `b` when the status is lost.
+    let mut sim = Sim::stable();
+    sim.restart_pod(Component::Storage, Colour::Blue, 0);
+    sim.settle();
+    sim.edit("b");
+    sim.until(Step::Grace);
+    sim.edit("a");
+    sim.until(Step::RollingBack);
+    assert!(sim.stop_before(1), "{}", sim.story());
+    assert_eq!(sim.traffic(), "torn", "{}", sim.story());
+    sim.forget();
+    sim.lose_status();
+    sim.settle();
+    assert!(!sim.failed("a"), "{}", sim.story());
+    assert_settled_on(&mut sim, "a on blue");
+}
