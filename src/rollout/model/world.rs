@@ -47,7 +47,8 @@ pub fn landed(search: &Search, state: &State, actor: usize, deed: Deed) -> Judge
         Deed::Create { colour, component, part, .. } => {
             let there = world.cells[colour][component].parts[usize::from(part)].release != 0;
             let differ = fronts_differ(world) && !state.ghost.tampered;
-            law!(there || !differ, "I4: {deed:?} while the front Services differ");
+            // What is made for a resource that is gone is the garbage collector's, and beside what its successor has.
+            law!(there || !differ || bereft, "I4: {deed:?} while the front Services differ");
             Ok(())
         }
         Deed::Amend { restore, .. } => {
@@ -152,7 +153,8 @@ fn is_waived(from: &Rollout, to: &Rollout) -> bool {
     to.epoch > from.epoch && from.clocks.both_down_since.as_ref().is_some_and(lasted)
 }
 
-/// I18: what is durably marked as failed is tried again only when somebody asks.
+/// I18: what is durably marked as failed is tried again only when somebody asks; or once, when the status was lost around
+/// the mark.
 fn tried_unasked(state: &State, new: &MetadataServicesStatus, to: &Rollout, rebuilt: bool) -> Judgement {
     let Some(target) = &to.target else { return Ok(()) };
     let at = usize::from(number(&target.version));
@@ -161,7 +163,7 @@ fn tried_unasked(state: &State, new: &MetadataServicesStatus, to: &Rollout, rebu
     let asked = matches!(trigger, Some(Trigger::Retry | Trigger::Rollback | Trigger::Restart));
     let first = new.active_strategy.is_none();
     law!(
-        !marked || asked || (first && !rebuilt),
+        !marked || asked || (first && !rebuilt) || state.ghost.lost,
         "I18: {} is marked as failed and tried unasked",
         target.version
     );

@@ -100,7 +100,7 @@ fn edge(
         law!(to.epoch > from.epoch, "D15: {:?} raises the epoch", to.step);
     }
     match to.step {
-        Deploying => started(scene, old, new, to)?,
+        Deploying => started(old, new, to)?,
         Switching => good_enough(scene, old, to)?,
         Grace => served(scene, from, to)?,
         Prune if to.epoch == from.epoch => committed_to_prune(scene, old, from)?,
@@ -110,17 +110,9 @@ fn edge(
 }
 
 /// I18, I21: what failed is tried again only when asked for, and a pending colour starts clean.
-fn started(
-    scene: &Scene,
-    old: &MetadataServicesStatus,
-    new: &MetadataServicesStatus,
-    to: &Rollout,
-) -> Judgement {
+fn started(old: &MetadataServicesStatus, new: &MetadataServicesStatus, to: &Rollout) -> Judgement {
     let target = to.target.as_ref().expect("Deploying has a target");
-    let failed = |record: &crate::api::status::ReleaseRecord| record.status == RecordStatus::Failed;
-    let marked = |known: &Revision| known.failed.is_some();
-    let failed = old.record(&target.version).is_some_and(failed)
-        || scene.facts.revisions.iter().any(|known| known.version == target.version && marked(known));
+    let failed = old.record(&target.version).is_some_and(|record| record.status == RecordStatus::Failed);
     let trigger = new.record(&target.version).map(|record| record.trigger);
     let asked = matches!(trigger, Some(Trigger::Retry | Trigger::Rollback | Trigger::Restart));
     let first = old.active_strategy.is_none();

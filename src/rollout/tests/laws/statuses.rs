@@ -50,7 +50,11 @@ pub fn edges() -> Vec<&'static str> {
         broken(
             || into(&upgrade(), Step::Deploying),
             &[
-                ("I18: {} failed and is tried again unasked", |it| it.know("b", Some("it crashed"))),
+                ("I18: {} failed and is tried again unasked", |it| {
+                    let mut record = it.records().last().unwrap().clone();
+                    record.status = RecordStatus::Failed;
+                    it.status_from().release_history.push(record);
+                }),
                 ("the pending colour is the serving one", |it| {
                     it.rollout_to().target.as_mut().unwrap().strategy = Colour::Blue;
                     it.status_to().pending_strategy = Some(Colour::Blue);
