@@ -185,11 +185,12 @@ fn unready_clock(ctx: &Ctx, new: &Side) -> Answer {
     (left > 0 && ctx.stamped()).then(|| Plan::wait(left))
 }
 
-/// No dead ends (design D7): neither side is healthy for the deploy timeout and something newer is wanted. The
-/// side that is not selected goes, without proof, and the newer release gets its place.
+/// No dead ends (design D7): neither side is healthy for the deploy timeout and something newer is wanted, or the side that
+/// is not selected, which cannot be gone back to. That side goes, without proof, and what is wanted gets its place.
 fn dead_end(ctx: &Ctx, selected: &Side, other: &Side) -> Answer {
     let sick = |side: &Side| health(ctx.facts.colours.get(side.strategy), &side.version) != Health::Full;
-    let stuck = newer_wanted(ctx, selected, other) && sick(selected) && sick(other);
+    let back = undo_wanted(ctx, selected, other) && !ctx.policy().paused;
+    let stuck = (back || newer_wanted(ctx, selected, other)) && sick(selected) && sick(other);
     match (&ctx.rollout.clocks.both_down_since, stuck) {
         (None, true) => {
             let mut shift = Shift::of(ctx);

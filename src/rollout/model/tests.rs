@@ -123,6 +123,13 @@ mod deep {
         #[ignore = "make model-deep"]
         two_break: Config { budget: Budget { edits: 1, breaks: 1, ..NONE }, ..DEEP };
         #[ignore = "make model-deep"]
+        hands_way_back: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { edits: 1, breaks: 1, hands: 1, ..NONE },
+            limit: DEEP.limit,
+            ..BASE
+        };
+        #[ignore = "make model-deep"]
         two_loss: Config { budget: Budget { edits: 1, losses: 1, ..NONE }, ..DEEP };
         #[ignore = "make model-deep"]
         two_edits: Config { budget: Budget { edits: 2, ..NONE }, ..DEEP };

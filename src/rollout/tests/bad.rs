@@ -270,6 +270,27 @@ fn neither_side_healthy_is_no_dead_end_for_a_third_release() {
 }
 
 #[test]
+fn neither_side_healthy_is_no_dead_end_for_the_release_before() {
+    for step in AFTER {
+        for gone in [false, true] {
+            let mut sim = switched(step);
+            if gone {
+                sim.remove(&ObjectId::Deployment(Component::Storage, Colour::Blue));
+            } else {
+                sim.all_unready(Component::Storage, Colour::Blue);
+            }
+            sim.all_unready(Component::Storage, Colour::Green);
+            sim.edit("a");
+            sim.run();
+            sim.advance(599);
+            assert_eq!((sim.step(), sim.traffic().as_str()), (Some(step), "b on green"), "{}", sim.story());
+            sim.settle();
+            assert_settled_on(&mut sim, "a on blue");
+        }
+    }
+}
+
+#[test]
 fn a_lost_rollback_target_is_pruned_and_the_other_side_kept() {
     let mut sim = in_step(Step::RollingBack);
     sim.run();
