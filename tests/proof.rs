@@ -1,6 +1,6 @@
 //! `docs/proof.md` says by which tests each invariant is checked. This keeps it from saying what is not so.
 
-#![allow(clippy::unwrap_used)] // a test that cannot read its own repository fails
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot read its own repository fails
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -126,6 +126,44 @@ fn what_is_called_modelled_is_judged_by_the_model() {
     for (name, cell) in column(1) {
         assert_eq!(cell == "yes", laws.contains(&name), "{name} says {cell:?} of the model");
     }
+}
+
+fn model(file: &str) -> String {
+    fs::read_to_string(root().join("src/rollout/model").join(file)).unwrap()
+}
+
+/// Every guard that is taken away is on the page, with the law that breaks; or among those that are not missed.
+#[test]
+fn every_ablation_is_on_the_page_with_the_law_that_it_breaks() {
+    let (code, page) = (model("ablations.rs"), page());
+    let guards = code.split_once("guards! {\n").unwrap().1;
+    let mut count = 0;
+    for (at, check) in guards.match_indices(": missed(").chain(guards.match_indices(": not_missed(")) {
+        let name = guards[..at].rsplit(char::is_whitespace).next().unwrap();
+        let reference = format!("`src/rollout/model/ablations.rs#{name}`");
+        let row = page.lines().find(|line| line.contains(&reference) && !line.starts_with("| I"));
+        let row = row.unwrap_or_else(|| panic!("{name} is not among the guards of the page"));
+        if check == ": missed(" {
+            let law = guards[at..].split('"').nth(1).unwrap();
+            let breaks = row.split('|').nth(2).unwrap_or_default();
+            assert!(breaks.contains(law), "{name} breaks {law}, the page says {breaks:?}");
+        }
+        count += 1;
+    }
+    assert!(count > 30, "only {count} ablations: has their form changed?");
+}
+
+/// The table of searches is that of `make model`.
+#[test]
+fn every_search_is_on_the_page() {
+    let code = model("tests.rs");
+    let quick = code.split_once("mod quick {").unwrap().1.split_once("mod deep {").unwrap().0;
+    let names = quick.lines().filter_map(|line| line.trim().split_once(": Config {")).map(|(name, _)| name);
+    let names: BTreeSet<&str> = names.collect();
+    let page = page();
+    let (_, table) = page.split_once("| search | what may happen |").unwrap();
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| ")?.split(" |").next());
+    assert_eq!(rows.collect::<BTreeSet<_>>(), names);
 }
 
 /// The page calls watched just what the watcher asks: of every event and at rest, or of requests.

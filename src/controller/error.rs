@@ -76,6 +76,12 @@ impl Error {
         Self::Write { action: action.into(), source: Box::new(source) }
     }
 
+    /// Of what failed side by side, the one that says most about when to try again: a busy API server's, then any that does
+    /// not only mean that the world moved on.
+    pub fn worst(failed: Vec<Self>) -> Option<Self> {
+        failed.into_iter().rev().max_by_key(|error| (error.retry_after().is_some(), !error.is_conflict()))
+    }
+
     /// What failed, and when the resource has to be looked at again at the latest.
     pub fn and_due(&self) -> (&Self, Duration) {
         match self {
@@ -162,6 +168,25 @@ fn said(source: &kube::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(code: u16, wait: u32) -> Error {
+        let details = serde_json::from_value(serde_json::json!({"retryAfterSeconds": wait})).unwrap();
+        let status = kube::core::Status { code, details: Some(details), ..Default::default() };
+        Error::write(format!("{code}"), kube::Error::Api(Box::new(status)))
+    }
+
+    /// A sibling that lost its compare-and-swap must not hide that the API server asked to be left alone.
+    #[test]
+    fn of_what_failed_side_by_side_the_one_that_asks_for_time_counts() {
+        let worst = |codes: &[u16]| {
+            let failed = codes.iter().map(|code| refused(*code, u32::from(*code == 429)));
+            Error::worst(failed.collect()).and_then(|error| error.code())
+        };
+        assert_eq!(worst(&[409, 429, 500]), Some(429));
+        assert_eq!(worst(&[409, 403, 500]), Some(403), "the first of equals");
+        assert_eq!(worst(&[409, 409]), Some(409));
+        assert_eq!(worst(&[]), None);
+    }
 
     #[test]
     fn what_the_api_server_said_is_told_once() {

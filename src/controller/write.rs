@@ -113,13 +113,17 @@ impl Writer<'_> {
     pub async fn act(&self, groups: &[Vec<Action>]) -> Result<Written, Error> {
         for group in groups {
             let answers = futures::future::join_all(group.iter().map(|action| self.one(action))).await;
-            let mut taken = vec![];
+            let (mut taken, mut failed) = (vec![], vec![]);
             for answer in answers {
-                match answer? {
-                    Written::Done => {}
-                    Written::Taken(names) => taken.extend(names),
-                    other @ Written::Unrestorable(_) => return Ok(other),
+                match answer {
+                    Ok(Written::Done) => {}
+                    Ok(Written::Taken(names)) => taken.extend(names),
+                    Ok(other @ Written::Unrestorable(_)) => return Ok(other),
+                    Err(error) => failed.push(error),
                 }
+            }
+            if let Some(worst) = Error::worst(failed) {
+                return Err(worst);
             }
             if !taken.is_empty() {
                 taken.sort();
