@@ -130,6 +130,10 @@ pub fn committed(search: &Search, state: &mut State, status: u32) -> Judgement {
             state.ghost.waived &= is_listed_late(&state.world);
         }
         (Step::Stable, _) if enters => {
+            if state.ghost.lost {
+                // Where the rollout began that ends here is not known.
+                state.ghost.moves = [0; 2];
+            }
             state.ghost.lost = false;
             state.ghost.waived &= is_listed_late(&state.world);
         }
