@@ -176,16 +176,21 @@ fn front(
         exact: service.spec.selector == expected,
         version: service.annotation(RELEASE_VERSION).map(str::to_owned),
         epoch: epoch(service),
-        switched_at: service
-            .annotation(SWITCHED_AT)
-            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-            .map(jiff::Timestamp::as_second),
+        switched_at: switched_at(service),
         ready: PerColour::default(),
         listed: PerColour::default(),
         unknown: 0,
     };
     count_endpoints(world, pods, &name, component, &mut state);
     Front::Present(state)
+}
+
+/// When traffic was last moved, seconds since 1970, rounded up: by the stamp, which says when that was sent, or when it took
+/// effect, if that was later. A patch may be under way for seconds, and a wait must not be over when it lands.
+fn switched_at(service: &ServiceView) -> Option<i64> {
+    let stamp = service.annotation(SWITCHED_AT)?.parse::<jiff::Timestamp>().ok()?.as_second();
+    let changed = service.changed.as_ref().map(|time| time.0.as_second().saturating_add(1));
+    Some(changed.map_or(stamp, |changed| changed.max(stamp)))
 }
 
 /// Counts the endpoints that all EndpointSlices of a Service list. A pod with two addresses counts once a family.
@@ -326,4 +331,26 @@ pub fn images(template: &ReleaseTemplate, defaults: &Defaults) -> PerComponent<I
         tag: template.component(component).image_tag.clone(),
         reference: pod::image(template, component, &defaults.image_repository),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_moved_when_the_patch_took_effect_not_when_it_was_sent() {
+        let moved = |stamp: Option<&str>, changed: Option<&str>| {
+            let front = serde_json::json!({"metadata": {
+                "name": "a-storage",
+                "annotations": {SWITCHED_AT: stamp},
+                "managedFields": [{"manager": names::MANAGER, "time": changed}],
+            }});
+            let front = front.to_string().replace("null", "\"\"");
+            switched_at(&serde_json::from_str(&front).unwrap())
+        };
+        let sent = moved(Some("2026-09-21T14:13:20Z"), None).unwrap();
+        assert_eq!(moved(Some("2026-09-21T14:13:20Z"), Some("2026-09-21T14:13:19Z")), Some(sent));
+        assert_eq!(moved(Some("2026-09-21T14:13:20Z"), Some("2026-09-21T14:13:24Z")), Some(sent + 5));
+        assert_eq!(moved(None, Some("2026-09-21T14:13:24Z")), None, "never switched");
+    }
 }

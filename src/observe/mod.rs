@@ -4,6 +4,7 @@ pub mod derive;
 #[cfg(test)]
 mod edited;
 pub mod index;
+mod metadata;
 mod pods;
 pub mod settings;
 pub mod views;

@@ -9,108 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::Resource;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use super::metadata::{RawMeta, if_readable, lean, or_default};
 use crate::api::template::ReleaseTemplate;
-use crate::names::{GROUP, MANAGER};
 use crate::resources::{Defaults, revision};
-
-/// Metadata without managed fields and without the annotations of others.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMeta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    #[serde(default, deserialize_with = "or_default")]
-    labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "or_default")]
-    owner_references: Vec<OwnerReference>,
-    deletion_timestamp: Option<Time>,
-    creation_timestamp: Option<Time>,
-    #[serde(default, deserialize_with = "or_default")]
-    managed_fields: Vec<RawManager>,
-}
-
-/// An entry of the managed fields: who, and whether the pod template is among what it set.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawManager {
-    manager: Option<String>,
-    fields_v1: Option<RawFields>,
-}
-
-#[derive(Deserialize)]
-struct RawFields {
-    #[serde(rename = "f:spec")]
-    spec: Option<RawSpecFields>,
-}
-
-#[derive(Deserialize)]
-struct RawSpecFields {
-    #[serde(rename = "f:template")]
-    template: Option<IgnoredAny>,
-}
-
-impl RawMeta {
-    fn template_managers(&self) -> Vec<String> {
-        let mut managers: Vec<String> = self
-            .managed_fields
-            .iter()
-            .filter(|entry| {
-                let spec = entry.fields_v1.as_ref().and_then(|fields| fields.spec.as_ref());
-                spec.is_some_and(|spec| spec.template.is_some())
-            })
-            .filter_map(|entry| entry.manager.clone())
-            .filter(|manager| manager != MANAGER)
-            .collect();
-        managers.sort();
-        managers.dedup();
-        managers
-    }
-}
-
-impl From<RawMeta> for ObjectMeta {
-    fn from(raw: RawMeta) -> Self {
-        let ours = format!("{GROUP}/");
-        let annotations: BTreeMap<_, _> =
-            raw.annotations.into_iter().filter(|(key, _)| key.starts_with(&ours)).collect();
-        Self {
-            name: raw.name,
-            namespace: raw.namespace,
-            uid: raw.uid,
-            resource_version: raw.resource_version,
-            generation: raw.generation,
-            labels: Some(raw.labels),
-            annotations: Some(annotations),
-            owner_references: Some(raw.owner_references),
-            deletion_timestamp: raw.deletion_timestamp,
-            creation_timestamp: raw.creation_timestamp,
-            ..Self::default()
-        }
-    }
-}
-
-/// Go writes an empty list as `null` here and there.
-fn or_default<'de, T: Default + Deserialize<'de>, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// A time that others wrote. One that cannot be read must not hide the object: Go prints years that are none.
-fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.and_then(|text| text.parse().ok()).map(Time))
-}
-
-fn lean<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    RawMeta::deserialize(deserializer).map(ObjectMeta::from)
-}
 
 /// A ConfigMap's metadata; its content is never read, cached nor logged.
 #[derive(Clone, Debug, Resource, Deserialize)]
@@ -227,16 +129,31 @@ pub struct ConditionView {
     pub last_transition_time: Option<Time>,
 }
 
-/// A Service: its selector.
+/// A Service: its selector, and when the operator changed it.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::core::v1::Service)]
+#[serde(from = "RawService")]
 pub struct ServiceView {
     /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
     pub metadata: ObjectMeta,
     /// Its spec.
-    #[serde(default)]
     pub spec: ServiceSpecView,
+    /// When a change of the operator's last took effect.
+    pub changed: Option<Time>,
+}
+
+#[derive(Deserialize)]
+struct RawService {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: ServiceSpecView,
+}
+
+impl From<RawService> for ServiceView {
+    fn from(raw: RawService) -> Self {
+        let changed = raw.metadata.changed();
+        Self { metadata: raw.metadata.into(), spec: raw.spec, changed }
+    }
 }
 
 /// A Service's spec.
