@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::env::collect;
 use super::search::Search;
-use super::state::{Life, Pod, State, World, fingerprint, name};
+use super::state::{Ghost, Life, Pod, State, World, fingerprint, name};
 use super::tell;
 use super::times::Pass;
 use super::world::rested;
@@ -22,7 +22,7 @@ impl Search {
         if world.resource.life != Life::Lives {
             return Ok(());
         }
-        let Some(end) = self.drain(world, state.ghost.waived, healed, None)? else { return Ok(()) };
+        let Some(end) = self.drain(world, state.ghost, healed, None)? else { return Ok(()) };
         self.is_good_end(&end, healed).map_err(|law| {
             let how = if healed { " with all pods healed" } else { "" };
             format!("{law}\nleft alone{how}, it ends as {}", tell::world(self, &end))
@@ -30,17 +30,17 @@ impl Search {
     }
 
     /// Follows an undisturbed operator to its rest, or until it enters a step. `None`: it meets a world that is known to
-    /// end well. `waived`: proof is.
+    /// end well. Of what is remembered counts whether proof is waived, and whether the status was lost.
     pub fn drain(
         &mut self,
         world: &World,
-        waived: bool,
+        Ghost { waived, lost, .. }: Ghost,
         healed: bool,
         until: Option<Step>,
     ) -> Result<Option<World>, String> {
         let mut state = State { world: *world, ..State::default() };
         state.ghost.tampered = self.tables.tampered;
-        state.ghost.waived = waived;
+        (state.ghost.waived, state.ghost.lost) = (waived, lost);
         if healed {
             for colour in Colour::ALL {
                 self.heal(&mut state, colour);
@@ -50,7 +50,7 @@ impl Search {
         let mut path = HashSet::new();
         let mut idle = 0;
         while path.len() < PATIENCE {
-            let print = fingerprint(&(state.world, state.ghost.waived));
+            let print = fingerprint(&(state.world, state.ghost.waived, state.ghost.lost));
             if until.is_some() && self.tables.step(&state.world) == until {
                 return Ok(Some(state.world));
             }

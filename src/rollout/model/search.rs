@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::ablation::Ablation;
 use super::env::Break;
 use super::shell::Half;
-use super::state::{Budget, Life, Release, State, Target, World, fingerprint, name};
+use super::state::{Budget, Ghost, Life, Release, State, Target, World, fingerprint, name};
 use super::tables::{Deed, Tables};
 use super::tell;
 use super::times::Pass;
@@ -200,7 +200,7 @@ impl Search {
         let resource = &mut state.world.resource;
         (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);
         let settle = |search: &mut Self, state: &mut State| {
-            let settled = search.drain(&state.world, false, false, None);
+            let settled = search.drain(&state.world, Ghost::default(), false, None);
             let settled = settled.map_err(|law| Broken { law, scenario: String::new() })?;
             state.world = settled.unwrap_or(state.world);
             Ok(())
@@ -216,13 +216,13 @@ impl Search {
             }
             Start::At(step) => {
                 (state.world.resource.spec, state.world.resource.generation) = (2, 2);
-                let reached = self.drain(&state.world, false, false, Some(step));
+                let reached = self.drain(&state.world, Ghost::default(), false, Some(step));
                 let reached = reached.map_err(|law| Broken { law, scenario: String::new() })?;
                 state.world = reached.unwrap_or(state.world);
                 self.drained = Default::default();
             }
         }
-        state.ghost = super::state::Ghost::default();
+        state.ghost = Ghost::default();
         state.budget = self.config.budget;
         Ok(state)
     }
