@@ -30,17 +30,17 @@ impl Search {
     }
 
     /// Follows an undisturbed operator to its rest, or until it enters a step. `None`: it meets a world that is known to
-    /// end well. Of what is remembered counts whether proof is waived, and whether the status was lost.
+    /// end well. Of what is remembered counts whether proof is waived, and a mark may have come too late.
     pub fn drain(
         &mut self,
         world: &World,
-        Ghost { waived, lost, .. }: Ghost,
+        Ghost { waived, unmarked, .. }: Ghost,
         healed: bool,
         until: Option<Step>,
     ) -> Result<Option<World>, String> {
         let mut state = State { world: *world, ..State::default() };
         state.ghost.tampered = self.tables.tampered;
-        (state.ghost.waived, state.ghost.lost) = (waived, lost);
+        (state.ghost.waived, state.ghost.unmarked) = (waived, unmarked);
         if healed {
             for colour in Colour::ALL {
                 self.heal(&mut state, colour);
@@ -50,7 +50,7 @@ impl Search {
         let mut path = HashSet::new();
         let mut idle = 0;
         while path.len() < PATIENCE {
-            let print = fingerprint(&(state.world, state.ghost.waived, state.ghost.lost));
+            let print = fingerprint(&(state.world, state.ghost.waived, state.ghost.unmarked));
             if until.is_some() && self.tables.step(&state.world) == until {
                 return Ok(Some(state.world));
             }

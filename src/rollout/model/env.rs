@@ -92,7 +92,7 @@ impl Search {
             Turn::Wipe => {
                 next.budget.losses -= 1;
                 next.world.status = 0;
-                next.ghost.lost = true;
+                (next.ghost.lost, next.ghost.unmarked) = (true, true);
                 next.ghost.epoch = 0;
                 self.resource_changed(&mut next, None);
             }

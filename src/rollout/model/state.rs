@@ -178,6 +178,7 @@ pub struct Budget {
 pub const UNBOUNDED: u8 = u8::MAX;
 
 /// What the laws remember.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may go with any")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghost {
     /// Selector changes of each front Service in this rollout, but for those that mend what another hand did.
@@ -186,6 +187,8 @@ pub struct Ghost {
     pub tampered: bool,
     /// The status was lost in this rollout.
     pub lost: bool,
+    /// It was lost so that a mark may have come too late for the one that was rebuilt.
+    pub unmarked: bool,
     /// Prune was entered out of a dead end: proof and delay are waived, until EndpointSlices follow.
     pub waived: bool,
     /// The highest epoch that was ever decided for this resource since its status was lost.

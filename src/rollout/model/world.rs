@@ -126,7 +126,7 @@ pub fn committed(search: &Search, state: &mut State, status: u32) -> Judgement {
         (Step::Deploying, _) if enters => {
             tried_unasked(state, new, to, from.is_none())?;
             state.ghost.moves = [0; 2];
-            state.ghost.lost = false;
+            (state.ghost.lost, state.ghost.unmarked) = (false, false);
             state.ghost.waived &= is_listed_late(&state.world);
         }
         (Step::Stable, _) if enters => {
@@ -134,7 +134,7 @@ pub fn committed(search: &Search, state: &mut State, status: u32) -> Judgement {
                 // Where the rollout began that ends here is not known.
                 state.ghost.moves = [0; 2];
             }
-            state.ghost.lost = false;
+            (state.ghost.lost, state.ghost.unmarked) = (false, false);
             state.ghost.waived &= is_listed_late(&state.world);
         }
         (Step::Prune, Some(from)) if enters => state.ghost.waived |= is_waived(from, to),
@@ -167,7 +167,7 @@ fn tried_unasked(state: &State, new: &MetadataServicesStatus, to: &Rollout, rebu
     let asked = matches!(trigger, Some(Trigger::Retry | Trigger::Rollback | Trigger::Restart));
     let first = new.active_strategy.is_none();
     law!(
-        !marked || asked || (first && !rebuilt) || state.ghost.lost,
+        !marked || asked || (first && !rebuilt) || state.ghost.unmarked,
         "I18: {} is marked as failed and tried unasked",
         target.version
     );
