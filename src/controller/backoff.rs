@@ -51,8 +51,8 @@ impl Backoff {
         if conflicts > MANY_CONFLICTS { self.failed(key) } else { CONFLICT }
     }
 
-    /// Counts a failure by which the API server asks to be left alone for so long: until then no event brings the resource back
-    /// either.
+    /// Counts a failure by which the API server asks to be left alone for so long: until then no event brings the
+    /// resource back either.
     pub fn refused(&self, key: &Key, asked: Duration) -> Duration {
         let asked = asked.min(LONGEST);
         let wait = self.failed(key).max(asked + jitter(key, asked / 10));

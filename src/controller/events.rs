@@ -38,6 +38,7 @@ impl Events {
     }
 }
 
+/// What the API server takes of a note.
 fn brief(mut note: String) -> String {
     let ends = note.char_indices().map(|(at, character)| at + character.len_utf8());
     let end = ends.take_while(|end| *end <= NOTE).last().unwrap_or(0);

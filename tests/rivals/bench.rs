@@ -286,7 +286,7 @@ impl Stage {
 }
 
 /// What is wrong with a history at whose end all resources rest.
-pub fn judged(history: &History, late_writes: Duration) -> Vec<String> {
+fn judged(history: &History, late_writes: Duration) -> Vec<String> {
     let waived = Waived { late_writes, ..Waived::default() };
     let found = watcher::check(history, &waived).into_iter().chain(watcher::at_rest(history, &waived));
     found.map(|finding| finding.to_string()).collect()
