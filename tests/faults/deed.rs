@@ -8,7 +8,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use testbed::Kind;
 
-use crate::scenario::{NAME, Scenario};
+use crate::scenario::{NAME, Scenario, adjusted};
 
 /// One thing that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Deed {
     Unlimit,
     /// Makes a storage pod of the new release lose its readiness.
     Sicken,
+    /// Changes what follows the spec in place.
+    Adjust,
     /// Deletes the resource.
     Delete,
 }
@@ -64,6 +66,7 @@ impl Deed {
                 quotas.delete("two", &DeleteParams::default()).await.unwrap();
                 tokio::time::sleep(QUOTA_GONE).await;
             }
+            Self::Adjust => patch(&api, &json!({"spec": adjusted()})).await,
             Self::Sicken => sicken(client, namespace).await,
             Self::Delete => {
                 // As most delete it; where deletion is the story, it is there, being deleted, until its objects are gone.

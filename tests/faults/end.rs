@@ -11,9 +11,6 @@ use crate::scenario::NAME;
 const NOISE: [&str; 7] =
     ["uid", "resourceVersion", "creationTimestamp", "clusterIP", "clusterIPs", "nodePort", "selfLink"];
 
-/// Kinds that the operator writes.
-const OURS: [Kind; 4] = [Kind::Service, Kind::Deployment, Kind::ConfigMap, Kind::ControllerRevision];
-
 /// Every object of a namespace as it is at the end, by kind and name.
 pub type End = BTreeMap<String, Value>;
 
@@ -95,7 +92,7 @@ fn replace(text: &str, pattern: &str, with: &str) -> String {
 
 /// Whether the operator made it.
 pub fn is_ours(entry: &Entry) -> bool {
-    OURS.contains(&entry.kind) && entry.label("app") == Some(NAME)
+    Kind::MADE.contains(&entry.kind) && entry.label("app") == Some(NAME)
 }
 
 /// The end of a run: all objects of the operator and the resource, whole but for the noise; of Deployments' status,
@@ -103,7 +100,7 @@ pub fn is_ours(entry: &Entry) -> bool {
 pub fn end(history: &History, namespace: &str) -> End {
     let mask = Mask { namespace };
     let mut end = End::new();
-    for kind in OURS {
+    for kind in Kind::MADE {
         for entry in history.all_live(kind).into_iter().filter(|entry| is_ours(entry)) {
             end.insert(format!("{kind:?} {}", mask.name(entry)), whole(&mask, entry));
         }
@@ -121,10 +118,16 @@ fn whole(mask: &Mask, entry: &Entry) -> Value {
     if let Some(fields) = value.as_object_mut() {
         fields.remove("status");
     }
-    if entry.kind == Kind::ControllerRevision
-        && let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut)
+    // A record's name has its version in it; a budget that follows and is changed is changed in one write, or in two.
+    let chance = match entry.kind {
+        Kind::ControllerRevision => Some("name"),
+        Kind::PodDisruptionBudget => Some("generation"),
+        _ => None,
+    };
+    if let (Some(field), Some(metadata)) =
+        (chance, value.pointer_mut("/metadata").and_then(Value::as_object_mut))
     {
-        metadata.remove("name");
+        metadata.remove(field);
     }
     if entry.kind == Kind::Deployment {
         value["status"] =

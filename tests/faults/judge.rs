@@ -96,15 +96,10 @@ fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
     let made = |write: &&Write| write.target.verb == "POST" && write.status == Some(201);
     let held = |write: &&Write| matches!(write.fault, Some(Fault::Delay(_))) || seen.late >= GIVEN_UP;
     let late = seen.writes.iter().filter(made).filter(held);
-    let name = |write: &Write| {
-        let kind = match write.target.resource.as_str() {
-            "configmaps" => "ConfigMap",
-            "services" => "Service",
-            "deployments" => "Deployment",
-            _ => return None,
-        };
-        Some(format!("{kind} {}", write.target.name))
-    };
+    // A record that is there stays.
+    let kind =
+        |write: &Write| Kind::named(&write.target.resource).filter(|kind| *kind != Kind::ControllerRevision);
+    let name = |write: &Write| kind(write).map(|kind| format!("{kind:?} {}", write.target.name));
     late.filter_map(name).collect()
 }
 

@@ -213,8 +213,7 @@ impl Play<'_> {
         if !self.deleted {
             return owner.is_some_and(|owner| at_rest(&owner.object));
         }
-        let kinds = [Kind::Service, Kind::Deployment, Kind::ConfigMap, Kind::ControllerRevision];
-        let left = kinds.into_iter().flat_map(|kind| history.all_live(kind)).any(|entry| is_ours(entry));
+        let left = Kind::MADE.into_iter().flat_map(|kind| history.all_live(kind)).any(|entry| is_ours(entry));
         let pods = history.all_live(Kind::Pod).into_iter().any(|pod| !watcher::is_terminating(pod));
         owner.is_none() && !left && !pods
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+use testbed::resource::merge;
 use testbed::{History, Kind, State};
 
 use crate::deed::Deed;
@@ -43,6 +44,8 @@ pub enum Scenario {
     Delete,
     /// A failed release is tried again, and is good now.
     Retry,
+    /// A release together with all that follows the spec in place: sizes, Services, `ServiceAccount`, budgets.
+    Settings,
 }
 
 /// When a deed of a story is done.
@@ -58,7 +61,7 @@ pub enum Cue {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Create,
         Self::Upgrade,
         Self::AutoRollback,
@@ -70,6 +73,7 @@ impl Scenario {
         Self::Supersede,
         Self::Delete,
         Self::Retry,
+        Self::Settings,
     ];
 
     /// What was done before, each to its end.
@@ -85,7 +89,8 @@ impl Scenario {
             | Self::Warm
             | Self::Abort
             | Self::Supersede
-            | Self::Delete => &[Deed::Apply(FIRST)],
+            | Self::Delete
+            | Self::Settings => &[Deed::Apply(FIRST)],
         }
     }
 
@@ -102,6 +107,7 @@ impl Scenario {
             Self::Supersede => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Pending, Deed::Apply(THIRD))],
             Self::Delete => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Delete)],
             Self::Retry => &[(Cue::Start, Deed::Unlimit), (Cue::Start, Deed::Retry)],
+            Self::Settings => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Adjust)],
         }
     }
 
@@ -111,7 +117,7 @@ impl Scenario {
         match self {
             Self::Abort | Self::Supersede => (5, 2),
             Self::LateRollback => (1, 8),
-            Self::Warm | Self::Delete => (1, 6),
+            Self::Warm | Self::Delete | Self::Settings => (1, 6),
             Self::Create
             | Self::Upgrade
             | Self::AutoRollback
@@ -126,7 +132,7 @@ impl Scenario {
         // The broken release breaks one component only: the other must not go ahead alone.
         let schema = tag.split('-').next().unwrap_or(tag);
         let (grace, cleanup) = self.waits();
-        json!({
+        let mut resource = json!({
             "apiVersion": "e6data.io/v1alpha1",
             "kind": "MetadataServices",
             "metadata": {"name": NAME},
@@ -141,8 +147,36 @@ impl Scenario {
                     "autoRollback": {"failureThresholdSeconds": 1},
                 },
             },
-        })
+        });
+        if self == Self::Settings {
+            merge(&mut resource["spec"], &settings(tag));
+        }
+        resource
     }
+}
+
+/// What comes with the second release: budgets, a `ServiceAccount`, another Service.
+fn settings(tag: &str) -> Value {
+    if tag == FIRST {
+        return json!({});
+    }
+    json!({
+        "serviceAccount": {"create": true, "annotations": {"role": tag}},
+        "storage": {
+            "service": {"annotations": {"tag": tag}},
+            "podDisruptionBudget": {"enabled": true},
+        },
+        "schema": {"podDisruptionBudget": {"enabled": true}},
+    })
+}
+
+/// What is changed of it in mid-rollout: all of it is applied in place.
+pub fn adjusted() -> Value {
+    json!({
+        "serviceAccount": {"annotations": {"role": "other"}},
+        "storage": {"service": {"annotations": {"tag": "other"}}, "podDisruptionBudget": {"enabled": false}},
+        "schema": {"replicas": 2, "podDisruptionBudget": {"minAvailable": 1}},
+    })
 }
 
 /// What is in a ConfigMap, and must be nowhere else (I45).
@@ -176,6 +210,7 @@ impl fmt::Display for Scenario {
             Self::Supersede => "supersede",
             Self::Delete => "delete",
             Self::Retry => "retry",
+            Self::Settings => "settings",
         })
     }
 }

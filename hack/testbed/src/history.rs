@@ -25,21 +25,42 @@ pub enum Kind {
     ConfigMap,
     /// `apps/v1` `ControllerRevision`.
     ControllerRevision,
+    /// `v1` `ServiceAccount`.
+    ServiceAccount,
+    /// `policy/v1` `PodDisruptionBudget`.
+    PodDisruptionBudget,
     /// `e6data.io/v1alpha1` `MetadataServices`.
     MetadataServices,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Service,
         Self::Deployment,
         Self::Pod,
         Self::EndpointSlice,
         Self::ConfigMap,
         Self::ControllerRevision,
+        Self::ServiceAccount,
+        Self::PodDisruptionBudget,
         Self::MetadataServices,
     ];
+
+    /// Those that the operator makes.
+    pub const MADE: [Self; 6] = [
+        Self::Service,
+        Self::Deployment,
+        Self::ConfigMap,
+        Self::ControllerRevision,
+        Self::ServiceAccount,
+        Self::PodDisruptionBudget,
+    ];
+
+    /// The kind with a plural name, as `services`.
+    pub fn named(plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.resource().plural == plural)
+    }
 
     /// Where the API server keeps it.
     pub fn resource(self) -> ApiResource {
@@ -50,6 +71,8 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::ControllerRevision => ("apps", "v1", "ControllerRevision", "controllerrevisions"),
+            Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
+            Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::MetadataServices => ("e6data.io", "v1alpha1", "MetadataServices", "metadataservices"),
         };
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };

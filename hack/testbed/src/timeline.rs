@@ -21,8 +21,7 @@ use crate::history::{Entry, History, Kind, Verb};
 /// How long to wait before a request is repeated that failed.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// A recorder of Services, Deployments, Pods, `EndpointSlices`, `ConfigMaps`, `ControllerRevisions` and
-/// `MetadataServices`. It ends when dropped.
+/// A recorder of all objects of the kinds in [`Kind::ALL`]. It ends when dropped.
 #[derive(Debug)]
 pub struct Timeline {
     shared: Arc<Shared>,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use testbed::resource::quick;
+use serde_json::{Value, json};
+use testbed::resource::{merge, quick};
 use testbed::{Kind, State, Timeline};
 
 use super::trouble::Chance;
@@ -60,6 +60,8 @@ pub struct Life<'a> {
     soak: &'a Soak,
     stage: Stage,
     chance: Chance,
+    /// It has a `ServiceAccount` of its own, and a budget.
+    has_optional: bool,
     /// The tag that serves.
     good: String,
     /// The next tag.
@@ -82,8 +84,9 @@ impl<'a> Life<'a> {
         let mut stage = soak.bench.stage(&format!("soak-{number}")).await;
         stage.late_writes = LATE;
         let chance = chance(soak, u64::try_from(number).unwrap());
-        stage.subject.create(&quick("1", "1")).await.unwrap();
-        Self { soak, stage, chance, good: "1".into(), next: 2 }
+        let has_optional = number.is_multiple_of(3);
+        stage.subject.create(&spec("1", has_optional)).await.unwrap();
+        Self { soak, stage, chance, has_optional, good: "1".into(), next: 2 }
     }
 
     /// Does deeds until all rollouts are begun.
@@ -211,9 +214,8 @@ impl<'a> Life<'a> {
     async fn rollback(&mut self, lived: &mut Lived) {
         let history = self.stage.history().await;
         let state = self.stage.subject.state(&history).unwrap();
-        let served = |record: &&serde_json::Value| {
-            record["status"] == "Superseded" && record.get("activatedAt").is_some()
-        };
+        let served =
+            |record: &&Value| record["status"] == "Superseded" && record.get("activatedAt").is_some();
         let record = state.records().iter().rev().find(served);
         let Some((tag, version)) = record.map(|record| (text(record, "storageTag"), text(record, "version")))
         else {
@@ -242,14 +244,27 @@ impl<'a> Life<'a> {
         let tag = self.tag();
         let old = self.stage.subject.get().await.unwrap()["metadata"]["uid"].clone();
         self.stage.subject.delete().await.unwrap();
-        self.stage.subject.create(&quick(&tag, &tag)).await.unwrap();
+        self.stage.subject.create(&spec(&tag, self.has_optional)).await.unwrap();
         let again = |state: State<'_>| serves(state, &tag) && state.0.object["metadata"]["uid"] != old;
         self.ends(lived, "a new life", again).await;
         self.good = tag;
     }
 }
 
-fn text(record: &serde_json::Value, field: &str) -> String {
+/// A resource with a release.
+fn spec(tag: &str, has_optional: bool) -> Value {
+    let mut spec = quick(tag, tag);
+    if has_optional {
+        let optional = json!({
+            "serviceAccount": {"create": true},
+            "storage": {"podDisruptionBudget": {"enabled": true}},
+        });
+        merge(&mut spec, &optional);
+    }
+    spec
+}
+
+fn text(record: &Value, field: &str) -> String {
     record[field].as_str().unwrap_or_default().to_owned()
 }
 
@@ -261,9 +276,9 @@ pub async fn left_over(soak: &Soak) -> Vec<String> {
         let subject = testbed::Subject::new(&soak.bench.client, &entry.namespace, &entry.name);
         subject.delete().await.unwrap();
     }
-    let kinds = [Kind::Service, Kind::Deployment, Kind::ConfigMap, Kind::ControllerRevision, Kind::Pod];
     let ours = |history: &testbed::History| -> Vec<String> {
-        let live = kinds.into_iter().flat_map(|kind| history.all_live(kind));
+        let kinds = Kind::MADE.into_iter().chain([Kind::Pod]);
+        let live = kinds.flat_map(|kind| history.all_live(kind));
         live.filter(|entry| entry.namespace.starts_with("soak-") && entry.label("app").is_some())
             .map(|entry| format!("orphan: {:?} {} in {}", entry.kind, entry.name, entry.namespace))
             .collect()

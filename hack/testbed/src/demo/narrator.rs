@@ -97,7 +97,8 @@ fn describe(entry: &Entry, before: Option<&Entry>, lines: &mut Vec<Line>) {
         Kind::Service if entry.label("strategy").is_none() => service(entry, before, lines),
         Kind::Service | Kind::Deployment | Kind::ConfigMap => part(entry, lines),
         Kind::ControllerRevision => record(entry, before, lines),
-        Kind::Pod | Kind::EndpointSlice => {}
+        // The last two are not part of the story.
+        Kind::Pod | Kind::EndpointSlice | Kind::ServiceAccount | Kind::PodDisruptionBudget => {}
     }
 }
 

@@ -35,7 +35,7 @@ pub fn selectors(moment: &Moment<'_>) -> Vec<String> {
     let Moment { entry, waived, .. } = moment;
     let pointer = match entry.kind {
         Kind::Service => "/spec/selector",
-        Kind::Deployment => "/spec/selector/matchLabels",
+        Kind::Deployment | Kind::PodDisruptionBudget => "/spec/selector/matchLabels",
         _ => return vec![],
     };
     if !is_ours(entry) || waived.has(&entry.name) {
@@ -47,7 +47,11 @@ pub fn selectors(moment: &Moment<'_>) -> Vec<String> {
     let colour = of("strategy");
     let right = selector.len() == 3
         && [of("app"), of("component")].map(Some) == [entry.label("app"), entry.label("component")]
-        && if is_front(entry) { !colour.is_empty() } else { Some(colour) == entry.label("strategy") };
+        && match entry.label("strategy") {
+            // A front and a budget follow what serves.
+            None => !colour.is_empty(),
+            own => own == Some(colour),
+        };
     (!right).then(|| format!("{:?} {} selects {selector:?}", entry.kind, entry.name)).into_iter().collect()
 }
 
@@ -148,18 +152,31 @@ pub fn at_rest(history: &History, waived: &Waived) -> Vec<Finding> {
 
 type Named = (Kind, String);
 
-fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> {
+/// What a settled resource needs, but for its records.
+fn needed(resource: &Entry) -> BTreeSet<Named> {
     let (state, name) = (State(resource), &resource.name);
-    let mut wanted: BTreeSet<Named> = BTreeSet::new();
+    let mut needed: BTreeSet<Named> = BTreeSet::new();
     for component in COMPONENTS.iter().filter(|_| !state.active().is_empty()) {
         let colour = state.colour();
-        wanted.insert((Kind::Service, format!("{name}-{component}")));
-        wanted.insert((Kind::Service, format!("{name}-{component}-{colour}")));
-        wanted.insert((Kind::Deployment, format!("{name}-{component}-{colour}")));
-        wanted.insert((Kind::ConfigMap, format!("{name}-{component}-config-{colour}")));
+        needed.insert((Kind::Service, format!("{name}-{component}")));
+        needed.insert((Kind::Service, format!("{name}-{component}-{colour}")));
+        needed.insert((Kind::Deployment, format!("{name}-{component}-{colour}")));
+        needed.insert((Kind::ConfigMap, format!("{name}-{component}-config-{colour}")));
+        let budget = format!("/spec/{component}/podDisruptionBudget/enabled");
+        if resource.get(&budget) == Some(&Value::Bool(true)) {
+            needed.insert((Kind::PodDisruptionBudget, format!("{name}-{component}")));
+        }
     }
+    let account = account(resource.get("/spec"), name);
+    needed.extend(account.map(|name| (Kind::ServiceAccount, name.to_owned())));
+    needed
+}
+
+fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> {
+    let (state, name) = (State(resource), &resource.name);
+    let mut wanted = needed(resource);
     wanted.retain(|(_, name)| !waived.has(name));
-    let owned: Vec<_> = [Kind::Service, Kind::Deployment, Kind::ConfigMap, Kind::ControllerRevision]
+    let owned: Vec<_> = Kind::MADE
         .into_iter()
         .flat_map(|kind| history.all_live(kind))
         .filter(|one| {
@@ -170,8 +187,18 @@ fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> 
     let (revisions, others): (Vec<_>, Vec<_>) =
         owned.into_iter().partition(|one| one.kind == Kind::ControllerRevision);
     let have: BTreeSet<Named> = others.iter().map(|one| (one.kind, one.name.clone())).collect();
-    let left = have.difference(&wanted).map(|(kind, name)| format!("{kind:?} {name} is left over"));
+    // A rollback would need it.
+    let kept: Vec<&str> =
+        revisions.iter().filter_map(|one| account(one.get("/data/template"), name)).collect();
+    let left = have
+        .difference(&wanted)
+        .filter(|(kind, name)| *kind != Kind::ServiceAccount || !kept.contains(&name.as_str()))
+        .map(|(kind, name)| format!("{kind:?} {name} is left over"));
     let missing = wanted.difference(&have).map(|(kind, name)| format!("{kind:?} {name} is missing"));
+    let budgets = others.iter().filter(|one| one.kind == Kind::PodDisruptionBudget);
+    let astray = budgets
+        .filter(|one| one.text("/spec/selector/matchLabels/strategy") != state.colour())
+        .map(|one| format!("{} does not select what serves", one.name));
     let recorded: BTreeSet<&str> =
         revisions.iter().filter_map(|one| one.annotation(RELEASE_VERSION)).collect();
     // What served or failed is recorded; what was undone while traffic moved to it may be.
@@ -181,7 +208,14 @@ fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> 
     let may = versions(state, |_| true);
     let records = waived.records || (recorded.is_superset(&must) && recorded.is_subset(&may));
     let wrong = || format!("{name} has the records {recorded:?}, needs {must:?} and may have {may:?}");
-    left.chain(missing).chain((!records).then(wrong)).collect()
+    left.chain(missing).chain(astray).chain((!records).then(wrong)).collect()
+}
+
+/// The name of the `ServiceAccount` that a spec asks for.
+fn account<'a>(spec: Option<&'a Value>, resource: &'a str) -> Option<&'a str> {
+    let asked =
+        spec?.get("serviceAccount").filter(|asked| asked.get("create") == Some(&Value::Bool(true)))?;
+    Some(asked.get("name").and_then(Value::as_str).unwrap_or(resource))
 }
 
 fn versions(state: State<'_>, keep: impl Fn(&Value) -> bool) -> BTreeSet<&str> {

@@ -78,11 +78,21 @@ struct Bracket {
 const READ: [&str; 6] =
     ["configmaps", "controllerrevisions", "deployments", "endpointslices", "pods", "services"];
 
+/// Kinds that are read where there are any, or where they are asked for; what is written of them rests on that too.
+const READ_IF_ASKED_FOR: [&str; 2] = ["poddisruptionbudgets", "serviceaccounts"];
+
 const OWNER: &str = "metadataservices";
 
 impl Bracket {
     fn is_whole(&self) -> bool {
         self.opened && READ.iter().all(|kind| self.lists.contains(*kind))
+    }
+
+    /// Whether what is written of a kind rests on all that it should.
+    fn bears(&self, resource: &str) -> bool {
+        let kind = resource.split('/').next().unwrap_or_default();
+        let read = !READ_IF_ASKED_FOR.contains(&kind) || self.lists.contains(kind);
+        self.is_whole() && read && (self.closed || kind == OWNER)
     }
 }
 
@@ -116,7 +126,7 @@ pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<
             Act::Get | Act::List => {}
             Act::Write => {
                 let own = call.resource.split('/').next() == Some(OWNER);
-                if !bracket.is_whole() || !(own || bracket.closed) {
+                if !bracket.bears(&call.resource) {
                     let text = format!("{} {} is written on {:?}", call.resource, call.name, bracket.lists);
                     found.push(Finding { invariant: "I41", text });
                 }
@@ -137,17 +147,11 @@ pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<
 
 /// I29: the operator's successful writes to an object are not more than the versions that it had.
 pub fn writes_changed_something(history: &History, audit: &AuditLog) -> Vec<Finding> {
-    let kinds = [
-        (Kind::Service, "services"),
-        (Kind::ConfigMap, "configmaps"),
-        (Kind::Deployment, "deployments"),
-        (Kind::ControllerRevision, "controllerrevisions"),
-        (Kind::MetadataServices, OWNER),
-    ];
     let mut writes: BTreeMap<(Kind, String), usize> = BTreeMap::new();
     for request in audit.requests().iter().filter(|request| request.succeeded()) {
-        let kind = kinds.iter().find(|(_, resource)| *resource == request.resource).map(|(kind, _)| *kind);
-        if let Some(kind) = kind.filter(|_| matches!(request.verb.as_str(), "patch" | "update")) {
+        if let Some(kind) =
+            Kind::named(&request.resource).filter(|_| matches!(request.verb.as_str(), "patch" | "update"))
+        {
             *writes.entry((kind, request.name.clone())).or_default() += 1;
         }
     }
@@ -246,5 +250,21 @@ mod tests {
         let mut cached = whole;
         cached[1].uri += "&resourceVersion=0";
         assert_eq!(broken([cached, writes.to_vec()].concat()), 2, "answered from a cache");
+    }
+
+    #[test]
+    fn a_budget_is_written_on_a_look_at_budgets() {
+        let resource = || call(Act::Get, "metadataservices");
+        let look = |kinds: &[&str]| {
+            let lists = kinds.iter().map(|kind| call(Act::List, kind));
+            [resource()].into_iter().chain(lists).chain([resource()]).collect::<Vec<_>>()
+        };
+        let write = call(Act::Write, "poddisruptionbudgets");
+        let broken = |mut calls: Vec<Call>| {
+            calls.push(write.clone());
+            live_reads(calls, "m").len()
+        };
+        assert_eq!(broken(look(&READ)), 1);
+        assert_eq!(broken(look(&[READ.as_slice(), &READ_IF_ASKED_FOR].concat())), 0);
     }
 }

@@ -463,6 +463,32 @@ fn the_objects_keep_their_rules() {
     story.finds("I32: ConfigMap m-storage-config-green is taken");
 }
 
+#[test]
+fn accounts_and_budgets_are_as_asked_for() {
+    let (mut story, budget) = (Story::served(), Kind::PodDisruptionBudget);
+    let missing = |what| format!("I33: {what} is missing");
+    let enabled = json!({"podDisruptionBudget": {"enabled": true}});
+    let spec = json!({"serviceAccount": {"create": true}, "storage": enabled});
+    story.changed(Kind::MetadataServices, "m", "/spec", spec);
+    assert_eq!(rest(&story), ["ServiceAccount m", "PodDisruptionBudget m-storage"].map(missing));
+    let mut object = part("storage", "blue", "v1");
+    object["metadata"]["labels"].as_object_mut().unwrap().remove("strategy");
+    story.tell(Kind::ServiceAccount, "m", Verb::Added, object.clone());
+    story.tell(budget, "m-storage", Verb::Added, object.clone());
+    assert_eq!((rest(&story), story.found()), (vec![], vec![]));
+    story.tell(budget, "m-schema", Verb::Added, object.clone());
+    story.tell(Kind::ServiceAccount, "old", Verb::Added, object);
+    story.changed(budget, "m-storage", "/spec/selector/matchLabels/strategy", json!("green"));
+    let wrong = ["I33: ServiceAccount old is left over", "I33: PodDisruptionBudget m-schema is left over"];
+    assert_eq!(rest(&story), [wrong[0], wrong[1], "I33: m-storage does not select what serves"]);
+    let mut record = story.history.live(budget, "m-schema").unwrap().object.clone();
+    record["data"] = json!({"template": {"serviceAccount": {"create": true, "name": "old"}}});
+    story.tell(Kind::ControllerRevision, "m-x", Verb::Added, record);
+    assert_eq!(rest(&story)[0], wrong[1], "a rollback would need the account");
+    story.changed(budget, "m-storage", "/spec/selector/matchLabels", json!({"app": "m"}));
+    story.finds("I7: PodDisruptionBudget");
+}
+
 /// Each rule is broken by a test of this file, so that none is a rule that nothing breaks.
 #[test]
 fn every_rule_is_broken_by_a_test() {

@@ -64,8 +64,7 @@ pub fn epoch(entry: &Entry) -> i64 {
 
 /// Whether the operator made it.
 pub fn is_ours(entry: &Entry) -> bool {
-    entry.label("app.kubernetes.io/managed-by") == Some("e6-operator")
-        && matches!(entry.kind, Kind::Service | Kind::Deployment | Kind::ConfigMap | Kind::ControllerRevision)
+    entry.label("app.kubernetes.io/managed-by") == Some("e6-operator") && Kind::MADE.contains(&entry.kind)
 }
 
 /// Whether it is being deleted.
