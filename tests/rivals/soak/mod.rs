@@ -21,7 +21,7 @@ use testbed::Options;
 use self::deeds::Life;
 use self::figures::Figures;
 use self::trouble::{Chance, Rival};
-use crate::bench::Bench;
+use crate::bench::{Bench, NAME};
 
 /// How many rollouts a run has when nobody says.
 const SHORT: usize = 60;
@@ -74,7 +74,7 @@ async fn many_rollouts_under_random_faults_leave_nothing_behind() {
     assert!(steady.operator.is_running(), "the operator ended by itself; see {}", soak.bench.dir.display());
     let mut violations: Vec<String> = lives.iter().flat_map(|life| life.violations.clone()).collect();
     violations.extend(deeds::left_over(&soak).await);
-    violations.extend(steady.panic().into_iter().chain(steady.proxy.unguarded()));
+    violations.extend(steady.panic().into_iter().chain(steady.proxy.undecided(NAME)));
     violations.extend(rival.trouble.iter().cloned());
     let events = figures::events(&soak).await;
     let report = figures.report(&soak, &lives, &steady, &rival, events, violations.len());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use testbed::proxy::{Fault, Outage, Plan};
 
 use super::{Soak, chance};
-use crate::bench::Actor;
+use crate::bench::{Actor, NAME};
 
 /// Numbers that look random and follow from a seed (SplitMix64).
 pub struct Chance(u64);
@@ -145,7 +145,7 @@ impl Rival {
             }
         }
         let writes = self.actor.proxy.writes().len();
-        let trouble = self.actor.panic().into_iter().chain(self.actor.proxy.unguarded()).collect();
+        let trouble = self.actor.panic().into_iter().chain(self.actor.proxy.undecided(NAME)).collect();
         Lived { kills, pauses, writes, trouble }
     }
 }

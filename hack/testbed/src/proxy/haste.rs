@@ -76,23 +76,22 @@ impl Shared {
 }
 
 impl Proxy {
-    /// What is wrong with the requests that came in, where the client works for one resource of this name: writes that
-    /// rest on no live look (I41), or say not on what they were decided (I40), and what came although the client should
-    /// have waited.
+    /// What is wrong with the requests that came in, where the client works for one resource: [`Self::undecided`], and
+    /// what came although the client should have waited.
     pub fn findings(&self, resource: &str) -> Vec<String> {
-        let state = self.shared.state();
-        let looks = watcher::live_reads(state.calls.iter().cloned(), resource);
-        let mut found: Vec<String> = looks.iter().map(ToString::to_string).collect();
-        found.extend(state.haste.seen.iter().map(|call| format!("I41, I43: too early: {call}")));
-        drop(state);
-        found.extend(self.unguarded());
+        let mut found = self.undecided(resource);
+        let early = &self.shared.state().haste.seen;
+        found.extend(early.iter().map(|call| format!("I41, I43: too early: {call}")));
         found
     }
 
-    /// Writes that do not say on what they were decided (I40), for however many resources.
-    pub fn unguarded(&self) -> Vec<String> {
+    /// Writes that rest on no live look (I41), or say not on what they were decided (I40), where the client works for
+    /// resources of this name, one in a namespace.
+    pub fn undecided(&self, resource: &str) -> Vec<String> {
         let state = self.shared.state();
+        let looks = watcher::live_reads(state.calls.iter().cloned(), resource).into_iter();
         let bare = state.writes.iter().filter(|write| !write.target.guarded);
-        bare.map(|write| format!("I40: without a precondition: {write}")).collect()
+        let bare = bare.map(|write| format!("I40: without a precondition: {write}"));
+        looks.map(|finding| finding.to_string()).chain(bare).collect()
     }
 }

@@ -50,6 +50,12 @@ impl Call {
         Some(Self { act, resource: request.target(), name, uri, creates, succeeded: request.succeeded() })
     }
 
+    /// The namespace that it was about; empty for none.
+    fn namespace(&self) -> String {
+        let path = self.uri.split('?').next().unwrap_or_default();
+        path.split('/').skip_while(|part| *part != "namespaces").nth(1).unwrap_or_default().to_owned()
+    }
+
     /// The beginning of a process.
     pub fn start() -> Self {
         Self {
@@ -98,28 +104,29 @@ impl Bracket {
 
 /// I41: before an object is created, patched or deleted, the resource, then its objects, then the resource again are
 /// read live; before the resource is written, the resource and its objects. The answer to a write of the resource shows
-/// it as well as a read, and the read that closes one decision may open the next. For requests in a namespace with this one
-/// resource, in the order in which they came in, of one operator at a time. And no object is written twice on what was read
+/// it as well as a read, and the read that closes one decision may open the next. For requests in namespaces each of which has one
+/// resource, of this name, in the order in which they came in, of one operator at a time. And no object is written twice on what was read
 /// once: whatever the answer was, a write is not sent again before a new look (I40).
 pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<Finding> {
-    let mut bracket = Bracket::default();
+    let mut brackets: BTreeMap<String, Bracket> = BTreeMap::new();
     let mut found = vec![];
     let selects = format!("app%3D{resource}");
     for call in calls {
+        let bracket = brackets.entry(call.namespace()).or_default();
         match call.act {
-            Act::Start => bracket = Bracket::default(),
+            Act::Start => brackets.clear(),
             Act::Get if call.resource == OWNER => {
                 if bracket.is_whole() {
                     bracket.closed = true;
                 } else {
-                    bracket = Bracket { opened: true, ..Bracket::default() };
+                    *bracket = Bracket { opened: true, ..Bracket::default() };
                 }
             }
             // One with a resourceVersion may be answered from a cache.
             Act::List if call.uri.contains(&selects) && !call.uri.contains("resourceVersion=") => {
                 // The read of the resource that closed the last bracket opens the next one.
                 if bracket.closed {
-                    bracket = Bracket { opened: true, ..Bracket::default() };
+                    *bracket = Bracket { opened: true, ..Bracket::default() };
                 }
                 bracket.lists.insert(call.resource);
             }
@@ -137,7 +144,7 @@ pub fn live_reads(calls: impl IntoIterator<Item = Call>, resource: &str) -> Vec<
                     found.push(Finding { invariant: "I40", text });
                 }
                 if own {
-                    bracket = Bracket { opened: call.succeeded, ..Bracket::default() };
+                    *bracket = Bracket { opened: call.succeeded, ..Bracket::default() };
                 }
             }
         }
@@ -250,6 +257,21 @@ mod tests {
         let mut cached = whole;
         cached[1].uri += "&resourceVersion=0";
         assert_eq!(broken([cached, writes.to_vec()].concat()), 2, "answered from a cache");
+    }
+
+    #[test]
+    fn a_look_is_a_look_at_one_namespace() {
+        let look = |namespace: &str| {
+            let of = |call: Call| Call { uri: format!("/api/v1/namespaces/{namespace}{}", call.uri), ..call };
+            let resource = || call(Act::Get, "metadataservices");
+            let calls = [resource()].into_iter().chain(READ.map(|kind| call(Act::List, kind)));
+            calls.chain([resource(), call(Act::Write, "services")]).map(of).collect::<Vec<_>>()
+        };
+        let (a, b) = (look("a"), look("b"));
+        let mixed = a.iter().zip(&b).flat_map(|(a, b)| [a.clone(), b.clone()]);
+        assert_eq!(live_reads(mixed, "m"), []);
+        let other = a[..8].iter().chain(&b[8..]).cloned();
+        assert_eq!(live_reads(other, "m").len(), 1, "written where nothing was read");
     }
 
     #[test]
