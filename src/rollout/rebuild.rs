@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Deployment, Facts, FrontState, Revision};
+use super::facts::{Deployment, Facts, FrontState, Revision, is_epoch};
 use super::health::{Health, health};
 use super::intent::Intent;
 use super::shift::{Shift, restarts};
@@ -27,7 +27,7 @@ struct Claim {
 pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
     let claims = claims(facts);
     let bare = is_bare(facts) && claims.is_empty();
-    let epoch = highest_epoch(facts) + i64::from(!bare);
+    let epoch = highest_epoch(before, facts) + i64::from(!bare);
     let mut status = blank(facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
@@ -135,8 +135,10 @@ fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecor
     }
 }
 
-/// The highest number of a decision that an object carries.
-fn highest_epoch(facts: &Facts) -> i64 {
+/// The highest number of a decision that an object carries, or the status that is not believed: what it decided may still be
+/// on its way.
+fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
+    let decided = status.rollout.as_ref().map(|rollout| rollout.epoch).filter(|epoch| is_epoch(*epoch));
     let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
     let objects = Colour::ALL.into_iter().flat_map(|colour| {
         facts.colours.get(colour).iter().flat_map(|(_, workload)| {
@@ -147,7 +149,7 @@ fn highest_epoch(facts: &Facts) -> i64 {
             ]
         })
     });
-    fronts.chain(objects.flatten()).max().unwrap_or(0).max(0)
+    fronts.chain(objects.flatten()).chain(decided).max().unwrap_or(0).max(0)
 }
 
 fn claims(facts: &Facts) -> Vec<Claim> {

@@ -72,7 +72,24 @@ fn is_borne_out(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Fact
         let on = |colour| rebuild::holds(facts, colour, &decision.version);
         !on(colour) && on(colour.other())
     });
-    is_epoch(rollout.epoch) && !elsewhere && !is_refuted(&decision, facts)
+    is_epoch(rollout.epoch)
+        && !elsewhere
+        && !is_refuted(&decision, facts)
+        && !is_marked(status, rollout, facts)
+}
+
+/// What traffic goes to, or has just gone to, is marked as failed: its record was good when the switch was decided, so the mark
+/// is of a failure that this status does not know, since it was rebuilt before the mark landed.
+fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
+    let side = match rollout.step {
+        Step::Switching => rollout.target.clone(),
+        Step::Grace => status.active(),
+        Step::Stable | Step::Deploying | Step::RollingBack | Step::Prune | Step::Unknown => None,
+    };
+    let marked = |side: Side| {
+        facts.revisions.iter().any(|known| known.version == side.version && known.failed.is_some())
+    };
+    side.is_some_and(marked)
 }
 
 /// Both front Services carry a later decision, or a release although none ever served. One alone may be another hand's

@@ -44,6 +44,19 @@ fn fronts_that_differ_never_go_to_the_failed_release() {
     assert!(sim.failed("b"));
 }
 
+/// Another operator gives `b` up, and is about to mark it, when the status is lost; the rebuilt one goes on to `b`.
+#[test]
+fn a_mark_that_lands_after_the_rebuild_is_believed() {
+    for step in [Step::Switching, Step::Grace] {
+        let mut sim = in_step(step);
+        let record = sim.cluster.revisions.iter_mut().find(|known| known.version == "b");
+        record.expect("b is recorded before the switch").failed = Some("it restarted".into());
+        sim.settle();
+        assert_settled_on(&mut sim, "a on blue");
+        assert!(sim.failed("b"), "{step:?}: {}", sim.story());
+    }
+}
+
 #[test]
 fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
     // Switching is decided and a patch on its way when the status is lost. The rebuild reads fronts that agree; then
