@@ -162,7 +162,7 @@ impl Obstacles {
     fn hold(&mut self, plan: &Plan) -> bool {
         match plan.kind() {
             Kind::Request => self.held.requests = true,
-            Kind::Settings => self.held.settings = true,
+            Kind::Settings | Kind::Account => self.held.settings = true,
             Kind::Machine => return false,
         }
         true
@@ -288,8 +288,9 @@ async fn carry_out(
             if error.is_lasting() || (error.is_ill() && is_overdue(scope, resource, intent)) {
                 obstacles.refused = Some(error.brief());
             }
-            // A webhook that cannot be asked answers 500.
-            if (error.is_lasting() || error.is_ill()) && obstacles.hold(&plan) {
+            // A webhook that cannot be asked answers 500. Pods to come are not made without their account for that.
+            let holds = error.is_lasting() || (error.is_ill() && plan.kind() != Kind::Account);
+            if holds && obstacles.hold(&plan) {
                 return Ok(Next::Around(Err(error)));
             }
             // A status that is refused cannot say so.

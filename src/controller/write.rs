@@ -24,7 +24,7 @@ use crate::names::{self, Component, MANAGER, Owner};
 use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
 use crate::observe::settings;
 use crate::observe::views::Meta;
-use crate::rollout::facts::{Extra, ObjectId};
+use crate::rollout::facts::{Extra, ObjectId, Setting};
 use crate::rollout::{Action, Amend};
 
 /// Whether an object of ours lacks a label by which it is found: another hand took it away.
@@ -146,6 +146,7 @@ impl Writer<'_> {
             Action::Record { tagged, failed } => self.record(tagged, failed.as_deref()).await,
             Action::Delete(id) => self.delete(id).await,
             Action::Settle(setting) => self.settle(*setting).await,
+            Action::Account => self.settle(Setting::ACCOUNT).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Acts that several steps share: what makes the cluster match the persisted decision.
 
-use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, Piece, Setting};
+use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, Piece, Setting, Workload};
 use super::{Action, Answer, Ctx, Move, Plan, Tagged, Want};
 use crate::api::status::{RecordStatus, Side, Step};
 use crate::names::Colour;
@@ -76,6 +76,17 @@ pub(super) fn mend_serving(ctx: &Ctx) -> Answer {
 pub(super) fn tag(ctx: &Ctx, side: &Side, epoch: i64) -> Tagged {
     let hash = ctx.hash_of(&side.version).unwrap_or_default().to_owned();
     Tagged { version: side.version.clone(), hash, epoch }
+}
+
+/// The ServiceAccount comes before pods of its own. Without it they are refused, and then tried ever more rarely; and what it
+/// says, as which cloud role they have, is given to pods when they are made.
+pub(super) fn account(ctx: &Ctx, side: &Side) -> Answer {
+    let lacks = |workload: &Workload| workload.deployment == Deployment::Absent;
+    let may = ctx.want() != Want::Nothing && !ctx.facts.held.settings;
+    let stale = ctx.facts.stale.contains(&Setting::ACCOUNT);
+    (may && stale && ctx.facts.colours.get(side.strategy).any(lacks))
+        .then(|| Plan::act(vec![vec![Action::Account]]))
+        .flatten()
 }
 
 /// Applies what follows the spec in place, unless it concerns a colour that is on its way out.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{create_fronts, mend_routes, mend_serving, missing_parts, settle, tag};
+use super::acts::{account, create_fronts, mend_routes, mend_serving, missing_parts, settle, tag};
 use super::facts::{Front, Tag};
 use super::health::{self, Verdict};
 use super::intent::Policy;
@@ -31,6 +31,7 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
     }
     let answer = mend_routes(ctx)
         .or_else(|| mend_serving(ctx))
+        .or_else(|| account(ctx, &target))
         .or_else(|| missing_parts(ctx, &target, false))
         .or_else(|| settle(ctx))
         .or_else(|| become_ready(ctx, &target));

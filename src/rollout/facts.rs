@@ -353,6 +353,11 @@ pub enum Setting {
     Extra(Extra),
 }
 
+impl Setting {
+    /// The ServiceAccount of the pods.
+    pub const ACCOUNT: Self = Self::Extra(Extra::ServiceAccount);
+}
+
 /// Optional objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Extra {

@@ -68,6 +68,8 @@ pub enum Kind {
     Request,
     /// Settings that follow the spec in place, and nothing else.
     Settings,
+    /// The ServiceAccount of pods to come: a refusal is none of theirs, but what passes by itself is waited for.
+    Account,
     /// Anything else: the next step rests on it.
     Machine,
 }
@@ -94,6 +96,8 @@ pub enum Action {
     Delete(ObjectId),
     /// Apply settings that follow the spec in place.
     Settle(Setting),
+    /// Apply what the spec asks of the ServiceAccount, before pods need it.
+    Account,
 }
 
 /// The release for which an object is created.
@@ -359,6 +363,9 @@ impl Plan {
         match &self.next {
             Move::Amend(_) => Kind::Request,
             Move::Act(groups) if groups.iter().flatten().all(is_setting) => Kind::Settings,
+            Move::Act(groups) if groups.iter().flatten().all(|action| *action == Action::Account) => {
+                Kind::Account
+            }
             Move::Wait | Move::Commit(_) | Move::Act(_) => Kind::Machine,
         }
     }

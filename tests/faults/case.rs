@@ -112,11 +112,13 @@ const IN_TURN: [Fault; 11] = [
 ];
 
 /// Cases that found something wrong with the operator, and are always run.
-const KEPT: [Case; 4] = [
+const KEPT: [Case; 5] = [
     // Watches that fall silent while pods become ready left a release waiting until its deploy timeout.
     Case::one(Scenario::Upgrade, 7, Fault::StallWatches),
     // A resource that is deleted while its status is written is no ERROR.
     Case::one(Scenario::Clear, 3, Fault::Delete),
+    // Pods were refused, and their release given up, while their ServiceAccount was on its way.
+    Case::one(Scenario::Settings, 2, Fault::Delay(Duration::from_secs(6))),
     // Of two writes side by side one was refused as outdated, and that the other was asked to wait was not heard: which of
     // them comes first is a matter of chance.
     Case {

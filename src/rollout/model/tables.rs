@@ -461,7 +461,7 @@ fn deed(world: &World, action: &Action) -> Deed {
             let (colour, component, part) = place(id);
             Deed::DeletePart { colour, component, part }
         }
-        Action::Adopt(_) | Action::Settle(_) => panic!("not in the model: {action:?}"),
+        Action::Adopt(_) | Action::Settle(_) | Action::Account => panic!("not in the model: {action:?}"),
     }
 }
 

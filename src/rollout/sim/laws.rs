@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger};
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{
-    Deployment, Facts, Front, FrontState, ObjectId, Piece, Revision, Triple, Workload,
+    Deployment, Facts, Front, FrontState, ObjectId, Piece, Revision, Setting, Triple, Workload,
 };
 use crate::rollout::intent::Intent;
 use crate::rollout::{Action, Plan};
@@ -280,6 +280,10 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
         }
         Action::Settle(setting) => {
             law!(scene.facts.stale.contains(setting), "I29: {setting:?} is settled for nothing");
+            Ok(())
+        }
+        Action::Account => {
+            law!(scene.facts.stale.contains(&Setting::ACCOUNT), "I29: the account is settled for nothing");
             Ok(())
         }
         Action::CreateFront(_) | Action::Adopt(_) => Ok(()),

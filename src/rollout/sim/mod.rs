@@ -295,6 +295,7 @@ impl Sim {
             Action::Record { tagged, failed } => self.record(tagged, failed),
             Action::Delete(id) => self.delete(&id),
             Action::Settle(setting) => self.stale.retain(|known| *known != setting),
+            Action::Account => self.stale.retain(|known| *known != Setting::ACCOUNT),
         }
     }
 
@@ -475,5 +476,6 @@ fn kind(action: &Action) -> &'static str {
         Action::Record { .. } => "Record",
         Action::Delete(_) => "Delete",
         Action::Settle(_) => "Settle",
+        Action::Account => "Account",
     }
 }

@@ -5,7 +5,7 @@ use crate::api::status::{RecordStatus, Step};
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{Cause, Setting};
 use crate::rollout::sim::{Boot, Sim};
-use crate::rollout::{Move, What};
+use crate::rollout::{Action, Kind, Move, What, plan};
 
 #[test]
 fn a_third_version_in_any_step_ends_active_alone() {
@@ -262,6 +262,20 @@ fn an_outdated_crd_starts_nothing_and_harms_nothing() {
     sim.intent.crd_outdated = None;
     sim.settle();
     assert_settled_on(&mut sim, "c on blue");
+}
+
+#[test]
+fn the_account_comes_before_the_pods_that_need_it() {
+    let mut sim = in_step(Step::Deploying);
+    sim.stale = vec![Setting::ACCOUNT];
+    let next = |sim: &Sim| plan(&sim.intent, sim.status.as_ref(), &sim.facts(), sim.now());
+    assert_eq!(next(&sim).next, Move::Act(vec![vec![Action::Account]]), "{}", sim.story());
+    assert_eq!(next(&sim).kind(), Kind::Account);
+    sim.held.settings = true;
+    assert_eq!(next(&sim).kind(), Kind::Machine, "one that is not taken holds no release up");
+    sim.held.settings = false;
+    sim.settle();
+    assert_eq!((sim.active(), sim.wrote("Account"), sim.wrote("Settle")), ("b on green".into(), 1, 0));
 }
 
 #[test]

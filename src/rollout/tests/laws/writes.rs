@@ -109,6 +109,11 @@ pub fn records() -> Vec<&'static str> {
         sim.stale = vec![Setting::Front(Component::Storage)];
         doing(&sim, |_| true)
     };
+    let account = || {
+        let mut sim = upgrade();
+        sim.stale = vec![Setting::ACCOUNT];
+        doing(&sim, |action| *action == Action::Account)
+    };
     [
         broken(
             || doing(&upgrade(), |action| matches!(action, Action::Record { .. })),
@@ -118,6 +123,7 @@ pub fn records() -> Vec<&'static str> {
             ],
         ),
         broken(settling, &[("I29: {setting:?} is settled for nothing", |it| it.facts.stale.clear())]),
+        broken(account, &[("I29: the account is settled for nothing", |it| it.facts.stale.clear())]),
     ]
     .concat()
 }
