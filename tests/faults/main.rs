@@ -134,14 +134,15 @@ fn summary(outcomes: &[Outcome], references: &BTreeMap<Scenario, Reference>, sta
         names(&missed),
         start.elapsed().as_secs_f64(),
     );
-    // A run may have a write less than the undisturbed one (two views of a status may fall into one), and after the
-    // last writes nothing may be read or watched any more. While a first fault is being got over, there may be no watch yet
-    // for a second one to strike.
+    // A run may have fewer writes than the undisturbed one, and after the last writes nothing may be read or watched any
+    // more. While a first fault is being got over, there may be no watch yet for a second one to strike.
     let unheard = |case: &Case| case.then.is_some_and(|(_, second)| second.is_felt_later());
     let early: Vec<Case> = missed
         .iter()
         .copied()
-        .filter(|case| case.last() + 2 <= references[&case.scenario].writes.len() && !unheard(case))
+        .filter(|case| {
+            case.last() + case.scenario.late() <= references[&case.scenario].writes.len() && !unheard(case)
+        })
         .collect();
     assert!(early.is_empty(), "faults without an effect: {}", names(&early));
     assert!(missed.len() * 20 <= outcomes.len() + 20, "too many faults had no effect: {}", names(&missed));

@@ -127,6 +127,15 @@ impl Scenario {
         }
     }
 
+    /// How many writes at the end a fault may come too late for: a run has one less where two views of a status fall into
+    /// one, and a few where several settings of an object are changed at once.
+    pub const fn late(self) -> usize {
+        match self {
+            Self::Settings => 6,
+            _ => 2,
+        }
+    }
+
     /// The resource with a release.
     pub fn resource(self, tag: &str) -> Value {
         // The broken release breaks one component only: the other must not go ahead alone.
