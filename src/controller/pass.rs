@@ -36,11 +36,12 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     if scope.is_leaving(&key, seen) {
         return Ok(Requeue::await_change());
     }
-    if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
-        return Ok(requeue(scope, &key, &cached.1));
-    }
+    // First of all: a cache in which there is nothing to do is no success, and does not end what was asked for.
     if let Some(left) = scope.backoff.held(&key) {
         return Ok(Requeue::requeue(left));
+    }
+    if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
+        return Ok(requeue(scope, &key, &cached.1));
     }
     let mut obstacles = Obstacles::default();
     let mut done: Option<Move> = None;
