@@ -45,13 +45,10 @@ pub fn selectors(moment: &Moment<'_>) -> Vec<String> {
     let selector = entry.get(pointer).and_then(Value::as_object).unwrap_or(&empty);
     let of = |key: &str| selector.get(key).and_then(Value::as_str).unwrap_or_default();
     let colour = of("strategy");
+    let follows = is_front(entry) || entry.kind == Kind::PodDisruptionBudget;
     let right = selector.len() == 3
         && [of("app"), of("component")].map(Some) == [entry.label("app"), entry.label("component")]
-        && match entry.label("strategy") {
-            // A front and a budget follow what serves.
-            None => !colour.is_empty(),
-            own => own == Some(colour),
-        };
+        && if follows { !colour.is_empty() } else { Some(colour) == entry.label("strategy") };
     (!right).then(|| format!("{:?} {} selects {selector:?}", entry.kind, entry.name)).into_iter().collect()
 }
 

@@ -445,9 +445,9 @@ fn a_write_is_late_only_for_as_long_as_it_was_held_up() {
 fn the_objects_keep_their_rules() {
     let mut story = Story::served();
     story.changed(Kind::Deployment, "m-storage-blue", "/spec/replicas", json!(0)).finds("I6: replicas of");
-    let mut story = Story::served();
+    story.changed(Kind::Deployment, "m-schema-blue", "/metadata/labels/strategy", json!(null));
+    story.finds("I7: Deployment");
     story.changed(Kind::Service, "m-schema-blue", "/spec/selector", json!({"app": "m"})).finds("I7: Service");
-    let mut story = Story::served();
     let front = story.history.live(Kind::Service, "m-storage").unwrap().object.clone();
     story.tell(Kind::Service, "m-storage", Verb::Deleted, front).finds("I8: the front m-storage is deleted");
     let mut story = Story::served();
