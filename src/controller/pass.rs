@@ -30,7 +30,6 @@ const ROUNDS: usize = 12;
 /// Runs a pass; answers when to look again.
 pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Error> {
     let key: Key = (seen.namespace().unwrap_or_default(), seen.name_any());
-    let cached = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
     show(scope, &key, seen);
     scope.forget_cut(&key);
     if scope.is_leaving(&key, seen) {
@@ -40,8 +39,9 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
     if let Some(left) = scope.backoff.held(&key) {
         return Ok(Requeue::requeue(left));
     }
-    if cached.1.next == Move::Wait && !scope.is_look_due(&key) {
-        return Ok(requeue(scope, &key, &cached.1));
+    let (_, cached) = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
+    if cached.next == Move::Wait && !scope.is_look_due(&key) {
+        return Ok(requeue(scope, &key, &cached));
     }
     let mut obstacles = Obstacles::default();
     let mut done: Option<Move> = None;

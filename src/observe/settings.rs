@@ -108,7 +108,7 @@ fn account(world: &World, owner: &Owner, spec: &MetadataServicesSpec, facts: &mu
     if let Some(wanted) = service_account(owner, &spec.service_account) {
         let applied = ours(wanted.object_name()).and_then(|object| object.annotation(APPLIED_SETTINGS));
         if applied != wanted.annotation(APPLIED_SETTINGS) {
-            facts.stale.push(Setting::Extra(Extra::ServiceAccount));
+            facts.stale.push(Setting::ACCOUNT);
         }
     }
     if surplus_account(world, owner, spec).is_some() {

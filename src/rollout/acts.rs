@@ -82,16 +82,19 @@ pub(super) fn tag(ctx: &Ctx, side: &Side, epoch: i64) -> Tagged {
 /// says, as which cloud role they have, is given to pods when they are made.
 pub(super) fn account(ctx: &Ctx, side: &Side) -> Answer {
     let lacks = |workload: &Workload| workload.deployment == Deployment::Absent;
-    let may = ctx.want() != Want::Nothing && !ctx.facts.held.settings;
-    let stale = ctx.facts.stale.contains(&Setting::ACCOUNT);
-    (may && stale && ctx.facts.colours.get(side.strategy).any(lacks))
-        .then(|| Plan::act(vec![vec![Action::Account]]))
-        .flatten()
+    let stale = may_settle(ctx) && ctx.facts.stale.contains(&Setting::ACCOUNT);
+    let comes = stale && ctx.facts.colours.get(side.strategy).any(lacks);
+    Plan::act(vec![comes.then_some(Action::Account).into_iter().collect()])
+}
+
+/// Whether what the spec asks for beside its release is known, and was not put off in this pass.
+fn may_settle(ctx: &Ctx) -> bool {
+    ctx.want() != Want::Nothing && !ctx.facts.held.settings
 }
 
 /// Applies what follows the spec in place, unless it concerns a colour that is on its way out.
 pub(super) fn settle(ctx: &Ctx) -> Answer {
-    if ctx.want() == Want::Nothing || ctx.facts.held.settings {
+    if !may_settle(ctx) {
         return None;
     }
     let leaving = matches!(ctx.rollout.step, Step::Prune | Step::RollingBack)
@@ -113,9 +116,7 @@ pub(super) fn record_failures(ctx: &Ctx) -> Answer {
         .release_history
         .iter()
         .filter(|record| record.status == RecordStatus::Failed && ctx.has_template(&record.hash))
-        .filter(|record| {
-            !ctx.facts.revisions.iter().any(|known| known.version == record.version && known.failed.is_some())
-        })
+        .filter(|record| !ctx.facts.is_marked(&record.version))
         .map(|record| Action::Record {
             tagged: Tagged {
                 version: record.version.clone(),

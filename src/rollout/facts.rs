@@ -27,6 +27,13 @@ pub struct Facts {
     pub held: Held,
 }
 
+impl Facts {
+    /// Whether the record of a release says that it failed.
+    pub fn is_marked(&self, version: &str) -> bool {
+        self.revisions.iter().any(|known| known.version == version && known.failed.is_some())
+    }
+}
+
 /// What waits for a later pass, since the API server did not take it in this one, while what is under way goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Held {

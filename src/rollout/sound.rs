@@ -86,10 +86,7 @@ fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) 
         Step::Grace => status.active(),
         Step::Stable | Step::Deploying | Step::RollingBack | Step::Prune | Step::Unknown => None,
     };
-    let marked = |side: Side| {
-        facts.revisions.iter().any(|known| known.version == side.version && known.failed.is_some())
-    };
-    side.is_some_and(marked)
+    side.is_some_and(|side| facts.is_marked(&side.version))
 }
 
 /// Both front Services carry a later decision, or a release although none ever served. One alone may be another hand's

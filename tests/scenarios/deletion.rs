@@ -16,8 +16,9 @@ const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingB
 
 /// Objects of the operator's kinds that carry the resource's label.
 fn left(history: &History, app: &str) -> Vec<String> {
-    [Kind::Deployment, Kind::Service, Kind::ConfigMap, Kind::ControllerRevision, Kind::Pod]
+    Kind::MADE
         .into_iter()
+        .chain([Kind::Pod])
         .flat_map(|kind| history.all_live(kind))
         .filter(|entry| entry.label("app") == Some(app))
         .map(|entry| format!("{:?} {}", entry.kind, entry.name))
@@ -118,7 +119,7 @@ async fn what_was_orphaned_is_adopted_when_the_resource_is_applied_again() {
     let history = bed.history().await;
     assert_eq!(pods(&history, "a", "green"), pods(&before, "a", "green"), "pods are untouched");
     assert_eq!(State(&entry).summary(), ["1 Superseded", "2 Active"], "the history is back");
-    for kind in [Kind::Deployment, Kind::Service, Kind::ConfigMap, Kind::ControllerRevision] {
+    for kind in Kind::MADE {
         for object in history.all_live(kind).iter().filter(|one| one.label("app") == Some("a")) {
             assert_eq!(object.text("/metadata/ownerReferences/0/uid"), uid, "{kind:?} {}", object.name);
             let uid_before = before.live(kind, &object.name).unwrap().text("/metadata/uid");

@@ -185,8 +185,7 @@ async fn fingerprint(bed: &Bed, subject: &Subject) -> (Value, Vec<String>) {
         let all = history.all_live(kind).into_iter();
         all.map(|one| format!("{kind:?} {} {}", one.name, one.resource_version)).collect()
     };
-    let kinds = [Kind::Deployment, Kind::Service, Kind::ConfigMap, Kind::ControllerRevision];
-    (spec, kinds.iter().flat_map(|kind| of(*kind, &history)).collect())
+    (spec, Kind::MADE.iter().flat_map(|kind| of(*kind, &history)).collect())
 }
 
 #[test]
