@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Resource, ResourceExt};
@@ -143,6 +144,7 @@ impl Writer<'_> {
             }
             Action::Create(id, tagged) => self.create_part(id, tagged).await,
             Action::Adopt(id) => self.adopt(id).await,
+            Action::Stamp(id, epoch) => self.stamp(id, *epoch).await,
             Action::Record { tagged, failed } => self.record(tagged, failed.as_deref()).await,
             Action::Delete(id) => self.delete(id).await,
             Action::Settle(setting) => self.settle(*setting).await,
@@ -262,38 +264,60 @@ impl Writer<'_> {
     }
 
     async fn adopt(&self, id: &ObjectId) -> Result<Written, Error> {
+        self.change(id, |meta| {
+            let mut owners = meta.owner_references.clone().unwrap_or_default();
+            owners.push(self.owner.reference());
+            ("ownerReferences", json!(owners))
+        })
+        .await
+    }
+
+    async fn stamp(&self, id: &ObjectId, epoch: i64) -> Result<Written, Error> {
+        self.change(id, |_| ("annotations", json!({names::EPOCH: epoch.to_string()}))).await
+    }
+
+    /// Changes a field of the metadata of an object as it was read.
+    async fn change(
+        &self,
+        id: &ObjectId,
+        to: impl Fn(&ObjectMeta) -> (&str, Value),
+    ) -> Result<Written, Error> {
         let name = self.name_of(id);
         match id {
             ObjectId::Deployment(..) => {
-                self.take::<Deployment, _>(seen(&self.world.deployments, &name)?).await
+                self.change_seen::<Deployment, _>(seen(&self.world.deployments, &name)?, to).await
             }
             ObjectId::Service(..) | ObjectId::Front(_) => {
-                self.take::<Service, _>(seen(&self.world.services, &name)?).await
+                self.change_seen::<Service, _>(seen(&self.world.services, &name)?, to).await
             }
-            ObjectId::ConfigMap(..) => self.take::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await,
+            ObjectId::ConfigMap(..) => {
+                self.change_seen::<ConfigMap, _>(seen(&self.world.config_maps, &name)?, to).await
+            }
             ObjectId::Revision(_) => {
-                self.take::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
+                self.change_seen::<ControllerRevision, _>(seen(&self.world.revisions, &name)?, to).await
             }
             ObjectId::Extra(Extra::ServiceAccount) => {
                 let orphan = settings::orphaned_account(self.world, &self.owner);
                 let orphan = orphan.ok_or_else(|| Error::Moved("the ServiceAccount".into()))?;
-                self.take::<ServiceAccount, _>(orphan).await
+                self.change_seen::<ServiceAccount, _>(orphan, to).await
             }
             ObjectId::Extra(Extra::DisruptionBudget(_)) => {
-                self.take::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?).await
+                self.change_seen::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?, to).await
             }
         }
     }
 
-    async fn take<K, T: Meta>(&self, seen: &T) -> Result<Written, Error>
+    async fn change_seen<K, T: Meta>(
+        &self,
+        seen: &T,
+        to: impl Fn(&ObjectMeta) -> (&str, Value),
+    ) -> Result<Written, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let mut owners = seen.object_meta().owner_references.clone().unwrap_or_default();
-        owners.push(self.owner.reference());
-        let patch = json!({"metadata": {
-            "resourceVersion": seen.object_meta().resource_version, "ownerReferences": owners,
-        }});
+        let meta = seen.object_meta();
+        let (field, value) = to(meta);
+        let patch = json!({"metadata": {"resourceVersion": meta.resource_version, field: value}});
         self.patch::<K>(seen.object_name(), &patch).await
     }
 

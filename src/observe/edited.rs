@@ -174,7 +174,7 @@ fn is_ours(world: &World, action: &Action) -> bool {
         let found = objects.iter().find(|object| object.object_name() == name);
         found.is_some_and(|object| ownership(object.as_ref(), &owner()) != Ownership::Foreign)
     }
-    let (Action::Delete(id) | Action::Adopt(id)) = action else { return true };
+    let (Action::Delete(id) | Action::Adopt(id) | Action::Stamp(id, _)) = action else { return true };
     match id {
         ObjectId::Front(component) => has(&world.services, &names::front("a", *component)),
         ObjectId::Deployment(component, colour) => {

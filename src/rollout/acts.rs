@@ -1,6 +1,7 @@
 //! Acts that several steps share: what makes the cluster match the persisted decision.
 
-use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, Piece, Setting, Workload};
+use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, Piece, Setting, Workload, is_epoch};
+use super::shift::Shift;
 use super::{Action, Answer, Ctx, Move, Plan, Tagged, Want};
 use crate::api::status::{RecordStatus, Side, Step};
 use crate::names::Colour;
@@ -21,12 +22,28 @@ pub(super) fn point_fronts(ctx: &Ctx) -> Answer {
         Some(_) => state.carries(&decision),
         None => state.exact && state.selects.is_none(),
     };
-    let wrong = ctx.facts.front.iter().filter(|(_, front)| front.state().is_some_and(|state| !right(state)));
-    let group: Vec<_> = wrong.map(|(component, _)| Action::Point(component, decision.clone())).collect();
+    let wrong = ctx.facts.front.iter().filter_map(|(of, front)| Some((of, front.state()?)));
+    let wrong: Vec<_> = wrong.filter(|(_, state)| !right(state)).collect();
+    if let answer @ Some(_) = outnumber(ctx, wrong.iter().map(|(_, state)| state.epoch).max()) {
+        return answer;
+    }
+    let group: Vec<_> = wrong.iter().map(|(of, _)| Action::Point(*of, decision.clone())).collect();
     if group.is_empty() && ctx.facts.front.any(|front| front.state().is_none()) {
         return Some(Plan::wait(1));
     }
     Plan::act(vec![group])
+}
+
+/// A front Service that is to be pointed carries a later number than the decision: another hand's, or one that was decided
+/// before a loss of the status and landed after it. Stamps never go down, so the decision takes a number above it.
+fn outnumber(ctx: &Ctx, stamped: Option<i64>) -> Answer {
+    let next = stamped.filter(|stamped| *stamped > ctx.rollout.epoch)? + 1;
+    if !is_epoch(next) {
+        return None;
+    }
+    let mut shift = Shift::of(ctx);
+    shift.renumber(next);
+    shift.commit()
 }
 
 /// While a release is on its way, the fronts keep serving what serves; only the routing is mended, the stamp of

@@ -16,9 +16,15 @@ pub enum Health {
 
 /// Full(c, r) of design D8, for one component.
 pub fn component_full(workload: &Workload, version: &str) -> bool {
+    workload.deployment.state().is_some_and(|deployment| deployment.observed)
+        && component_complete(workload, version)
+}
+
+/// Full but for whether the counts are of the Deployment's last write. One that touches nothing but its annotations raises
+/// its generation too, so that until it is observed a complete Deployment looks as if it were not.
+pub fn component_complete(workload: &Workload, version: &str) -> bool {
     workload.deployment.state().is_some_and(|deployment| {
         deployment.tag.version == version
-            && deployment.observed
             && deployment.desired >= 1
             && [deployment.updated, deployment.ready, deployment.available, deployment.replicas]
                 .iter()

@@ -85,6 +85,8 @@ pub enum Action {
     Create(ObjectId, Tagged),
     /// Write our owner reference on an object that has none.
     Adopt(ObjectId),
+    /// Write the number of a decision on an object of a colour: what was decided on the object before is refused.
+    Stamp(ObjectId, i64),
     /// Record a release in its ControllerRevision: `failed` says why it is blocked, `None` that it is good.
     Record {
         /// The release.

@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Deployment, Facts, FrontState, Revision, is_epoch};
-use super::health::{Health, health};
+use super::facts::{Deployment, Facts, FrontState, ObjectId, Revision, Workload, is_epoch};
+use super::health::component_complete;
 use super::intent::Intent;
 use super::shift::{Shift, restarts};
-use super::{Ctx, Move, Notice, Plan, Want, What, history, project};
+use super::{Action, Ctx, Move, Notice, Plan, Want, What, history, project};
 use crate::api::status::{
     Clocks, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
 };
@@ -31,7 +31,12 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
     let mut status = blank(facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
-        Serving::One(claim) => serve_one(&mut status, facts, &claim, now),
+        Serving::One(claim) => {
+            if let Some(stamps) = stamp_first(facts, &claims, &claim.side) {
+                return stamps;
+            }
+            serve_one(&mut status, facts, &claim, now);
+        }
         Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
     }
     history::tell_apart(&mut status.release_history);
@@ -219,10 +224,12 @@ fn has_failed(status: &MetadataServicesStatus, side: &Side) -> bool {
     status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed)
 }
 
+/// Whether a side can serve. Stamps are written before it is gone back to, and need not have been observed yet.
 fn is_sound(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
+    let complete = |workload: &Workload| component_complete(workload, &side.version);
     status.record(&side.version).is_some()
         && !has_failed(status, side)
-        && health(facts.colours.get(side.strategy), &side.version) == Health::Full
+        && facts.colours.get(side.strategy).all(complete)
 }
 
 /// The one release that the colour holds that no front names.
@@ -232,6 +239,31 @@ fn warm_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     let version = colour.storage.deployment.state()?.tag.version.clone();
     let same = colour.schema.deployment.state()?.tag.version == version;
     same.then_some(Claim { side: Side { strategy, version }, epoch: claim.epoch })
+}
+
+/// A side that no front Service names may have been on its way out when the status was lost, and what was decided then may
+/// still land. So its objects are written to before it is gone back to: deletes of before meet another resourceVersion.
+/// A number above those of the fronts says that it is done: they get a later one before anything is deleted.
+fn stamp_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
+    if claims.iter().any(|claim| claim.side == *side) {
+        return None;
+    }
+    let last = claims.iter().map(|claim| claim.epoch).max()?;
+    let mut groups = vec![vec![], vec![], vec![]];
+    for (component, workload) in facts.colours.get(side.strategy).iter() {
+        let deployment = workload.deployment.state().map(|state| &state.tag);
+        let objects = [
+            (deployment, ObjectId::Deployment(component, side.strategy)),
+            (workload.service.tag(), ObjectId::Service(component, side.strategy)),
+            (workload.config_map.tag(), ObjectId::ConfigMap(component, side.strategy)),
+        ];
+        for ((tag, id), group) in objects.into_iter().zip(&mut groups) {
+            if tag.is_some_and(|tag| tag.epoch <= last) {
+                group.push(Action::Stamp(id, last + 1));
+            }
+        }
+    }
+    Plan::act(groups)
 }
 
 /// One side serves, or is gone back to. What the other colour holds is pruned, but as after any rollback: once both

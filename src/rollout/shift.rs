@@ -233,6 +233,11 @@ impl<'a> Shift<'a> {
         self.prune();
     }
 
+    /// The decision stays, under a later number.
+    pub const fn renumber(&mut self, epoch: i64) {
+        self.rollout.epoch = epoch;
+    }
+
     fn end(&mut self, version: &str, ending: &Ending) {
         let (history, now) = (&mut self.status.release_history, self.ctx.stamp);
         let (what, why) = match ending {

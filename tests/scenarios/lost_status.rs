@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::PostParams;
-use testbed::{History, Kind, State};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use serde_json::json;
+use testbed::resource::{merge, quick};
+use testbed::{Entry, History, Kind, State};
 
 use crate::bed::{Bed, case, together};
-use crate::demo::{assert_both_served, pods};
+use crate::damage::{Damage, break_pods};
+use crate::demo::{assert_both_served, pods, selected};
 use crate::edits::in_step;
-use testbed::resource::quick;
 
 const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
 
@@ -100,4 +102,63 @@ async fn an_older_status_at_rest_is_noticed_at_once() {
     bed.serves(&subject, "2").await;
     assert_eq!(pods(&bed.history().await, "a", "green"), before);
     bed.finish().await;
+}
+
+const WARM: [(Kind, &str); 6] = [
+    (Kind::Deployment, "a-storage-blue"),
+    (Kind::Deployment, "a-schema-blue"),
+    (Kind::Service, "a-storage-blue"),
+    (Kind::Service, "a-schema-blue"),
+    (Kind::ConfigMap, "a-storage-config-blue"),
+    (Kind::ConfigMap, "a-schema-config-blue"),
+];
+
+/// The status is lost, and what serves breaks: the operator goes back to the other side. It may have been on its way out, so
+/// its objects are written to first, and a delete that was decided before is refused.
+#[tokio::test]
+async fn what_may_be_on_its_way_out_is_written_to_before_it_is_gone_back_to() {
+    let mut bed = Bed::new("lost-way-back").await;
+    bed.waived.status = true;
+    let mut spec = quick("1", "1");
+    merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 120}}));
+    let (subject, _) = bed.deploy("a", &spec).await;
+    subject.upgrade("2", "2").await.unwrap();
+    bed.step(&subject, "Grace").await;
+    bed.kill().await;
+    let before = bed.history().await;
+    subject.lose_status().await.unwrap();
+    break_pods(&bed, "a", "storage", "green", Damage::Unready).await;
+    bed.wait("the broken pods to be counted out", |history| {
+        let ready = history.live(Kind::Deployment, "a-storage-green")?.number("/status/readyReplicas");
+        (ready == 0).then_some(())
+    })
+    .await;
+    bed.start();
+    bed.step(&subject, "RollingBack").await;
+    let history = bed.history().await;
+    let decided = history.of(Kind::MetadataServices, "a").find(|one| State(one).step() == "RollingBack");
+    let decided = decided.unwrap().resource_version;
+    for (kind, name) in WARM {
+        let (was, is) = (before.live(kind, name).unwrap(), history.live_at(kind, name, decided).unwrap());
+        assert!(epoch(is) > epoch(was), "{kind:?} {name}: {} after {}", epoch(is), epoch(was));
+        let seen = Preconditions {
+            uid: Some(was.text("/metadata/uid").to_owned()),
+            resource_version: Some(was.resource_version.to_string()),
+        };
+        let with = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
+        let late = bed.objects(kind).delete(name, &with).await;
+        assert!(matches!(late, Err(kube::Error::Api(status)) if status.code == 409), "{kind:?} {name}");
+    }
+    // The decision is made; the rest need not take a minute.
+    subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 2}})).await.unwrap();
+    bed.serves(&subject, "2").await;
+    let history = bed.history().await;
+    for component in ["storage", "schema"] {
+        assert_eq!(selected(&history, "a", component), ["none", "blue", "green", "blue", "green"]);
+    }
+    bed.finish().await;
+}
+
+fn epoch(entry: &Entry) -> i64 {
+    entry.annotation("e6data.io/epoch").unwrap().parse().unwrap()
 }

@@ -57,6 +57,10 @@ pub enum Ablation {
     RebuildKeepsEpoch,
     /// A rebuilt status prunes without proof of where traffic goes.
     RebuildPrunesAtOnce,
+    /// A rebuilt status goes back to a side that may be on its way out, without writing to it first.
+    RebuildGoesBackAtOnce,
+    /// A front Service that carries a later number than the decision is pointed all the same.
+    NoLaterNumber,
     /// A switch does not ask whether all pods are ready.
     NotFull,
     /// Readiness lost and regained within the grace period goes unnoticed.
@@ -106,6 +110,7 @@ impl Ablation {
                 let one = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
                 (front.ready, front.listed) = (one, one);
             }),
+            Self::RebuildGoesBackAtOnce if step.is_none() => outnumber(facts),
             Self::NotFull if step == Some(Step::Deploying) => make_full(facts),
             Self::NoFlapping => each_pods(facts, |pods| pods.last_transition = None),
             Self::NotGone if step == Some(Step::Prune) => clear(status.as_ref(), facts),
@@ -138,6 +143,12 @@ impl Ablation {
             Self::PruneUnpersisted if enters_prune => self.plan_as(intent, new, facts, now),
             Self::SweepInStable if enters_prune && from.is_some_and(|from| from.step == Step::Stable) => {
                 self.plan_as(intent, new, facts, now)
+            }
+            Self::NoLaterNumber if from.is_some_and(|from| from.step == to.step && from.epoch < to.epoch) => {
+                let mut facts = facts.clone();
+                let before = from.map_or(0, |from| from.epoch - 1);
+                each_front(&mut facts, |front| front.epoch = front.epoch.min(before));
+                plan(intent, status, &facts, now)
             }
             Self::BothDown if is_unstuck(from, to) && !is(from, Step::RollingBack) => wait(),
             Self::LostWayBack if is_unstuck(from, to) && is(from, Step::RollingBack) => {
@@ -312,6 +323,25 @@ fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
         for piece in [&mut workload.config_map, &mut workload.service] {
             if let Piece::Present(tag) = piece {
                 (tag.version, tag.epoch) = (version.clone(), epoch);
+            }
+        }
+    }
+}
+
+/// Whatever lies on a colour looks later than what the front Services carry.
+fn outnumber(facts: &mut Facts) {
+    use crate::rollout::facts::{Deployment, Piece};
+    let later = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch + 1)).max();
+    for colour in Colour::ALL {
+        let colour = facts.colours.get_mut(colour);
+        for workload in [&mut colour.storage, &mut colour.schema] {
+            if let Deployment::Present(state) = &mut workload.deployment {
+                state.tag.epoch = state.tag.epoch.max(later.unwrap_or(0));
+            }
+            for piece in [&mut workload.config_map, &mut workload.service] {
+                if let Piece::Present(tag) = piece {
+                    tag.epoch = tag.epoch.max(later.unwrap_or(0));
+                }
             }
         }
     }

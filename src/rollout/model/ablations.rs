@@ -108,8 +108,10 @@ guards! {
         "I37",
         at(Step::Switching, Config { auto_rollback: false, ..edit(breaks(ONE)) })
     );
-    d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "I13", at(Step::Switching, loss(STALL)));
+    d6_epoch_of_a_rebuilt_status: missed(RebuildKeepsEpoch, "D6", at(Step::Switching, judged(loss(ONE))));
     d6_proof_of_a_rebuilt_status: missed(RebuildPrunesAtOnce, "I9", at(Step::Switching, loss(ONE)));
+    d6_stamp_before_going_back: missed(RebuildGoesBackAtOnce, "I3", at(Step::Prune, breaks(loss(STALL))));
+    d6_later_number_on_a_front_service: missed(NoLaterNumber, "I13", at(Step::Switching, breaks(loss(STALL))));
     d6_record_before_the_switch: missed(
         NoGoodRecord,
         "D6",

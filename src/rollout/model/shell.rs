@@ -170,6 +170,14 @@ impl Search {
             Deed::CreateDoor(_) | Deed::Create { .. } => return Ok(self.create(state, actor, deed)),
             Deed::Point { .. } => return Ok(self.point(state, actor, deed)),
             Deed::Record { .. } => return Ok(self.record(state, actor, deed)),
+            Deed::Stamp { colour, component, part, epoch } => {
+                let object = &mut state.world.cells[colour][component].parts[usize::from(part)];
+                if object.release == 0 {
+                    return Ok(Outcome::Refused);
+                }
+                object.epoch = epoch;
+                self.touched(state, actor, Target::Part(colour, component, part), false);
+            }
             Deed::DeletePart { colour, component, part } => {
                 let lag = self.config.lag;
                 let cell = &mut state.world.cells[colour][component];
@@ -316,6 +324,7 @@ impl Search {
             Deed::Point { door, .. } => {
                 target == Target::Door(door) && !search.ablated(Ablation::PointAnyVersion)
             }
+            Deed::Stamp { colour, component, part, .. } => target == Target::Part(colour, component, part),
             Deed::DeletePart { colour, component, part } => {
                 target == Target::Part(colour, component, part)
                     && !search.ablated(Ablation::DeleteAnything)
@@ -338,6 +347,7 @@ impl Search {
     pub fn gone(&mut self, state: &mut State, by: usize, target: Target) {
         self.doom(state, by, |_, deed| match deed {
             Deed::Point { door, .. } => target == Target::Door(door),
+            Deed::Stamp { colour, component, part, .. } => target == Target::Part(colour, component, part),
             Deed::Record { release, create, .. } => {
                 target == Target::Record(usize::from(release) - 1) && !create
             }

@@ -49,6 +49,12 @@ pub enum Deed {
         number: u8,
         create: bool,
     },
+    Stamp {
+        colour: usize,
+        component: usize,
+        part: u8,
+        epoch: u8,
+    },
     DeletePart {
         colour: usize,
         component: usize,
@@ -455,6 +461,10 @@ fn deed(world: &World, action: &Action) -> Deed {
             let raised = seen.is_none_or(|seen| failed.is_none() && seen.number < last.max(1));
             let number = if raised { last + 1 } else { 0 };
             Deed::Record { release, failed: failed.is_some(), number, create: seen.is_none() }
+        }
+        Action::Stamp(id, epoch) => {
+            let (colour, component, part) = place(id);
+            Deed::Stamp { colour, component, part, epoch: u8::try_from(*epoch).unwrap() }
         }
         Action::Delete(ObjectId::Revision(version)) => Deed::DeleteRecord(usize::from(number(version)) - 1),
         Action::Delete(id) => {

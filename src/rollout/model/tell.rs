@@ -94,6 +94,9 @@ fn deed(search: &Search, deed: Deed) -> String {
         Deed::Record { release, failed, .. } => {
             format!("records {} as {}", name(release), if failed { "failed" } else { "good" })
         }
+        Deed::Stamp { colour, component, part, epoch } => {
+            format!("stamps {} with {epoch}", object(Target::Part(colour, component, part)))
+        }
         Deed::DeletePart { colour, component, part } => {
             format!("deletes {}", object(Target::Part(colour, component, part)))
         }

@@ -30,7 +30,7 @@ pub fn landed(search: &Search, state: &State, actor: usize, deed: Deed) -> Judge
                 return Ok(());
             }
             law!(
-                front.epoch <= epoch || state.ghost.lost,
+                front.epoch <= epoch,
                 "I13: the stamp of a front Service goes from {} to {epoch}",
                 front.epoch
             );
@@ -64,7 +64,7 @@ fn is_of_the_resource(world: &World, deed: Deed) -> bool {
     match deed {
         Deed::Point { door, .. } => world.doors[door].there && !world.doors[door].orphan,
         Deed::Record { release, create: false, .. } => is_kept(world.records[usize::from(release) - 1]),
-        Deed::DeletePart { colour, component, part } => {
+        Deed::DeletePart { colour, component, part } | Deed::Stamp { colour, component, part, .. } => {
             let object = world.cells[colour][component].parts[usize::from(part)];
             object.release != 0 && !object.orphan
         }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::api::status::{MetadataServicesStatus, PodRestarts, restarted_before};
 use crate::names::{Colour, Component, PerColour, PerComponent};
 use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Piece, Pods, Revision, Tag, Trouble,
-    Workload,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, ObjectId, Piece, Pods, Revision, Tag,
+    Trouble, Workload,
 };
 
 /// How pods of a template behave when they are created.
@@ -134,6 +134,19 @@ impl Cluster {
         for _ in 0..desired {
             self.spawn(component, colour);
         }
+    }
+
+    /// Writes the number of a decision on an object of a colour.
+    pub fn stamp(&mut self, id: &ObjectId, epoch: i64) {
+        let tag = match id {
+            ObjectId::Deployment(component, colour) => {
+                self.cell_mut(*component, *colour).deployment.as_mut().map(|dep| &mut dep.tag)
+            }
+            ObjectId::Service(component, colour) => self.cell_mut(*component, *colour).service.as_mut(),
+            ObjectId::ConfigMap(component, colour) => self.cell_mut(*component, *colour).config.as_mut(),
+            ObjectId::Front(_) | ObjectId::Revision(_) | ObjectId::Extra(_) => None,
+        };
+        tag.expect("404: nothing to stamp").epoch = epoch;
     }
 
     pub fn delete_deployment(&mut self, component: Component, colour: Colour) {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger};
 use crate::names::{Colour, Component};
 use crate::rollout::facts::{
-    Deployment, Facts, Front, FrontState, ObjectId, Piece, Revision, Setting, Triple, Workload,
+    Deployment, Facts, Front, FrontState, ObjectId, Piece, Setting, Triple, Workload,
 };
 use crate::rollout::intent::Intent;
 use crate::rollout::{Action, Plan};
@@ -45,7 +45,7 @@ pub fn commit(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
     law!(!scene.intent.deleted, "I28: a status is written for a resource that is being deleted");
     readable(scene, new)?;
     history(scene, new)?;
-    let old = scene.status.filter(|old| old.rollout.is_some() && !is_outdated(scene, old));
+    let old = scene.status.filter(|old| old.rollout.is_some() && !is_refuted(scene, old));
     match (&new.rollout, old) {
         (None, old) => law!(old.is_none(), "the machine's memory is dropped"),
         (Some(_), Some(_)) if scene.edited => {}
@@ -55,10 +55,14 @@ pub fn commit(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
     Ok(())
 }
 
-/// Both front Services carry a later decision than the status: it counts as lost (D6).
-fn is_outdated(scene: &Scene, old: &MetadataServicesStatus) -> bool {
-    let epoch = old.rollout.as_ref().map_or(0, |rollout| rollout.epoch);
-    Component::ALL.into_iter().all(|of| front(scene, of).is_some_and(|front| front.epoch > epoch))
+/// The objects say otherwise, so it counts as lost (D6): both front Services carry a later decision, or the release that
+/// traffic goes to since the switch is marked as failed.
+fn is_refuted(scene: &Scene, old: &MetadataServicesStatus) -> bool {
+    let Some(rollout) = &old.rollout else { return false };
+    let switched = matches!(rollout.step, Step::Switching | Step::Grace);
+    let side = rollout.target.clone().or_else(|| old.active()).filter(|_| switched);
+    Component::ALL.into_iter().all(|of| front(scene, of).is_some_and(|front| front.epoch > rollout.epoch))
+        || side.is_some_and(|side| scene.facts.is_marked(&side.version))
 }
 
 fn rebuilt(scene: &Scene, rollout: &Rollout) -> Judgement {
@@ -79,7 +83,9 @@ fn edge(
     let from = old.rollout.as_ref().expect("an edge starts from a step");
     law!(to.epoch >= from.epoch, "I13: epoch {} after {}", to.epoch, from.epoch);
     if from.step == to.step {
-        law!(from.epoch == to.epoch, "a step begins anew without an edge");
+        let later = Component::ALL.into_iter().filter_map(|of| Some(front(scene, of)?.epoch)).max();
+        let outnumbered = later.is_some_and(|later| later > from.epoch && to.epoch == later + 1);
+        law!(from.epoch == to.epoch || outnumbered, "a step begins anew without an edge");
         let ahead = from.since.0 > scene.now;
         law!(from.since == to.since || ahead, "a step's start moves");
         return Ok(());
@@ -178,8 +184,7 @@ fn pruned(scene: &Scene, old: &MetadataServicesStatus, new: &MetadataServicesSta
 /// The mark of a failed release is durable before anything is patched or deleted for it.
 fn marked(scene: &Scene, status: &MetadataServicesStatus) -> Judgement {
     for record in status.release_history.iter().filter(|record| record.status == RecordStatus::Failed) {
-        let revisions = &scene.facts.revisions;
-        let marked = revisions.iter().any(|known| known.version == record.version && known.failed.is_some());
+        let marked = scene.facts.is_marked(&record.version);
         law!(marked || !template_is_known(scene, &record.hash), "I18: {} is not marked", record.version);
     }
     Ok(())
@@ -244,8 +249,10 @@ fn readable(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
 
 pub fn action(scene: &Scene, action: &Action) -> Judgement {
     law!(!scene.intent.deleted, "I28: {action:?} for a resource that is being deleted");
-    if matches!(action, Action::Adopt(_)) {
-        return Ok(());
+    match action {
+        Action::Adopt(_) => return Ok(()),
+        Action::Stamp(id, epoch) => return restamped(scene, id, *epoch),
+        _ => {}
     }
     let (status, rollout) = machine(scene)?;
     let torn = fronts_differ(scene);
@@ -286,8 +293,30 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
             law!(scene.facts.stale.contains(&Setting::ACCOUNT), "I29: the account is settled for nothing");
             Ok(())
         }
-        Action::CreateFront(_) | Action::Adopt(_) => Ok(()),
+        Action::CreateFront(_) | Action::Adopt(_) | Action::Stamp(..) => Ok(()),
     }
+}
+
+/// D6: without a status, what may have been on its way out gets a number above all that was seen before it is gone back to.
+fn restamped(scene: &Scene, id: &ObjectId, epoch: i64) -> Judgement {
+    let (ObjectId::Deployment(component, colour)
+    | ObjectId::Service(component, colour)
+    | ObjectId::ConfigMap(component, colour)) = id
+    else {
+        return Err(format!("not stamped so: {id:?}"));
+    };
+    let stands = scene.status.is_some_and(|status| status.rollout.is_some() && !is_refuted(scene, status));
+    law!(!stands || scene.edited, "D6: {id:?} is stamped while the status stands");
+    let mut fronts = Component::ALL.into_iter().filter_map(|of| front(scene, of));
+    law!(fronts.all(|front| front.epoch < epoch), "I13: {id:?} is stamped {epoch}, a front is later");
+    let workload = scene.facts.colours.get(*colour).get(*component);
+    let tag = match id {
+        ObjectId::Deployment(..) => workload.deployment.state().map(|state| &state.tag),
+        ObjectId::Service(..) => workload.service.tag(),
+        _ => workload.config_map.tag(),
+    };
+    law!(tag.is_some_and(|tag| tag.epoch < epoch), "I29: {id:?} is stamped for nothing");
+    Ok(())
 }
 
 fn machine<'a>(scene: &Scene<'a>) -> Result<(&'a MetadataServicesStatus, &'a Rollout), String> {
@@ -359,10 +388,9 @@ fn pointed(
         return Ok(());
     };
     let failed = status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed);
-    let marked = |known: &Revision| known.version == side.version && known.failed.is_some();
     // Out of a dead end (design D7) the side is kept that can serve, whatever was held against it.
     let moves = front.selects != to.colour && rollout.step != Step::Prune;
-    let marked = moves && scene.facts.revisions.iter().any(marked);
+    let marked = moves && scene.facts.is_marked(&side.version);
     law!(!failed && !marked, "I3: pointed to {}, which is Failed", side.version);
     if front.selects != to.colour && !scene.tampered {
         for (of, workload) in scene.facts.colours.get(side.strategy).iter() {

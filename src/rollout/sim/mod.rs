@@ -292,6 +292,7 @@ impl Sim {
             }
             Action::Create(id, tagged) => self.create(&id, tagged),
             Action::Adopt(id) => self.adoptable.retain(|known| *known != id),
+            Action::Stamp(id, epoch) => self.cluster.stamp(&id, epoch),
             Action::Record { tagged, failed } => self.record(tagged, failed),
             Action::Delete(id) => self.delete(&id),
             Action::Settle(setting) => self.stale.retain(|known| *known != setting),
@@ -473,6 +474,7 @@ fn kind(action: &Action) -> &'static str {
         Action::Point(..) => "Point",
         Action::Create(..) => "Create",
         Action::Adopt(_) => "Adopt",
+        Action::Stamp(..) => "Stamp",
         Action::Record { .. } => "Record",
         Action::Delete(_) => "Delete",
         Action::Settle(_) => "Settle",

@@ -152,3 +152,57 @@ fn a_restart_before_the_switch_is_not_held_against_what_a_rebuild_goes_back_to()
     assert!(!sim.failed("a"), "{}", sim.story());
     assert_settled_on(&mut sim, "a on blue");
 }
+
+/// The old side was on its way out when the status was lost, and the new one breaks: deletes that were decided before may
+/// still land. The old side is written to first, so that they are refused, and gone back to after that.
+#[test]
+fn what_was_on_its_way_out_is_stamped_before_it_is_gone_back_to() {
+    let mut sim = in_step(Step::Prune);
+    sim.lose_status();
+    sim.unready(Component::Storage, Colour::Green, 0);
+    sim.forget();
+    // Crashed half way: what is stamped stays so, the rest follows.
+    sim.stop_before(2);
+    assert_eq!((sim.wrote("Stamp"), sim.wrote("Commit")), (2, 0), "{}", sim.story());
+    sim.pass();
+    assert_eq!(sim.wrote("Stamp"), 6, "{}", sim.story());
+    // Annotations raise the generation of a Deployment: its controller has not seen them yet.
+    for component in Component::ALL {
+        let cell = sim.cluster.cell_mut(component, Colour::Blue);
+        cell.deployment.as_mut().expect("it is warm").observed = false;
+    }
+    sim.pass();
+    assert_eq!(sim.step(), Some(Step::RollingBack), "{}", sim.story());
+    sim.run();
+    assert_eq!((sim.traffic().as_str(), sim.wrote("Stamp")), ("a on blue", 6), "{}", sim.story());
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+/// Objects that were created after the last decision to delete need no stamp.
+#[test]
+fn what_was_on_its_way_in_is_gone_on_with_unstamped() {
+    let mut sim = in_step(Step::Switching);
+    sim.lose_status();
+    sim.unready(Component::Storage, Colour::Blue, 0);
+    sim.forget();
+    sim.pass();
+    assert_eq!((sim.wrote("Stamp"), sim.wrote("Commit")), (0, 1), "{}", sim.story());
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+}
+
+/// A patch that was decided before the loss lands on one front Service and carries a later number than the rebuilt status:
+/// the status takes a number above it, so that no stamp goes down.
+#[test]
+fn a_later_number_on_one_front_service_is_outnumbered() {
+    let mut sim = in_step(Step::RollingBack);
+    let epoch = sim.cluster.fronts.storage.as_ref().unwrap().epoch + 5;
+    sim.drift(Component::Storage, Some(Colour::Green));
+    sim.cluster.fronts.storage.as_mut().unwrap().epoch = epoch;
+    sim.run();
+    let outnumbered = sim.status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.epoch));
+    assert_eq!(outnumbered, Some(epoch + 1), "{}", sim.story());
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+}

@@ -217,6 +217,7 @@ fn every_law_is_broken_by_a_change_of_a_good_scene() {
         writes::deletes(),
         writes::points(),
         writes::records(),
+        writes::stamps(),
         writes::rests(),
     ]
     .concat();

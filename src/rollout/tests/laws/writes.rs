@@ -128,6 +128,27 @@ pub fn records() -> Vec<&'static str> {
     .concat()
 }
 
+pub fn stamps() -> Vec<&'static str> {
+    let lost = || {
+        let mut sim = upgrade();
+        sim.until(Step::Grace);
+        sim.unready(Component::Storage, Colour::Green, 0);
+        sim.lose_status();
+        doing(&sim, |action| matches!(action, Action::Stamp(..)))
+    };
+    broken(
+        lost,
+        &[
+            ("not stamped so: {id:?}", |it| {
+                *it.action() = Action::Stamp(ObjectId::Front(Component::Storage), 9);
+            }),
+            ("D6: {id:?} is stamped while the status stands", |it| it.status = Sim::upgraded().status),
+            ("I13: {id:?} is stamped {epoch}, a front is later", |it| it.front().epoch = 99),
+            ("I29: {id:?} is stamped for nothing", |it| it.deployment(Colour::Blue).tag.epoch = 98),
+        ],
+    )
+}
+
 // === Nothing is to be done ===
 
 pub fn rests() -> Vec<&'static str> {
