@@ -1,6 +1,7 @@
 //! The cluster, and the ways to it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use e6_operator::api::crd::crd;
@@ -74,9 +75,11 @@ pub fn operator() -> PathBuf {
     std::env::var("E6_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_e6-operator").to_owned()).into()
 }
 
-/// A directory of this run's own: it stays when a case fails.
+/// A directory of this bench's own: it stays when a case fails.
 fn logs() -> PathBuf {
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}", std::process::id()));
+    static BENCHES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("faults-{}-{}", std::process::id(), BENCHES.fetch_add(1, Ordering::Relaxed));
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }

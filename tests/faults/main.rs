@@ -20,6 +20,7 @@
 )]
 
 mod bench;
+mod busy;
 mod case;
 mod deed;
 mod end;
@@ -59,6 +60,13 @@ async fn every_write_may_go_wrong() {
     println!("{count} cases, {} of them to be run, {} at a time", cases.len(), case::parallel());
     let outcomes = play(&bench, &cases, &references, &progress).await;
     summary(&outcomes, &references, start);
+    bench.tidy();
+}
+
+#[tokio::test]
+async fn what_asks_for_time_is_left_alone_whatever_comes() {
+    let bench = Bench::start().await;
+    busy::left_alone(&bench).await;
     bench.tidy();
 }
 
