@@ -26,6 +26,7 @@ mod deed;
 mod end;
 mod judge;
 mod nursery;
+mod pace;
 mod progress;
 mod run;
 mod scenario;
@@ -39,6 +40,7 @@ use futures::{SinkExt, StreamExt};
 
 use crate::bench::Bench;
 use crate::case::Case;
+use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::run::{Outcome, Reference};
 use crate::scenario::Scenario;
@@ -57,7 +59,7 @@ async fn every_write_may_go_wrong() {
     let mut cases = asked.cases(|scenario| references[&scenario].kinds());
     let count = cases.len();
     cases.retain(|case| !progress.has(case));
-    println!("{count} cases, {} of them to be run, {} at a time", cases.len(), case::parallel());
+    println!("{count} cases, {} of them to be run, up to {} at a time", cases.len(), case::parallel());
     let outcomes = play(&bench, &cases, &references, &progress).await;
     summary(&outcomes, &references, start);
     bench.tidy();
@@ -95,8 +97,14 @@ async fn play(
             }
         }
     };
+    let pace = &Pace::up_to(case::parallel());
     let playing = prepared
-        .map(|case: &Case| bench.run(case, &references[&case.scenario]))
+        .map(async |case: &Case| {
+            let place = pace.place().await;
+            let outcome = bench.run(case, &references[&case.scenario]).await;
+            pace.leave(place, outcome.late);
+            outcome
+        })
         .buffer_unordered(case::parallel())
         .enumerate()
         .map(|(done, outcome)| {

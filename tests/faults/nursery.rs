@@ -15,10 +15,16 @@ use crate::scenario::{NAME, Scenario};
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How often they are looked at; so many more are begun each time.
+const LOOK: Duration = Duration::from_millis(500);
+const MORE: usize = 2;
+
 /// A namespace on its way to where its scenario begins.
 struct Child {
     namespace: String,
     scenario: Scenario,
+    /// Its place in the row in which they are begun.
+    place: usize,
     done: usize,
 }
 
@@ -36,14 +42,16 @@ impl Child {
 pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
     let start = Instant::now();
     let mut children = vec![];
-    for (namespace, scenario) in namespaces {
+    for (place, (namespace, scenario)) in namespaces.into_iter().enumerate() {
         create_namespace(bench, &namespace).await;
-        children.push(Child { namespace, scenario, done: 0 });
+        children.push(Child { namespace, scenario, place, done: 0 });
     }
     let log = bench.dir.join("nursery.log");
     let mut operator = operator(bench, &children, &log);
+    let mut begun = 0;
     loop {
-        for child in &mut children {
+        begun += MORE;
+        for child in children.iter_mut().filter(|child| child.place < begun) {
             if !rests(bench, child).await {
                 continue;
             }
@@ -64,7 +72,7 @@ pub async fn prepare(bench: &Bench, namespaces: Vec<(String, Scenario)>) {
             children.len(),
             log.display()
         );
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(LOOK).await;
     }
     operator.kill();
 }

@@ -1,0 +1,59 @@
+//! How many cases are played at a time: as many as the API server keeps up with. What it is too late with is given up and
+//! asked again, which makes it later still.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// An API server that was late by more than this in one case has too much to do.
+const LATE: Duration = Duration::from_secs(1);
+
+/// As few at a time as can be.
+const LEAST: usize = 2;
+
+/// Places for cases.
+pub struct Pace {
+    places: Semaphore,
+    now: AtomicUsize,
+    most: usize,
+}
+
+impl Pace {
+    /// Begins with half as many as there may be at most.
+    pub fn up_to(most: usize) -> Self {
+        let now = (most / 2).max(1);
+        Self { places: Semaphore::new(now), now: AtomicUsize::new(now), most }
+    }
+
+    /// A place for a case, once there is one.
+    pub async fn place(&self) -> SemaphorePermit<'_> {
+        self.places.acquire().await.unwrap()
+    }
+
+    /// A case is over: there is a place more or less from now on, by how late the API server was in it.
+    pub fn leave(&self, place: SemaphorePermit<'_>, late: Duration) {
+        let now = self.now.load(Ordering::Relaxed);
+        if late > LATE && now > LEAST {
+            self.now.store(now - 1, Ordering::Relaxed);
+            place.forget();
+        } else if late <= LATE && now < self.most {
+            self.now.store(now + 1, Ordering::Relaxed);
+            self.places.add_permits(1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_api_server_is_given_less_to_do() {
+    let pace = Pace::up_to(8);
+    assert_eq!(pace.places.available_permits(), 4);
+    for places in [3, 2, 2] {
+        pace.leave(pace.place().await, LATE * 2);
+        assert_eq!(pace.places.available_permits(), places);
+    }
+    for places in [3, 4, 5, 6, 7, 8, 8] {
+        pace.leave(pace.place().await, Duration::ZERO);
+        assert_eq!(pace.places.available_permits(), places);
+    }
+}
