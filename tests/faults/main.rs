@@ -100,9 +100,9 @@ async fn play(
     let pace = &Pace::up_to(case::parallel());
     let playing = prepared
         .map(async |case: &Case| {
-            let place = pace.place().await;
+            let held = pace.place().await;
             let outcome = bench.run(case, &references[&case.scenario]).await;
-            pace.leave(place, outcome.late);
+            pace.leave(held, outcome.late);
             outcome
         })
         .buffer_unordered(case::parallel())
