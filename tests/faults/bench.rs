@@ -1,7 +1,6 @@
 //! The cluster, and the ways to it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use e6_operator::api::crd::crd;
@@ -9,6 +8,7 @@ use kube::Client;
 use testbed::proxy::{Proxy, Upstream};
 use testbed::resource::install_crd;
 use testbed::{Cluster, Operator, Options};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Flags of every operator here: it leads at once, and takes no port.
 pub const ARGS: [&str; 7] = [
@@ -37,11 +37,14 @@ pub struct Bench {
     /// The proxies' way to the API server.
     pub upstream: Upstream,
     _cluster: Cluster,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Bench {
-    /// Starts a cluster with the CRD in it.
+    /// Starts a cluster with the CRD in it, when the bench before is gone: two at a time would be late.
     pub async fn start() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
         let cluster = Cluster::start(Options::default()).await.unwrap();
         let client = cluster.client().unwrap();
         install_crd(&client, &crd(), PATIENCE).await.unwrap();
@@ -54,6 +57,7 @@ impl Bench {
             dir,
             upstream: Upstream::of(cluster.kubeconfig()).await.unwrap(),
             _cluster: cluster,
+            _turn: turn,
         }
     }
 
@@ -75,11 +79,9 @@ pub fn operator() -> PathBuf {
     std::env::var("E6_OPERATOR").unwrap_or_else(|_| env!("CARGO_BIN_EXE_e6-operator").to_owned()).into()
 }
 
-/// A directory of this bench's own: it stays when a case fails.
+/// A directory of this run's own: it stays when a case fails.
 fn logs() -> PathBuf {
-    static BENCHES: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("faults-{}-{}", std::process::id(), BENCHES.fetch_add(1, Ordering::Relaxed));
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }

@@ -113,6 +113,24 @@ pub fn end(history: &History, namespace: &str) -> End {
     end
 }
 
+/// An end without the numbers of its decisions.
+pub fn unnumbered(end: &End) -> End {
+    let mut end = end.clone();
+    end.values_mut().for_each(forget_numbers);
+    end
+}
+
+fn forget_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| name != "epoch" && name != "e6data.io/epoch");
+            fields.values_mut().for_each(forget_numbers);
+        }
+        Value::Array(values) => values.iter_mut().for_each(forget_numbers),
+        _ => {}
+    }
+}
+
 fn whole(mask: &Mask, entry: &Entry) -> Value {
     let mut value = mask.value(&entry.object);
     if let Some(fields) = value.as_object_mut() {

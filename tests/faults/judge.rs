@@ -8,7 +8,7 @@ use testbed::proxy::{Fault, Write};
 use testbed::watcher::{self, Act, Call, Waived};
 use testbed::{History, Kind};
 
-use crate::end::{counts, differences, end};
+use crate::end::{counts, differences, end, unnumbered};
 use crate::run::{Reference, holds};
 use crate::scenario::SECRET;
 
@@ -75,9 +75,13 @@ pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
         return found;
     }
     let unlike = |should, is| differences(&should, &is).into_iter();
-    found.extend(unlike(json!(reference.end), json!(is)).map(|text| format!("I36: {text}")));
+    let anew = is_begun_anew(seen);
+    let (should, is) =
+        if anew { (unnumbered(&reference.end), unnumbered(&is)) } else { (reference.end.clone(), is) };
+    found.extend(unlike(json!(should), json!(is)).map(|text| format!("I36: {text}")));
     let mut counts = counts(seen.history, seen.namespace);
-    for name in made_late(seen) {
+    let late = if anew { counts.keys().cloned().collect() } else { made_late(seen) };
+    for name in late {
         if let Some(count) = counts.get_mut(&name)
             && let Some(&usual) = reference.counts.get(&name)
             && *count == (usual.0 + 1, usual.1 + 1)
@@ -101,6 +105,20 @@ fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
         |write: &Write| Kind::named(&write.target.resource).filter(|kind| *kind != Kind::ControllerRevision);
     let name = |write: &Write| kind(write).map(|kind| format!("{kind:?} {}", write.target.name));
     late.filter_map(name).collect()
+}
+
+/// Whether a create that was held up met the next attempt: when that of its own attempt had been deleted, what it made was in
+/// the way (409) of the next one's, which was taken away whole and begun anew, under later numbers.
+fn is_begun_anew(seen: &Seen<'_>) -> bool {
+    let of = |write: &Write| (write.target.resource.clone(), write.target.name.clone());
+    let did =
+        |write: &Write, verb: &str, status: u16| write.target.verb == verb && write.status == Some(status);
+    let held = |write: &&Write| did(write, "POST", 201) && matches!(write.fault, Some(Fault::Delay(_)));
+    seen.writes.iter().filter(held).any(|late| {
+        let mut later =
+            seen.writes.iter().filter(|write| write.number > late.number && of(write) == of(late));
+        later.any(|write| did(write, "DELETE", 200)) && later.any(|write| did(write, "POST", 409))
+    })
 }
 
 /// I28: once a read has shown that the resource is gone, nothing is written.
