@@ -37,10 +37,8 @@ pub(super) fn point_fronts(ctx: &Ctx) -> Answer {
 /// A front Service that is to be pointed carries a later number than the decision: another hand's, or one that was decided
 /// before a loss of the status and landed after it. Stamps never go down, so the decision takes a number above it.
 fn outnumber(ctx: &Ctx, stamped: Option<i64>) -> Answer {
-    let next = stamped.filter(|stamped| *stamped > ctx.rollout.epoch)? + 1;
-    if !is_epoch(next) {
-        return None;
-    }
+    let later = stamped.filter(|stamped| *stamped > ctx.rollout.epoch)?;
+    let next = Some(later + 1).filter(|next| is_epoch(*next))?;
     let mut shift = Shift::of(ctx);
     shift.renumber(next);
     shift.commit()

@@ -83,12 +83,8 @@ fn given_up(ctx: &Ctx, target: &Side) -> Option<Ending> {
 /// Whether the pending colour holds anything that was not created for this very decision.
 fn dirty(ctx: &Ctx, target: &Side) -> bool {
     let ours = |tag: &Tag| tag.version == target.version && tag.epoch == ctx.rollout.epoch;
-    ctx.facts.colours.get(target.strategy).any(|workload| {
-        workload.deployment.state().is_some_and(|deployment| !ours(&deployment.tag))
-            || [&workload.config_map, &workload.service]
-                .into_iter()
-                .any(|piece| piece.tag().is_some_and(|tag| !ours(tag)))
-    })
+    let colour = ctx.facts.colours.get(target.strategy);
+    colour.any(|workload| workload.tags().into_iter().flatten().any(|tag| !ours(tag)))
 }
 
 fn become_ready(ctx: &Ctx, target: &Side) -> Answer {

@@ -136,6 +136,13 @@ pub struct Workload {
     pub pods: Pods,
 }
 
+impl Workload {
+    /// The tags of the Deployment, the Service and the ConfigMap; `None` for what is not there.
+    pub fn tags(&self) -> [Option<&Tag>; 3] {
+        [self.deployment.state().map(|state| &state.tag), self.service.tag(), self.config_map.tag()]
+    }
+}
+
 /// A Deployment of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Deployment {

@@ -145,16 +145,11 @@ fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecor
 fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
     let decided = status.rollout.as_ref().map(|rollout| rollout.epoch).filter(|epoch| is_epoch(*epoch));
     let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
-    let objects = Colour::ALL.into_iter().flat_map(|colour| {
-        facts.colours.get(colour).iter().flat_map(|(_, workload)| {
-            [
-                workload.deployment.state().map(|deployment| deployment.tag.epoch),
-                workload.service.tag().map(|tag| tag.epoch),
-                workload.config_map.tag().map(|tag| tag.epoch),
-            ]
-        })
-    });
-    fronts.chain(objects.flatten()).chain(decided).max().unwrap_or(0).max(0)
+    let objects = Colour::ALL
+        .into_iter()
+        .flat_map(|colour| facts.colours.get(colour).iter().flat_map(|(_, workload)| workload.tags()));
+    let objects = objects.flatten().map(|tag| tag.epoch);
+    fronts.chain(objects).chain(decided).max().unwrap_or(0).max(0)
 }
 
 fn claims(facts: &Facts) -> Vec<Claim> {
@@ -251,13 +246,12 @@ fn stamp_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
     let last = claims.iter().map(|claim| claim.epoch).max()?;
     let mut groups = vec![vec![], vec![], vec![]];
     for (component, workload) in facts.colours.get(side.strategy).iter() {
-        let deployment = workload.deployment.state().map(|state| &state.tag);
-        let objects = [
-            (deployment, ObjectId::Deployment(component, side.strategy)),
-            (workload.service.tag(), ObjectId::Service(component, side.strategy)),
-            (workload.config_map.tag(), ObjectId::ConfigMap(component, side.strategy)),
+        let ids = [
+            ObjectId::Deployment(component, side.strategy),
+            ObjectId::Service(component, side.strategy),
+            ObjectId::ConfigMap(component, side.strategy),
         ];
-        for ((tag, id), group) in objects.into_iter().zip(&mut groups) {
+        for ((id, tag), group) in ids.into_iter().zip(workload.tags()).zip(&mut groups) {
             if tag.is_some_and(|tag| tag.epoch <= last) {
                 group.push(Action::Stamp(id, last + 1));
             }

@@ -1,14 +1,17 @@
 //! The cluster, and the ways to it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e6_operator::api::crd::crd;
 use kube::Client;
-use testbed::proxy::{Proxy, Upstream};
+use testbed::proxy::{Plan, Proxy, Upstream};
 use testbed::resource::install_crd;
-use testbed::{Cluster, Operator, Options};
+use testbed::{Cluster, Operator, Options, Timeline};
 use tokio::sync::{Mutex, MutexGuard};
+
+use crate::nursery;
+use crate::scenario::Scenario;
 
 /// Flags of every operator here: it leads at once, and takes no port.
 pub const ARGS: [&str; 7] = [
@@ -21,7 +24,7 @@ pub const ARGS: [&str; 7] = [
     "--log-level=info,e6_operator=debug",
 ];
 
-/// How long the definition may take to be served.
+/// How long the definition may take to be served, and an operator to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cluster and the ways to it.
@@ -71,6 +74,38 @@ impl Bench {
         let mut args = ARGS.to_vec();
         args.extend(["--watch-namespace", namespace]);
         Operator::spawn(&self.binary, proxy.kubeconfig(), &args, log).unwrap()
+    }
+}
+
+/// A resource where its scenario begins, watched, and an operator behind a proxy that has filled its caches.
+pub struct Stage {
+    /// What an outside eye sees.
+    pub timeline: Timeline,
+    /// Between the operator and the API server.
+    pub proxy: Proxy,
+    /// It is killed when dropped.
+    _operator: Operator,
+}
+
+impl Stage {
+    /// Sets it up in a namespace.
+    pub async fn set(bench: &Bench, namespace: &str, scenario: Scenario, plan: Plan) -> Self {
+        nursery::prepare(bench, vec![(namespace.to_owned(), scenario)]).await;
+        let timeline = Timeline::start(bench.client.clone(), Some(namespace)).await.unwrap();
+        let kubeconfig = bench.dir.join(format!("{namespace}.kubeconfig"));
+        let proxy = Proxy::start(&bench.upstream, &kubeconfig, plan).await.unwrap();
+        let operator = bench.operator(namespace, &proxy, &bench.dir.join(format!("{namespace}.log")));
+        until("the operator to start", || operator.log_text().contains("caches are filled")).await;
+        Self { timeline, proxy, _operator: operator }
+    }
+}
+
+/// Waits for something that no watch tells.
+pub async fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "no end of the wait for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

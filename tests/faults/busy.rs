@@ -1,16 +1,15 @@
 //! An API server that asks for time (429) gets it, whatever happens to the resource meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use testbed::proxy::{Fault, Plan, Proxy};
+use testbed::proxy::{Fault, Plan};
 use testbed::watcher::{self, Waived};
-use testbed::{History, Kind, Timeline};
+use testbed::{History, Kind};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Stage, until};
 use crate::deed::{Deed, resources};
-use crate::nursery;
 use crate::scenario::{NAME, Scenario};
 
 /// How long each part may take.
@@ -23,13 +22,8 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// do, and made again, all before the time is over: that there was nothing to do in between is no reason to come earlier.
 pub async fn left_alone(bench: &Bench) {
     let (namespace, scenario) = ("busy", Scenario::Upgrade);
-    nursery::prepare(bench, vec![(namespace.to_owned(), scenario)]).await;
-    let timeline = Timeline::start(bench.client.clone(), Some(namespace)).await.unwrap();
-    let kubeconfig = bench.dir.join("busy.kubeconfig");
     let plan = Plan::on_write(1, Fault::Answer(429));
-    let proxy = Proxy::start(&bench.upstream, &kubeconfig, plan).await.unwrap();
-    let operator = bench.operator(namespace, &proxy, &bench.dir.join("busy.log"));
-    until("the operator to start", || operator.log_text().contains("caches are filled")).await;
+    let Stage { timeline, proxy, .. } = &Stage::set(bench, namespace, scenario, plan).await;
     Deed::Retry.act(&bench.client, namespace, scenario).await;
     until("the 429", || !proxy.writes().is_empty()).await;
     for request in [Value::Null, json!("again")] {
@@ -47,12 +41,4 @@ pub async fn left_alone(bench: &Bench) {
     assert!(proxy.writes().len() > 1, "{:?}", proxy.writes());
     assert_eq!(proxy.findings(NAME), Vec::<String>::new());
     assert_eq!(watcher::check(&timeline.history(), &Waived::default()), []);
-}
-
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "no end of the wait for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

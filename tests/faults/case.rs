@@ -164,7 +164,7 @@ pub fn asked() -> Asked {
     }
 }
 
-/// How many cases at a time: at most; by default more than cores can do whose operators are not to be late.
+/// How many cases at a time at most; of these, as many as the API server keeps up with ([`crate::pace`]).
 pub fn parallel() -> usize {
     let asked = std::env::var("E6_PARALLEL").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(8, |cores| cores.get() * 8))

@@ -15,8 +15,10 @@ use crate::scenario::{NAME, Scenario};
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How often they are looked at; so many more are begun each time.
+/// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How many more are begun at each look.
 const MORE: usize = 2;
 
 /// A namespace on its way to where its scenario begins.

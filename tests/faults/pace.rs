@@ -1,7 +1,7 @@
 //! How many cases are played at a time: as many as the API server keeps up with. What it is too late with is given up and
 //! asked again, which makes it later still.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -15,7 +15,7 @@ const LEAST: usize = 4;
 /// Places for cases.
 pub struct Pace {
     places: Semaphore,
-    now: AtomicUsize,
+    now: Cell<usize>,
     most: usize,
 }
 
@@ -23,7 +23,7 @@ impl Pace {
     /// Begins with half as many as there may be at most.
     pub fn up_to(most: usize) -> Self {
         let now = (most / 2).max(1);
-        Self { places: Semaphore::new(now), now: AtomicUsize::new(now), most }
+        Self { places: Semaphore::new(now), now: Cell::new(now), most }
     }
 
     /// A place for a case, once there is one.
@@ -33,12 +33,12 @@ impl Pace {
 
     /// A case is over: there is a place more or less from now on, by how late the API server was in it.
     pub fn leave(&self, place: SemaphorePermit<'_>, late: Duration) {
-        let now = self.now.load(Ordering::Relaxed);
+        let now = self.now.get();
         if late > LATE && now > LEAST {
-            self.now.store(now - 1, Ordering::Relaxed);
+            self.now.set(now - 1);
             place.forget();
         } else if late <= LATE && now < self.most {
-            self.now.store(now + 1, Ordering::Relaxed);
+            self.now.set(now + 1);
             self.places.add_permits(1);
         }
     }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use testbed::proxy::{Plan, Proxy};
+use testbed::Kind;
+use testbed::proxy::Plan;
 use testbed::watcher::{self, Waived};
-use testbed::{Kind, Timeline};
 
-use crate::bench::Bench;
-use crate::nursery;
+use crate::bench::{Bench, Stage};
 use crate::scenario::{NAME, Scenario};
 
 /// After how long without a word the client gives a watch up.
@@ -19,16 +18,7 @@ const UPGRADE: Duration = Duration::from_secs(60);
 /// An edit that no watch tells is found and carried out.
 pub async fn at_rest(bench: &Bench) {
     let (namespace, scenario) = ("silence", Scenario::Upgrade);
-    nursery::prepare(bench, vec![(namespace.to_owned(), scenario)]).await;
-    let timeline = Timeline::start(bench.client.clone(), Some(namespace)).await.unwrap();
-    let kubeconfig = bench.dir.join("silence.kubeconfig");
-    let proxy = Proxy::start(&bench.upstream, &kubeconfig, Plan::default()).await.unwrap();
-    let operator = bench.operator(namespace, &proxy, &bench.dir.join("silence.log"));
-    let start = Instant::now();
-    while !operator.log_text().contains("caches are filled") {
-        assert!(start.elapsed() < UPGRADE, "the operator does not start");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let Stage { timeline, proxy, .. } = &Stage::set(bench, namespace, scenario, Plan::default()).await;
     // The watches follow their lists.
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.stall_watches();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::times::WAIT;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step};
 use crate::names::{Colour, PerColour};
-use crate::rollout::facts::{Facts, Front, FrontState, Pods};
+use crate::rollout::facts::{Facts, Front, FrontState, Pods, Tag, Workload};
 use crate::rollout::intent::Intent;
 use crate::rollout::{Move, Plan, plan};
 
@@ -312,37 +312,37 @@ fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
 
 /// Whatever lies on the pending colour looks like the target's own.
 fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
-    use crate::rollout::facts::{Deployment, Piece};
+    use crate::rollout::facts::Deployment;
     let Some((colour, version, epoch)) = target(status) else { return };
     let colour = facts.colours.get_mut(colour);
     for workload in [&mut colour.storage, &mut colour.schema] {
-        if let Deployment::Present(state) = &mut workload.deployment {
-            (state.tag.version, state.tag.epoch) = (version.clone(), epoch);
+        if matches!(workload.deployment, Deployment::Present(_)) {
             workload.pods.strays.clear();
         }
-        for piece in [&mut workload.config_map, &mut workload.service] {
-            if let Piece::Present(tag) = piece {
-                (tag.version, tag.epoch) = (version.clone(), epoch);
-            }
-        }
+        each_tag(workload, |tag| (tag.version, tag.epoch) = (version.clone(), epoch));
     }
 }
 
 /// Whatever lies on a colour looks later than what the front Services carry.
 fn outnumber(facts: &mut Facts) {
-    use crate::rollout::facts::{Deployment, Piece};
     let later = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch + 1)).max();
+    let later = later.unwrap_or(0);
     for colour in Colour::ALL {
         let colour = facts.colours.get_mut(colour);
         for workload in [&mut colour.storage, &mut colour.schema] {
-            if let Deployment::Present(state) = &mut workload.deployment {
-                state.tag.epoch = state.tag.epoch.max(later.unwrap_or(0));
-            }
-            for piece in [&mut workload.config_map, &mut workload.service] {
-                if let Piece::Present(tag) = piece {
-                    tag.epoch = tag.epoch.max(later.unwrap_or(0));
-                }
-            }
+            each_tag(workload, |tag| tag.epoch = tag.epoch.max(later));
+        }
+    }
+}
+
+fn each_tag(workload: &mut Workload, change: impl Fn(&mut Tag)) {
+    use crate::rollout::facts::{Deployment, Piece};
+    if let Deployment::Present(state) = &mut workload.deployment {
+        change(&mut state.tag);
+    }
+    for piece in [&mut workload.config_map, &mut workload.service] {
+        if let Piece::Present(tag) = piece {
+            change(tag);
         }
     }
 }

@@ -68,8 +68,7 @@ fn is_refuted(scene: &Scene, old: &MetadataServicesStatus) -> bool {
 fn rebuilt(scene: &Scene, rollout: &Rollout) -> Judgement {
     let legal = [Step::Stable, Step::Deploying, Step::Switching, Step::RollingBack, Step::Prune];
     law!(legal.contains(&rollout.step), "D6: rebuilt as {:?}", rollout.step);
-    let stamped = Component::ALL.into_iter().filter_map(|of| front(scene, of)).map(|front| front.epoch);
-    law!(stamped.max().unwrap_or(0) < rollout.epoch, "D6: a rebuilt epoch is above all that was seen");
+    law!(latest_stamp(scene) < rollout.epoch, "D6: a rebuilt epoch is above all that was seen");
     Ok(())
 }
 
@@ -83,11 +82,10 @@ fn edge(
     let from = old.rollout.as_ref().expect("an edge starts from a step");
     law!(to.epoch >= from.epoch, "I13: epoch {} after {}", to.epoch, from.epoch);
     if from.step == to.step {
-        let later = Component::ALL.into_iter().filter_map(|of| Some(front(scene, of)?.epoch)).max();
-        let outnumbered = later.is_some_and(|later| later > from.epoch && to.epoch == later + 1);
+        let later = latest_stamp(scene);
+        let outnumbered = later > from.epoch && to.epoch == later + 1;
         law!(from.epoch == to.epoch || outnumbered, "a step begins anew without an edge");
-        let ahead = from.since.0 > scene.now;
-        law!(from.since == to.since || ahead, "a step's start moves");
+        law!(from.since == to.since || from.since.0 > scene.now, "a step's start moves");
         return Ok(());
     }
     let legal = match from.step {
@@ -299,22 +297,18 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
 
 /// D6: without a status, what may have been on its way out gets a number above all that was seen before it is gone back to.
 fn restamped(scene: &Scene, id: &ObjectId, epoch: i64) -> Judgement {
-    let (ObjectId::Deployment(component, colour)
-    | ObjectId::Service(component, colour)
-    | ObjectId::ConfigMap(component, colour)) = id
-    else {
-        return Err(format!("not stamped so: {id:?}"));
+    let of = |component: &Component, colour: &Colour| scene.facts.colours.get(*colour).get(*component);
+    let tag = match id {
+        ObjectId::Deployment(component, colour) => {
+            of(component, colour).deployment.state().map(|state| &state.tag)
+        }
+        ObjectId::Service(component, colour) => of(component, colour).service.tag(),
+        ObjectId::ConfigMap(component, colour) => of(component, colour).config_map.tag(),
+        _ => return Err(format!("not stamped so: {id:?}")),
     };
     let stands = scene.status.is_some_and(|status| status.rollout.is_some() && !is_refuted(scene, status));
     law!(!stands || scene.edited, "D6: {id:?} is stamped while the status stands");
-    let mut fronts = Component::ALL.into_iter().filter_map(|of| front(scene, of));
-    law!(fronts.all(|front| front.epoch < epoch), "I13: {id:?} is stamped {epoch}, a front is later");
-    let workload = scene.facts.colours.get(*colour).get(*component);
-    let tag = match id {
-        ObjectId::Deployment(..) => workload.deployment.state().map(|state| &state.tag),
-        ObjectId::Service(..) => workload.service.tag(),
-        _ => workload.config_map.tag(),
-    };
+    law!(latest_stamp(scene) < epoch, "I13: {id:?} is stamped {epoch}, a front is later");
     law!(tag.is_some_and(|tag| tag.epoch < epoch), "I29: {id:?} is stamped for nothing");
     Ok(())
 }
@@ -433,6 +427,12 @@ pub fn rest(scene: &Scene, made: &Plan, barred: bool) -> Judgement {
 
 fn front<'a>(scene: &Scene<'a>, component: Component) -> Option<&'a FrontState> {
     scene.facts.front.get(component).state()
+}
+
+/// The highest number on a front Service; 0 if there is none.
+fn latest_stamp(scene: &Scene) -> i64 {
+    let stamps = Component::ALL.into_iter().filter_map(|of| Some(front(scene, of)?.epoch));
+    stamps.max().unwrap_or(0)
 }
 
 /// The decision for a side.
