@@ -17,9 +17,8 @@ pub enum Ablation {
     CommitAnyVersion,
     /// A front Service is patched whatever its version, or sent again with the new one after a 409.
     PointAnyVersion,
-    /// A delete names no UID.
-    DeleteAnyUid,
-    /// A delete names no resourceVersion.
+    /// A delete names the UID only, no resourceVersion. (The other way round there is nothing to take away: two objects never
+    /// have one resourceVersion.)
     DeleteAnyVersion,
     /// A delete names neither, or is sent again with the new ones after a 409.
     DeleteAnything,
@@ -171,18 +170,10 @@ impl Ablation {
             }
             Self::NoRoom if makes_room(intent, new, from, to) => wait(),
             Self::RebuildPrunesAtOnce if from.is_none() && to.step == Step::RollingBack => {
-                let mut new = new.clone();
-                if let Some(rollout) = &mut new.rollout {
-                    rollout.step = Step::Prune;
-                }
-                Plan { next: Move::Commit(new), ..made }
+                committed(new, Rollout { step: Step::Prune, ..to.clone() }, &made)
             }
             Self::RebuildKeepsEpoch if from.is_none() && to.step != Step::Deploying => {
-                let mut new = new.clone();
-                if let Some(rollout) = &mut new.rollout {
-                    rollout.epoch -= 1;
-                }
-                Plan { next: Move::Commit(new), ..made }
+                committed(new, Rollout { epoch: to.epoch - 1, ..to.clone() }, &made)
             }
             _ => made,
         }
@@ -192,6 +183,12 @@ impl Ablation {
     fn plan_as(self, intent: &Intent, new: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
         self.plan(intent, Some(new), facts.clone(), now)
     }
+}
+
+/// The plan with another state of the rollout in what it commits.
+fn committed(new: &MetadataServicesStatus, rollout: Rollout, made: &Plan) -> Plan {
+    let new = MetadataServicesStatus { rollout: Some(rollout), ..new.clone() };
+    Plan { next: Move::Commit(Box::new(new)), ..made.clone() }
 }
 
 fn is(from: Option<&Rollout>, step: Step) -> bool {

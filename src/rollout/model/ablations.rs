@@ -56,12 +56,14 @@ fn missed(ablation: Ablation, law: &'static str, config: Config) {
     }
 }
 
-/// Takes a guard away that others stand in for, and expects nothing to break.
+/// Takes a guard away that others stand in for, and expects nothing to break, although the search is another one.
 fn not_missed(ablation: Ablation, config: Config) {
     let mut search = Search::new(Config { ablation: Some(ablation), ..config });
     match search.run() {
         Ok(found) => {
             assert!(found.whole, "cut: {found:?}");
+            let guarded = Search::new(config).run().unwrap();
+            assert_ne!(found.turns, guarded.turns, "{ablation:?} is never needed here: this tells nothing");
             println!("\nWithout {ablation:?}: nothing breaks in {} states", found.states);
         }
         Err(broken) => panic!("{ablation:?} is missed after all: {}\n{}", broken.law, broken.scenario),
@@ -127,11 +129,14 @@ guards! {
     spare_first_read_edit: not_missed(NoFirstRead, deep(at(Step::Prune, edit(STALL))));
     #[ignore = "make model-deep"]
     spare_first_read_break: not_missed(NoFirstRead, deep(at(Step::Grace, breaks(STALL))));
-    spare_uid: not_missed(DeleteAnyUid, at(Step::Prune, edit(STALL)));
-    spare_uid_successor: not_missed(DeleteAnyUid, at(Step::Prune, delete(STALL)));
-    spare_version_successor: not_missed(DeleteAnyVersion, at(Step::Prune, delete(STALL)));
-    spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, edit(STALL)));
+    d6_version_of_what_is_deleted: missed(DeleteAnyVersion, "I3", at(Step::Prune, breaks(loss(STALL))));
+    spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, breaks(STALL)));
+    #[ignore = "make model-deep"]
+    spare_version_edit: not_missed(DeleteAnyVersion, deep(at(Step::Prune, edit(breaks(STALL)))));
     spare_create: not_missed(TakeWhatExists, at(Step::Deploying, STALL));
+    #[ignore = "make model-deep"]
+    spare_create_edit: not_missed(TakeWhatExists, deep(at(Step::Deploying, edit(STALL))));
     spare_lost_way_back: not_missed(LostWayBack, at(Step::Switching, hand(breaks(ONE))));
-    spare_sweep: not_missed(SweepInStable, at(Step::Prune, edit(STALL)));
+    #[ignore = "make model-deep"]
+    spare_sweep: not_missed(SweepInStable, deep(at(Step::Deploying, edit(STALL))));
 }

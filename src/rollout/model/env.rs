@@ -109,19 +109,14 @@ impl Search {
                 next.world.resource.generation += 1;
                 self.resource_changed(&mut next, None);
             }
-            Turn::Rollback(release) => {
+            Turn::Rollback(_) | Turn::Retry | Turn::Restart => {
                 next.budget.asks -= 1;
-                next.world.resource.rollback = release;
-                self.resource_changed(&mut next, None);
-            }
-            Turn::Retry => {
-                next.budget.asks -= 1;
-                next.world.resource.retry = true;
-                self.resource_changed(&mut next, None);
-            }
-            Turn::Restart => {
-                next.budget.asks -= 1;
-                next.world.resource.restart = true;
+                let resource = &mut next.world.resource;
+                match turn {
+                    Turn::Rollback(release) => resource.rollback = release,
+                    Turn::Retry => resource.retry = true,
+                    _ => resource.restart = true,
+                }
                 self.resource_changed(&mut next, None);
             }
             Turn::Delete => {

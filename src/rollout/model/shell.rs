@@ -328,12 +328,7 @@ impl Search {
             Deed::DeletePart { colour, component, part } => {
                 target == Target::Part(colour, component, part)
                     && !search.ablated(Ablation::DeleteAnything)
-                    && if created {
-                        !(search.ablated(Ablation::DeleteAnyUid)
-                            && search.ablated(Ablation::DeleteAnyVersion))
-                    } else {
-                        !search.ablated(Ablation::DeleteAnyVersion)
-                    }
+                    && (created || !search.ablated(Ablation::DeleteAnyVersion))
             }
             Deed::Record { release, create, .. } => {
                 target == Target::Record(usize::from(release) - 1) && !create

@@ -1,7 +1,7 @@
 //! The searches. Those that `make test` runs take minutes; the deep ones are ignored unless asked for
 //! (`make model-deep`).
 
-use super::search::{Config, Search, Start};
+use super::search::{Config, Found, Search, Start};
 use super::state::{Budget, UNBOUNDED};
 use crate::api::status::Step;
 
@@ -40,17 +40,42 @@ const TWO: Config = Config { operators: 2, ..BASE };
 fn search(config: Config) {
     let begun = std::time::Instant::now();
     match Search::new(config).run() {
-        Ok(found) => println!(
-            "model {}: {} states{}, depth {}, {} transitions, {} worlds followed to rest, {:.1} s",
-            config.name,
-            found.states,
-            if found.whole { "" } else { " (cut)" },
-            found.depth,
-            found.turns,
-            found.worlds,
-            begun.elapsed().as_secs_f64()
-        ),
+        Ok(found) => {
+            println!(
+                "model {}: {} states{}, depth {}, {} transitions, {} worlds followed to rest, {:.1} s",
+                config.name,
+                found.states,
+                if found.whole { "" } else { " (cut)" },
+                found.depth,
+                found.turns,
+                found.worlds,
+                begun.elapsed().as_secs_f64()
+            );
+            assert_told(&config, found);
+        }
         Err(broken) => panic!("{}: {}\n{}", config.name, broken.law, broken.scenario),
+    }
+}
+
+/// The page tells what is found: it is the same in every run.
+fn assert_told(config: &Config, found: Found) {
+    let page = include_str!("../../../docs/proof.md");
+    let states = match (config.limit, found.whole) {
+        (usize::MAX, true) => thousands(found.states),
+        (_, true) => format!("{}, whole", thousands(found.states)),
+        (limit, false) => format!("{} million, cut", limit / 1_000_000),
+    };
+    let (row, figures) = (format!("| {} |", config.name), format!("| {states} | {} |", found.depth));
+    let told = page.lines().any(|line| line.starts_with(&row) && line.ends_with(&figures));
+    assert!(told, "docs/proof.md has no row of {} that ends with {figures}", config.name);
+}
+
+/// A number with a comma before every three digits.
+fn thousands(number: usize) -> String {
+    if number < 1_000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", thousands(number / 1_000), number % 1_000)
     }
 }
 
@@ -106,6 +131,33 @@ mod quick {
         two_loss: Config {
             start: Start::At(Step::Switching),
             budget: Budget { losses: 1, looks: 1, ..NONE },
+            ..TWO
+        };
+        two_asks: Config { start: Start::Upgraded, budget: Budget { asks: 1, looks: 1, ..NONE }, ..TWO };
+        two_hands: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { hands: 1, looks: 1, ..NONE },
+            ..TWO
+        };
+        two_drifts: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { drifts: 1, looks: 1, ..NONE },
+            ..TWO
+        };
+        two_timeouts: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { breaks: 1, heals: 1, timeouts: 1, looks: 1, ..NONE },
+            ..TWO
+        };
+        two_no_way_back: Config {
+            start: Start::At(Step::Switching),
+            auto_rollback: false,
+            budget: Budget { edits: 1, breaks: 1, looks: 1, ..NONE },
+            ..TWO
+        };
+        two_jumps: Config {
+            start: Start::At(Step::Switching),
+            budget: Budget { breaks: 1, jumps: 1, looks: 1, ..NONE },
             ..TWO
         };
     }
