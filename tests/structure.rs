@@ -81,3 +81,21 @@ fn no_file_is_longer_than_500_lines() {
         }
     }
 }
+
+/// `make fuzz` runs the tests of these modules; one that it leaves out plays the same inputs for ever.
+#[test]
+fn every_test_with_random_inputs_is_fuzzed() {
+    let makefile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
+    let fuzzed = makefile.lines().find_map(|line| line.strip_prefix("FUZZED = ")).unwrap();
+    let random = rust_files("src")
+        .into_iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains("proptest! {"));
+    for file in random {
+        let module = format!("{}::", file.file_stem().unwrap().to_string_lossy());
+        assert!(
+            fuzzed.split(' ').any(|word| word == module),
+            "the Makefile does not fuzz {}",
+            file.display()
+        );
+    }
+}

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::random::{Deed, TEMPLATES, deed, play};
 use crate::api::arbitrary::{change, edit, status};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Step};
-use crate::rollout::sim::Sim;
+use crate::rollout::sim::{Sim, hash};
 use crate::rollout::{What, plan};
 
 /// What a status of the simulator speaks of.
@@ -138,6 +138,25 @@ proptest! {
         let planned = plan(&sim.intent, Some(&read), &sim.facts(), sim.now());
         prop_assert_eq!(plan(&sim.intent, Some(&read), &sim.facts(), sim.now()), planned, "a plan is a function");
         survives(sim, read)?;
+    }
+
+    /// Whatever the annotation says, it is answered once: by that very release, or by why not.
+    #[test]
+    fn a_rollback_to_any_text_is_to_the_release_of_that_name_or_refused(
+        text in "[abc]|[ \t\n]?[abA][ \t\n.]?|[ab][-a-z]{0,9}|\\PC{0,300}",
+    ) {
+        let mut sim = Sim::upgraded();
+        sim.rollback_to(&text);
+        sim.settle();
+        prop_assert_eq!(&sim.intent.requests.rollback_to, &None);
+        let (active, refused) = match text.as_str() {
+            "a" => ("a on blue", 0),
+            "b" => ("b on green", 0),
+            _ => ("b on green", 1),
+        };
+        prop_assert_eq!((sim.active(), sim.told(What::RequestRefused)), (active.into(), refused), "{:?}", text);
+        prop_assert_eq!(&sim.intent.wanted.hash, &hash(&active[..1]));
+        sim.stays_quiet();
     }
 }
 
