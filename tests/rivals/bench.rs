@@ -283,6 +283,11 @@ impl Stage {
         }
         found
     }
+
+    /// Lets the eye go and takes another, which sees everything from now on.
+    pub async fn look_anew(&mut self, client: &Client) {
+        self.timeline = Timeline::start(client.clone(), Some(&self.namespace)).await.unwrap();
+    }
 }
 
 /// What is wrong with a history at whose end all resources rest.

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams};
+use testbed::History;
 use testbed::proxy::Fault;
 use testbed::resource::quick;
+use testbed::watcher::{self, Waived};
 
 use crate::bench::{Bench, PATIENCE};
 
@@ -62,6 +64,7 @@ async fn delete_at(bench: &Bench, story: &str, number: usize) -> bool {
     };
     let over = stage.rests(PATIENCE, |state| state.is_stable());
     let held = actor.held(number, Fault::HoldBefore, act, over).await;
+    let before = stage.history().await;
     let namespaces: Api<Namespace> = Api::all(bench.client.clone());
     namespaces.delete(&name, &DeleteParams::background()).await.unwrap();
     let start = Instant::now();
@@ -85,7 +88,18 @@ async fn delete_at(bench: &Bench, story: &str, number: usize) -> bool {
     let writes = gone - so_far;
     let rest = WRITES.iter().find(|(known, _)| *known == story).unwrap().1.saturating_sub(number);
     assert!(writes <= rest + MORE_WRITES, "{name}: {writes} writes into a namespace that goes: {texts:#?}");
-    let trouble = actor.trouble(false);
+    let mut trouble = actor.trouble(false);
+    trouble.extend(judged(&before, &stage.timeline.history()));
     assert!(trouble.is_empty(), "{name}: {trouble:#?}");
     struck
+}
+
+/// Rules about what is there: once the namespace goes, another hand deletes everything, in an order of its own.
+const OF_WHAT_IS_THERE: [&str; 3] = ["I1", "I8", "I9"];
+
+/// What is wrong with what was seen before the deletion, and after it.
+fn judged(before: &History, all: &History) -> Vec<String> {
+    let found = |history| watcher::check(history, &Waived { late_writes: PATIENCE, ..Waived::default() });
+    let later = found(all).into_iter().filter(|finding| !OF_WHAT_IS_THERE.contains(&finding.invariant));
+    found(before).into_iter().chain(later).map(|finding| finding.to_string()).collect()
 }

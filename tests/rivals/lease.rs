@@ -191,6 +191,8 @@ async fn wrong_clocks_end_no_wait_early_and_hold_nothing_up() {
     futures::join!(
         wrong_nodes(&bench, &library, 420),
         wrong_nodes(&bench, &library, -420),
+        wrong_rivals(&bench, &library, 420),
+        wrong_rivals(&bench, &library, -420),
         wrong_servers(&bench, 300),
         wrong_servers(&bench, -300),
     );
@@ -206,19 +208,20 @@ fn wrong_clock(bench: &Bench) -> String {
     library
 }
 
+/// An operator on a node whose clock is wrong by so many seconds.
+async fn skewed(bench: &Bench, library: &str, seconds: i64, label: &str, flags: Vec<String>) -> Actor {
+    let skew = seconds.to_string();
+    bench.actor_with(label, flags, &[("LD_PRELOAD", library), ("E6_SKEW", &skew)]).await
+}
+
 /// The clocks of both nodes are wrong, in opposite directions; the first operator is killed in each wait, and the
 /// second takes it over with another idea of what time it is.
 async fn wrong_nodes(bench: &Bench, library: &str, seconds: i64) {
     let label = format!("clocks-nodes{seconds}").replace('-', "m");
     let stage = bench.stage(&label).await;
     let flags = vec![format!("--watch-namespace={label}"), "--leader-elect=false".to_owned()];
-    let start = |name: &'static str, seconds: i64| {
-        let (label, flags) = (format!("{label}-{name}"), flags.clone());
-        async move {
-            let text = seconds.to_string();
-            let env = [("LD_PRELOAD", library), ("E6_SKEW", text.as_str())];
-            bench.actor_with(&label, flags, &env).await
-        }
+    let start = async |name: &str, seconds| {
+        skewed(bench, library, seconds, &format!("{label}-{name}"), flags.clone()).await
     };
     let mut first = start("a", seconds).await;
     stage.deploy(&slow()).await;
@@ -236,6 +239,36 @@ async fn wrong_nodes(bench: &Bench, library: &str, seconds: i64) {
     found.extend(first.findings());
     assert!(found.is_empty(), "{label}: {found:#?}");
     waits_are_whole_and_no_longer(&stage).await;
+}
+
+/// Two operators that stand for election, on nodes whose clocks are wrong in opposite directions: the leader is stopped in
+/// the last wait for longer than its lease, and wakes up when the other one leads.
+async fn wrong_rivals(bench: &Bench, library: &str, seconds: i64) {
+    let label = format!("clocks-rivals{seconds}").replace('-', "m");
+    let stage = bench.stage(&label).await;
+    let flags = vec![format!("--watch-namespace={label}"), format!("--leader-elect-namespace={label}")];
+    let mut first = skewed(bench, library, seconds, &format!("{label}-a"), flags.clone()).await;
+    leads(&first).await;
+    let mut second = skewed(bench, library, -seconds, &format!("{label}-b"), flags).await;
+    stands_by(&second).await;
+    assert_clock_is_wrong(&first, seconds);
+    assert_clock_is_wrong(&second, -seconds);
+    stage.deploy(&slow()).await;
+    stage.subject.upgrade("2", "2").await.unwrap();
+    stage.until("Grace", |state| state.step() == "Grace").await;
+    assert!(first.operator.pause(), "{label}: the first operator has ended");
+    let paused = Instant::now();
+    leads(&second).await;
+    let taken = second.proxy.renewals()[0].saturating_duration_since(paused);
+    println!("{label}: taken over {taken:.1?} after the stop");
+    assert!(taken < Duration::from_secs(30), "{label}: the lease was held up by a clock: {taken:.1?}");
+    first.operator.resume();
+    assert!(first.ends_by_itself(Duration::from_secs(10)).await, "{label}: it goes on without its lease");
+    assert!(stage.rests(PATIENCE, |state| serves(state, "2")).await, "{label}: {}", stage.last());
+    let mut found = stage.violations().await;
+    found.extend(first.late_writes().into_iter().chain(second.late_writes()));
+    found.extend(first.trouble(true).into_iter().chain(second.trouble(false)));
+    assert!(found.is_empty(), "{label}: {found:#?}");
 }
 
 /// The log is dated by the node's clock.

@@ -1,4 +1,5 @@
-//! Faults of the control plane in mid-rollout, one after another in one cluster without a watch cache.
+//! Faults of the control plane in mid-rollout, one after another in one cluster without a watch cache; a restart also in
+//! one that has it.
 //!
 //! Many resources, each with an operator of its own behind a proxy, are rolled out together; each operator's rollout
 //! is held at another write. Then the control plane fails, the writes are let go or lost, and all must come to rest
@@ -34,7 +35,7 @@ async fn the_control_plane_may_fail_at_any_write() {
     let options = Options { apiserver_args: vec!["--watch-cache=false".into()], ..Options::default() };
     let bench = Bench::own("plane", options).await;
     let start = Instant::now();
-    let mut players = join_all((1..=WRITES).map(|number| player(&bench, number))).await;
+    let mut players = players(&bench).await;
     restarted(&bench, &mut players).await;
     crashed(&bench, &mut players).await;
     without_etcd(&bench, &mut players).await;
@@ -51,6 +52,40 @@ async fn the_control_plane_may_fail_at_any_write() {
     );
     drop(players);
     bench.tidy();
+}
+
+/// With a watch cache, as clusters have it, a new kube-apiserver refuses to go on with the watches of the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_starts_again_has_forgotten_all_watches() {
+    let bench = Bench::own("cache", Options::default()).await;
+    let mut players = players(&bench).await;
+    let held = all_held(&mut players, "2", Fault::HoldBefore).await;
+    restart(&bench).await;
+    // The eye's watches are refused too: what it would miss until it lists anew, another one sees.
+    join_all(players.iter_mut().map(|player| player.stage.look_anew(&bench.client))).await;
+    held.into_iter().for_each(Halt::done);
+    all_rest(&players, "kube-apiserver with a watch cache restarted", "2").await;
+    are_told(&players, "a restart");
+    for found in join_all(players.iter_mut().map(Player::violations)).await {
+        assert!(found.is_empty(), "{found:#?}");
+    }
+    drop(players);
+    bench.tidy();
+}
+
+async fn players(bench: &Bench) -> Vec<Player> {
+    join_all((1..=WRITES).map(|number| player(bench, number))).await
+}
+
+async fn restart(bench: &Bench) {
+    bench.cluster.stop_component("kube-apiserver").unwrap();
+    bench.cluster.start_component("kube-apiserver").await.unwrap();
+}
+
+/// The operators were told that their place in a watch is no longer known.
+fn are_told(players: &[Player], what: &str) {
+    let refused = players.iter().filter(|player| player.actor.log().contains("too old")).count();
+    assert!(refused * 2 > players.len(), "{what}: only {refused} operators had a watch refused as too old");
 }
 
 async fn player(bench: &Bench, number: usize) -> Player {
@@ -115,8 +150,7 @@ pub async fn all_rest(players: &[Player], what: &str, tag: &str) {
 /// kube-apiserver is stopped and started; the writes arrive at the new one.
 async fn restarted(bench: &Bench, players: &mut [Player]) {
     let held = all_held(players, "2", Fault::HoldBefore).await;
-    bench.cluster.stop_component("kube-apiserver").unwrap();
-    bench.cluster.start_component("kube-apiserver").await.unwrap();
+    restart(bench).await;
     held.into_iter().for_each(Halt::done);
     all_rest(players, "kube-apiserver restarted", "2").await;
 }
@@ -187,6 +221,5 @@ async fn compacted(bench: &Bench, players: &mut [Player]) {
         player.actor.proxy.outage(Outage::None);
     }
     all_rest(players, "etcd compacted", "7").await;
-    let refused = players.iter().filter(|player| player.actor.log().contains("too old")).count();
-    assert!(refused * 2 > players.len(), "only {refused} operators had a watch refused as too old");
+    are_told(players, "a compaction");
 }

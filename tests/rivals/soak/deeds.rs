@@ -105,23 +105,23 @@ impl<'a> Life<'a> {
             seen += 1;
             if seen % CHAPTER == 0 {
                 self.judge(&mut lived).await;
-                let namespace = self.stage.namespace.clone();
-                self.stage.timeline =
-                    Timeline::start(self.soak.bench.client.clone(), Some(&namespace)).await.unwrap();
             }
         }
         self.judge(&mut lived).await;
         lived
     }
 
-    async fn judge(&self, lived: &mut Lived) {
+    /// Judges what the eye saw, when another one watches already.
+    async fn judge(&mut self, lived: &mut Lived) {
         let rests = self.stage.rests(PATIENCE, |state| state.is_settled()).await;
         let namespace = &self.stage.namespace;
         if !rests {
             lived.violations.push(format!("{namespace}: I37: no rest; {}", self.stage.last()));
         }
+        let next = Timeline::start(self.soak.bench.client.clone(), Some(namespace)).await.unwrap();
         let found = self.stage.violations().await;
         lived.violations.extend(found.into_iter().map(|text| format!("{namespace}: {text}")));
+        self.stage.timeline = next;
     }
 
     /// Waits until a deed has come to its end.
@@ -199,7 +199,6 @@ impl<'a> Life<'a> {
         let tag = format!("{}-{kind}", self.tag());
         self.stage.subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 60}})).await.unwrap();
         self.upgrade(&tag).await;
-        self.stage.subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 60}})).await.unwrap();
         // Back before the switch or after it: what serves is the release before.
         let failed = |state: State<'_>| {
             let record = state.record_of_tag(&tag);

@@ -35,7 +35,7 @@ const PREFACE: &str = "\
 Written by `make soak` (`tests/rivals/soak`); do not edit. One operator, which is measured, lives through all rollouts; a
 second one believes that it leads too, and is killed at random writes, stopped and started. Proxies fail the requests of
 both at random: answers lost, requests dropped, 409, 429, 5xx, delays, watches cut or told that their place is too old.
-Resources are upgraded, broken before and after the switch, changed in mid-rollout, rolled back, restarted, deleted and
+Resources are upgraded, broken before the switch or after it, changed in mid-rollout, rolled back, restarted, deleted and
 made again; a third of them has a ServiceAccount and a budget. What an outside eye saw is judged by the rules of
 `hack/testbed/src/watcher.rs`; in the end nothing may be left of any object.
 ";
