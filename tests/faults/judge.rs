@@ -15,6 +15,9 @@ use crate::scenario::SECRET;
 /// How long the operator waits for an answer.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 
+/// By how much the operator may have begun to wait before the proxy did.
+const SLACK: Duration = Duration::from_millis(500);
+
 /// What was seen of a run.
 pub struct Seen<'a> {
     /// By the watch.
@@ -95,10 +98,11 @@ pub fn judge(seen: &Seen<'_>, reference: &Reference) -> Vec<String> {
 }
 
 /// What a held-up request may have made when it had been given up, made again and pruned already: the operator has to take
-/// it away once more. Held up by a fault, or by an API server that had no time for longer than the operator waits.
+/// it away once more. Held up by a fault, or by an API server that took longer to carry it out than the operator waits.
 fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
     let made = |write: &&Write| write.target.verb == "POST" && write.status == Some(201);
-    let held = |write: &&Write| matches!(write.fault, Some(Fault::Delay(_))) || seen.late >= GIVEN_UP;
+    let held =
+        |write: &&Write| matches!(write.fault, Some(Fault::Delay(_))) || write.took + SLACK >= GIVEN_UP;
     let late = seen.writes.iter().filter(made).filter(held);
     // A record that is there stays.
     let kind =

@@ -1,7 +1,7 @@
 //! What has been run already, so that a long run can be stopped and taken up again.
 //!
-//! `E6_FAULTS_DONE` names a file that gets a line for each case. Its first line is the fingerprint of the operator: a
-//! run with another one begins anew.
+//! `E6_FAULTS_DONE` names a file that gets a line for each case. Its first line is the fingerprint of the operator and of
+//! these tests: a run with others begins anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,8 +26,10 @@ impl Progress {
             return Self::default();
         };
         let mut hasher = DefaultHasher::new();
-        fs::read(operator()).unwrap().hash(&mut hasher);
-        let head = format!("operator {:016x}", hasher.finish());
+        for binary in [operator(), std::env::current_exe().unwrap()] {
+            fs::read(binary).unwrap().hash(&mut hasher);
+        }
+        let head = format!("binaries {:016x}", hasher.finish());
         let text = fs::read_to_string(&file).unwrap_or_default();
         let mut progress = Self { file: Some(file), lines: BTreeMap::new() };
         if text.lines().next() == Some(head.as_str()) {

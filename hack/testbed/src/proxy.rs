@@ -69,6 +69,8 @@ pub struct Write {
     pub fault: Option<Fault>,
     /// When it came in.
     pub at: Instant,
+    /// How long the API server took to answer it.
+    pub took: Duration,
 }
 
 impl std::fmt::Display for Write {
@@ -371,7 +373,8 @@ impl Shared {
             let number = state.writes.len() + 1;
             let fault = state.plan.writes.remove(&number);
             let at = Instant::now();
-            state.writes.push(Write { number, target: target.clone(), status: None, fault, at });
+            let (target, took) = (target.clone(), Duration::ZERO);
+            state.writes.push(Write { number, target, status: None, fault, at, took });
             state.killing = fault.is_some_and(Fault::kills);
             state.open += 1;
             Some(Ok((number, fault)))
@@ -438,10 +441,11 @@ impl Shared {
 
     /// Sends a write on and takes its whole answer.
     async fn carry_out(&self, number: usize, head: Parts, body: Bytes) -> Result<Response<Body>, Cut> {
+        let asked = Instant::now();
         let (head, body) = self.forward(head, body).await?.into_parts();
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         if let Some(write) = self.state().writes.get_mut(number - 1) {
-            write.status = Some(head.status.as_u16());
+            (write.status, write.took) = (Some(head.status.as_u16()), asked.elapsed());
         }
         Ok(Response::from_parts(head, whole(body)))
     }
