@@ -7,6 +7,6 @@ model: ## every history of the state machine within bounds, and its guards taken
 
 # Optimized, since it visits tens of millions of states; only this crate is compiled anew. One search at a time: each may
 # take some gigabytes of memory.
-model-deep: ## the same with wider bounds; about half an hour
+model-deep: ## the same with wider bounds; about an hour
 	$(CARGO) test --locked --lib --config 'profile.test.package.e6-operator.opt-level=3' -- \
 		--nocapture --test-threads=1 --ignored rollout::model
