@@ -153,7 +153,7 @@ pub struct Rollout {
     pub epoch: i64,
     /// When the step was entered.
     pub since: Time,
-    /// Deploying and Switching: the release on its way.
+    /// Deploying and Switching: the release on its way. Prune: the restart that is begun anew when its colour is clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Side>,
     /// Grace: the release that served before, still warm.

@@ -23,7 +23,7 @@ pub(super) fn step(ctx: &Ctx) -> Answer {
     if dirty(ctx, &target) {
         // Objects of another release on the pending colour: prune, then start again under a new epoch.
         let mut shift = Shift::of(ctx);
-        shift.prune();
+        shift.clear(&target);
         return shift.commit();
     }
     if ctx.facts.front.any(|front| *front == Front::Absent) {

@@ -14,7 +14,7 @@ use super::acts::{mend_serving, missing_parts, point_fronts, record_failures, se
 use super::facts::{Deployment, ObjectId, Piece};
 use super::shift::Shift;
 use super::{Action, Answer, Ctx, Plan, Want, What, deploying, switched};
-use crate::api::status::{Side, Step, Trigger};
+use crate::api::status::{RecordStatus, Side, Step, Trigger};
 use crate::names::Colour;
 
 /// Seconds between two looks at something that no watch announces.
@@ -66,7 +66,21 @@ fn next_release(ctx: &Ctx) -> Answer {
     shift.commit()
 }
 
-/// What made the spec what it is: a rollback that was noted, or the user.
+/// Begins the restart anew whose colour had to be cleared first.
+fn restart_anew(ctx: &Ctx) -> Answer {
+    let active = ctx.active()?;
+    let is_restart = ctx.rollout.target.as_ref().is_some_and(|target| target.version == active.version);
+    let superseded = ctx.want() == Want::Spec;
+    let possible = ctx.hash_of(&active.version).is_some_and(|hash| ctx.has_template(hash));
+    if !is_restart || superseded || !possible {
+        return None;
+    }
+    let mut shift = Shift::of(ctx);
+    shift.restart(&active);
+    shift.commit()
+}
+
+/// What made the spec what it is: a rollback that was noted, or the user. What is begun anew was asked for before.
 fn asked_by(ctx: &Ctx) -> Trigger {
     let record = ctx.status.record_of_hash(&ctx.intent.wanted.hash);
     match (&ctx.rollout.request, record) {
@@ -77,6 +91,7 @@ fn asked_by(ctx: &Ctx) -> Trigger {
         {
             Trigger::Rollback
         }
+        (_, Some(record)) if record.status == RecordStatus::Pending => record.trigger,
         _ => Trigger::Spec,
     }
 }
@@ -135,6 +150,9 @@ fn prune(ctx: &Ctx) -> Answer {
         // Nothing serves and nothing may start: wait for a spec that can be deployed.
         return None;
     };
+    if let answer @ Some(_) = restart_anew(ctx) {
+        return answer;
+    }
     let mut shift = Shift::of(ctx);
     shift.rest();
     shift.tell(What::CleanupDone, format!("only {active} is left"));

@@ -265,6 +265,14 @@ impl<'a> Shift<'a> {
         self.rollout.previous = None;
     }
 
+    /// The colour of what is on its way is cleared first. What the spec describes is begun anew by that; a restart is only
+    /// remembered here.
+    pub fn clear(&mut self, target: &Side) {
+        self.prune();
+        let serves = self.status.active_release_version.as_ref() == Some(&target.version);
+        self.rollout.target = serves.then(|| target.clone());
+    }
+
     /// Nothing is left to do.
     pub fn rest(&mut self) {
         // What was to be begun anew on a clean colour, and is not wanted any more.
@@ -275,6 +283,7 @@ impl<'a> Shift<'a> {
             history::abandon(&mut self.status.release_history, &version, why, self.ctx.stamp);
         }
         self.enter(Step::Stable);
+        self.rollout.target = None;
         self.rollout.switched_at = None;
         self.rollout.restarted_before = vec![];
     }

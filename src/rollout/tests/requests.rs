@@ -282,6 +282,64 @@ fn a_restart_works_while_the_spec_is_blocked() {
     assert_eq!((sim.phase(), sim.says("SpecApplied").as_str()), ("Degraded", "False/RolledBack"));
 }
 
+/// What is asked for begins, and something of an earlier decision, a create that was late, turns up on its colour.
+fn found_dirty(mut sim: Sim, colour: Colour) -> Sim {
+    sim.until(Step::Deploying);
+    sim.run();
+    sim.cluster.cell_mut(Component::Schema, colour).service.as_mut().unwrap().epoch = 1;
+    sim.until(Step::Prune);
+    sim
+}
+
+#[test]
+fn a_restart_is_not_forgotten_while_its_colour_is_cleared() {
+    for paused in [false, true] {
+        let mut sim = rolled_back();
+        sim.restart("now");
+        let mut sim = found_dirty(sim, Colour::Green);
+        assert_eq!(sim.known().pending_release_version.as_deref(), Some("a"));
+        sim.pause(paused);
+        sim.settle();
+        assert_settled_on(&mut sim, "a on green");
+        assert_eq!(sim.record_of("a").trigger, Trigger::Restart);
+    }
+    // A newer release replaces every pod anyway.
+    let mut sim = rolled_back();
+    sim.restart("now");
+    let mut sim = found_dirty(sim, Colour::Green);
+    sim.edit("c");
+    sim.settle();
+    assert_settled_on(&mut sim, "c on green");
+    // What cannot be deployed any more is not waited for.
+    let mut sim = rolled_back();
+    sim.restart("now");
+    let mut sim = found_dirty(sim, Colour::Green);
+    sim.cluster.revisions.retain(|known| known.version != "a");
+    sim.settle();
+    assert_eq!((sim.step(), sim.active().as_str()), (Some(Step::Stable), "a on blue"), "{}", sim.story());
+    assert_eq!(sim.known().pending_release_version, None);
+}
+
+#[test]
+fn a_rollback_and_a_retry_are_what_they_were_when_their_colour_is_clear() {
+    let mut sim = Sim::upgraded();
+    sim.rollback_to("a");
+    let mut sim = found_dirty(sim, Colour::Blue);
+    sim.pause(true);
+    sim.settle();
+    assert_settled_on(&mut sim, "a on blue");
+    assert_eq!(sim.record_of("a").trigger, Trigger::Rollback);
+    let last = sim.known().last_rollback.clone().unwrap();
+    assert_eq!((last.to.as_str(), last.trigger.as_str()), ("a", "Manual"));
+    let mut sim = rolled_back();
+    sim.boots("b", Component::Storage, Boot::Ready(3));
+    sim.retry("1");
+    let mut sim = found_dirty(sim, Colour::Green);
+    sim.settle();
+    assert_settled_on(&mut sim, "b on green");
+    assert_eq!(sim.record_of("b").trigger, Trigger::Retry);
+}
+
 #[test]
 fn a_failing_restart_ends_on_the_old_pods_and_blocks_nothing() {
     for after_the_switch in [false, true] {
