@@ -184,6 +184,12 @@ mod deep {
         #[ignore = "make model-deep"]
         two_loss: Config { budget: Budget { edits: 1, losses: 1, ..NONE }, ..DEEP };
         #[ignore = "make model-deep"]
+        two_asks: Config {
+            start: Start::At(Step::Deploying),
+            budget: Budget { edits: 1, asks: 1, looks: 1, ..NONE },
+            ..DEEP
+        };
+        #[ignore = "make model-deep"]
         two_edits: Config { budget: Budget { edits: 2, ..NONE }, ..DEEP };
         #[ignore = "make model-deep"]
         two_delete: Config { lag: true, budget: Budget { edits: 1, deletes: 1, looks: 2, ..NONE }, ..DEEP };
