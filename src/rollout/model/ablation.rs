@@ -74,6 +74,8 @@ pub enum Ablation {
     NoGoodRecord,
     /// A resource that is being deleted is rolled out like any other.
     NoDeletion,
+    /// What a colour is cleared for is not remembered.
+    ForgetRestart,
 }
 
 impl Ablation {
@@ -168,6 +170,9 @@ impl Ablation {
             {
                 wait()
             }
+            Self::ForgetRestart if enters_prune => {
+                committed(new, Rollout { target: None, ..to.clone() }, &made)
+            }
             Self::NoRoom if makes_room(intent, new, from, to) => wait(),
             Self::RebuildPrunesAtOnce if from.is_none() && to.step == Step::RollingBack => {
                 committed(new, Rollout { step: Step::Prune, ..to.clone() }, &made)
@@ -187,7 +192,8 @@ impl Ablation {
 
 /// The plan with another state of the rollout in what it commits.
 fn committed(new: &MetadataServicesStatus, rollout: Rollout, made: &Plan) -> Plan {
-    let new = MetadataServicesStatus { rollout: Some(rollout), ..new.clone() };
+    let pending_strategy = rollout.target.as_ref().map(|target| target.strategy);
+    let new = MetadataServicesStatus { rollout: Some(rollout), pending_strategy, ..new.clone() };
     Plan { next: Move::Commit(Box::new(new)), ..made.clone() }
 }
 

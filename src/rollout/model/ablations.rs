@@ -31,6 +31,10 @@ const fn delete(config: Config) -> Config {
     Config { budget: Budget { deletes: config.budget.deletes + 1, ..config.budget }, ..config }
 }
 
+const fn ask(config: Config) -> Config {
+    Config { budget: Budget { asks: config.budget.asks + 1, ..config.budget }, ..config }
+}
+
 const fn hand(config: Config) -> Config {
     Config { budget: Budget { hands: config.budget.hands + 1, ..config.budget }, ..config }
 }
@@ -123,6 +127,11 @@ guards! {
         NoStrays,
         "D8",
         at(Step::Deploying, Config { lag: true, budget: Budget { hands: 1, ..NONE }, ..judged(ONE) })
+    );
+    d10_restart_whose_colour_is_cleared: missed(
+        ForgetRestart,
+        "D10",
+        at(Step::Deploying, ask(edit(judged(STALL))))
     );
     spare_first_read: not_missed(NoFirstRead, at(Step::Prune, STALL));
     #[ignore = "make model-deep"]

@@ -14,7 +14,8 @@ use crate::names::{Colour, Component, PerColour, PerComponent, RESTART, RETRY, R
 use crate::rollout::facts::{Cause, Facts, ObjectId, Revision, Tag};
 use crate::rollout::intent::{Intent, Policy, Requests};
 use crate::rollout::sim::cluster::{self, Cluster};
-use crate::rollout::sim::laws::{self, Judgement, Scene};
+use crate::rollout::sim::laws::{self, Judgement};
+use crate::rollout::sim::scene::Scene;
 use crate::rollout::sim::{hash, template};
 use crate::rollout::{Action, Amend, Move, Plan, explain, plan};
 

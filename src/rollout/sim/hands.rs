@@ -4,7 +4,7 @@ use super::cluster::{Boot, Pod};
 use super::{Sim, hash, template};
 use crate::api::status::MetadataServicesStatus;
 use crate::names::{Colour, Component};
-use crate::rollout::facts::{Cause, ObjectId};
+use crate::rollout::facts::{Cause, ObjectId, Tag};
 
 // === The user ===
 
@@ -135,6 +135,23 @@ impl Sim {
     pub fn drift(&mut self, component: Component, selects: Option<Colour>) {
         self.tampered = true;
         self.cluster.fronts.get_mut(component).as_mut().unwrap().selects = selects;
+        self.cluster.tick();
+    }
+
+    /// The create of an attempt that was given up lands after all, if the name is free on the colour that does not serve:
+    /// of the Deployment (0), the Service (1) or the ConfigMap (2).
+    pub fn late_create(&mut self, component: Component, piece: usize, version: &str) {
+        let Some(status) = &self.status else { return };
+        let (Some(serves), Some(rollout)) = (status.active_strategy, &status.rollout) else { return };
+        let (colour, epoch) = (serves.other(), rollout.epoch - 1);
+        let tag = Tag { version: version.into(), hash: hash(version), epoch };
+        let cell = self.cluster.cell_mut(component, colour);
+        match piece {
+            0 if cell.deployment.is_none() => self.cluster.create_deployment(component, colour, tag),
+            1 => drop(cell.service.get_or_insert(tag)),
+            2 => drop(cell.config.get_or_insert(tag)),
+            _ => {}
+        }
         self.cluster.tick();
     }
 

@@ -3,30 +3,17 @@
 //! They look at intent, status and facts, so the simulator (which plays one history) and the model (which plays all)
 //! hold the core to the same laws.
 
-use jiff::Timestamp;
-
-use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step, Trigger};
-use crate::names::{Colour, Component};
-use crate::rollout::facts::{
-    Deployment, Facts, Front, FrontState, ObjectId, Piece, Setting, Triple, Workload,
+use super::scene::{
+    Scene, front, fronts_differ, has_objects, in_step, is_full, latest_stamp, owns, proved, stamped,
+    template_is_known, triple,
 };
-use crate::rollout::intent::Intent;
+use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger};
+use crate::names::{Colour, Component};
+use crate::rollout::facts::{ObjectId, Piece, Setting, Triple, Workload};
 use crate::rollout::{Action, Plan};
 
 /// `Err` says which law is broken, and how.
 pub type Judgement = Result<(), String>;
-
-/// What a decision was taken on.
-pub struct Scene<'a> {
-    pub intent: &'a Intent,
-    pub status: Option<&'a MetadataServicesStatus>,
-    pub facts: &'a Facts,
-    pub now: Timestamp,
-    /// Whether another hand has been at the objects: some laws hold only when it has been mended.
-    pub tampered: bool,
-    /// Whether another hand has been at the status: then a step need not follow from it.
-    pub edited: bool,
-}
 
 /// Ends with what is wrong.
 macro_rules! law {
@@ -88,6 +75,7 @@ fn edge(
         law!(from.since == to.since || from.since.0 > scene.now, "a step's start moves");
         return Ok(());
     }
+    restart_kept(scene, old, new, from, to)?;
     let legal = match from.step {
         Stable => matches!(to.step, Deploying | Prune),
         Deploying => matches!(to.step, Switching | Prune),
@@ -113,7 +101,8 @@ fn edge(
     if from.step == Prune { pruned(scene, old, new) } else { Ok(()) }
 }
 
-/// I18, I21: what failed is tried again only when asked for, and a pending colour starts clean.
+/// I18, I21: what failed is tried again only when asked for, a pending colour starts clean, and what is begun anew is what
+/// it was.
 fn started(old: &MetadataServicesStatus, new: &MetadataServicesStatus, to: &Rollout) -> Judgement {
     let target = to.target.as_ref().expect("Deploying has a target");
     let failed = old.record(&target.version).is_some_and(|record| record.status == RecordStatus::Failed);
@@ -122,6 +111,34 @@ fn started(old: &MetadataServicesStatus, new: &MetadataServicesStatus, to: &Roll
     let first = old.active_strategy.is_none();
     law!(!failed || asked || first, "I18: {} failed and is tried again unasked", target.version);
     law!(old.active_strategy != Some(target.strategy), "the pending colour is the serving one");
+    let pending = old.record(&target.version).filter(|record| record.status == RecordStatus::Pending);
+    let was = pending.map(|record| record.trigger);
+    let kept = was.is_none() || was == trigger || trigger == Some(Trigger::Rollback);
+    law!(kept, "D10: {} was begun by {was:?}, and is begun anew by {trigger:?}", target.version);
+    Ok(())
+}
+
+/// A restart stands in no spec: before it serves it is forgotten only if it failed, if another release is to come, or if
+/// nothing says any more what it was to deploy.
+fn restart_kept(
+    scene: &Scene,
+    old: &MetadataServicesStatus,
+    new: &MetadataServicesStatus,
+    from: &Rollout,
+    to: &Rollout,
+) -> Judgement {
+    let Some(restart) = &from.target else { return Ok(()) };
+    let Some(record) = old.record(&restart.version) else { return Ok(()) };
+    let begun = old.active_release_version.as_ref() == Some(&restart.version)
+        && matches!(from.step, Step::Deploying | Step::Prune);
+    let failed = new.last_rollback != old.last_rollback;
+    let wanted = &scene.intent.wanted.hash;
+    let blocked = |record: &ReleaseRecord| record.status == RecordStatus::Failed;
+    let judged = scene.intent.violations.is_empty() && scene.intent.crd_outdated.is_none();
+    let superseded = judged && record.hash != *wanted && !new.record_of_hash(wanted).is_some_and(blocked);
+    let excused = failed || superseded || !template_is_known(scene, &record.hash);
+    let kept = to.target.as_ref() == Some(restart);
+    law!(!begun || kept || excused, "D10: the restart of {} is forgotten", restart.version);
     Ok(())
 }
 
@@ -421,80 +438,4 @@ pub fn rest(scene: &Scene, made: &Plan, barred: bool) -> Judgement {
     let known = status.record(&active.version).is_some_and(|record| template_is_known(scene, &record.hash));
     law!(whole || !known || barred, "I33: the serving colour is not whole");
     Ok(())
-}
-
-// === Words of the laws ===
-
-fn front<'a>(scene: &Scene<'a>, component: Component) -> Option<&'a FrontState> {
-    scene.facts.front.get(component).state()
-}
-
-/// The highest number on a front Service; 0 if there is none.
-fn latest_stamp(scene: &Scene) -> i64 {
-    let stamps = Component::ALL.into_iter().filter_map(|of| Some(front(scene, of)?.epoch));
-    stamps.max().unwrap_or(0)
-}
-
-/// The decision for a side.
-pub fn triple(side: Option<&Side>, epoch: i64) -> Triple {
-    let version = side.map(|side| side.version.clone()).unwrap_or_default();
-    Triple { colour: side.map(|side| side.strategy), version, epoch }
-}
-
-fn stamped(scene: &Scene, to: &Triple) -> bool {
-    scene.facts.front.all(|front| front.state().is_some_and(|front| front.carries(to)))
-}
-
-fn proved(scene: &Scene, colour: Colour) -> bool {
-    scene.facts.front.all(|front| {
-        front
-            .state()
-            .is_some_and(|front| *front.ready.get(colour) > 0 && *front.listed.get(colour.other()) == 0)
-    })
-}
-
-fn fronts_differ(scene: &Scene) -> bool {
-    match (&scene.facts.front.storage, &scene.facts.front.schema) {
-        (Front::Present(storage), Front::Present(schema)) => {
-            storage.selects != schema.selects || storage.version != schema.version
-        }
-        _ => false,
-    }
-}
-
-/// Whether the resource has objects on a colour. Pods alone may be another hand's.
-fn owns(scene: &Scene, colour: Colour) -> bool {
-    scene.facts.colours.get(colour).any(|workload| {
-        workload.deployment != Deployment::Absent
-            || workload.service != Piece::Absent
-            || workload.config_map != Piece::Absent
-    })
-}
-
-fn has_objects(scene: &Scene, colour: Colour) -> bool {
-    let pods = |workload: &Workload| workload.replica_sets || workload.pods.alive > 0;
-    owns(scene, colour) || scene.facts.colours.get(colour).any(pods)
-}
-
-fn template_is_known(scene: &Scene, hash: &str) -> bool {
-    scene.intent.wanted.hash == hash || scene.facts.revisions.iter().any(|known| known.hash == hash)
-}
-
-/// Full(c, r) of design D8.
-fn is_full(scene: &Scene, side: &Side) -> bool {
-    scene.facts.colours.get(side.strategy).all(|workload| {
-        let Deployment::Present(found) = &workload.deployment else { return false };
-        let wanted = found.desired;
-        let counts = (found.updated, found.ready, found.available, found.replicas);
-        found.tag.version == side.version
-            && found.observed
-            && wanted >= 1
-            && counts == (wanted, wanted, wanted, wanted)
-            && workload.pods.strays.is_empty()
-    })
-}
-
-/// Seconds since the step began; less than none if that is still to come.
-fn in_step(scene: &Scene, rollout: &Rollout) -> i64 {
-    scene.now.as_second() - rollout.since.0.as_second()
 }

@@ -4,6 +4,7 @@
 pub mod cluster;
 mod hands;
 pub mod laws;
+pub mod scene;
 mod views;
 mod watch;
 

@@ -2,7 +2,8 @@
 
 use super::Sim;
 use super::cluster::Door;
-use super::laws::{self, Judgement, Scene};
+use super::laws::{self, Judgement};
+use super::scene::Scene;
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{Component, PerComponent};
 use crate::rollout::facts::ObjectId;

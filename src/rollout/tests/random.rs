@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Step};
+use crate::names::Component;
 use crate::rollout::facts::Cause;
 use crate::rollout::intent::Requests;
 use crate::rollout::sim::Sim;
@@ -22,8 +23,14 @@ pub enum Deed {
     Pause(bool),
     Breaks(usize),
     LoseStatus,
+    /// The create of a Deployment, Service or ConfigMap of an attempt at a template that was given up lands late.
+    LateCreate(Component, usize, usize),
     Advance(i64),
     Settle,
+}
+
+fn component() -> impl Strategy<Value = Component> {
+    prop::sample::select(Component::ALL.to_vec())
 }
 
 pub fn deed() -> impl Strategy<Value = Deed> {
@@ -35,6 +42,8 @@ pub fn deed() -> impl Strategy<Value = Deed> {
         1 => any::<bool>().prop_map(Deed::Pause),
         1 => (1..TEMPLATES.len()).prop_map(Deed::Breaks),
         1 => Just(Deed::LoseStatus),
+        2 => (component(), 0..3_usize, 0..TEMPLATES.len())
+            .prop_map(|(component, piece, which)| Deed::LateCreate(component, piece, which)),
         3 => (0..200_i64).prop_map(Deed::Advance),
         4 => Just(Deed::Settle),
     ]
@@ -53,6 +62,7 @@ pub fn play(sim: &mut Sim, deed: &Deed) {
         Deed::Pause(paused) => sim.pause(*paused),
         Deed::Breaks(which) => sim.breaks(TEMPLATES[*which], Cause::Crash),
         Deed::LoseStatus => sim.lose_status(),
+        Deed::LateCreate(component, piece, which) => sim.late_create(*component, *piece, TEMPLATES[*which]),
         Deed::Advance(seconds) => sim.advance(*seconds),
         Deed::Settle => sim.settle(),
     }

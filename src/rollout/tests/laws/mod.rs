@@ -11,7 +11,8 @@ use crate::names::Colour;
 use crate::rollout::facts::{Deployment, DeploymentState, Facts, Front, FrontState, Revision, Workload};
 use crate::rollout::intent::Intent;
 use crate::rollout::sim::Sim;
-use crate::rollout::sim::laws::{self, Judgement, Scene};
+use crate::rollout::sim::laws::{self, Judgement};
+use crate::rollout::sim::scene::Scene;
 use crate::rollout::{Action, Move, Plan, Tagged, plan};
 
 /// A decision, and what it was taken on.

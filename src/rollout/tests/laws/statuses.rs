@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Taken, before, broken, into, step_of, upgrade};
-use crate::api::status::{RecordStatus, Step};
-use crate::names::Colour;
+use crate::api::status::{RecordStatus, Step, Trigger};
+use crate::names::{Colour, Component};
 use crate::rollout::facts::{Cause, Deployment, DeploymentState};
 use crate::rollout::sim::{Sim, template};
 
@@ -62,6 +62,19 @@ pub fn edges() -> Vec<&'static str> {
             ],
         ),
         broken(
+            restart_to_be_cleared,
+            &[("D10: the restart of {} is forgotten", |it| {
+                it.rollout_to().target = None;
+                it.status_to().pending_strategy = None;
+            })],
+        ),
+        broken(
+            rollback_begun_anew,
+            &[("D10: {} was begun by {was:?}, and is begun anew by {trigger:?}", |it| {
+                it.records().last_mut().unwrap().trigger = Trigger::Spec;
+            })],
+        ),
+        broken(
             || into(&upgrade(), Step::Switching),
             &[
                 ("I13: epoch {} after {}", |it| it.rollout_to().epoch = 0),
@@ -71,6 +84,23 @@ pub fn edges() -> Vec<&'static str> {
         ),
     ]
     .concat()
+}
+
+/// A restart whose colour holds something of an attempt that was given up.
+fn restart_to_be_cleared() -> Taken {
+    let mut sim = Sim::upgraded();
+    sim.restart("now");
+    sim.late_create(Component::Schema, 1, "a");
+    into(&sim, Step::Prune)
+}
+
+/// A rollback whose colour held the same.
+fn rollback_begun_anew() -> Taken {
+    let mut sim = Sim::upgraded();
+    sim.rollback_to("a");
+    sim.until(Step::Deploying);
+    sim.late_create(Component::Schema, 1, "b");
+    before(&sim, |from, next| from == Some(Step::Prune) && step_of(next) == Some(Step::Deploying))
 }
 
 pub fn switches() -> Vec<&'static str> {

@@ -6,7 +6,7 @@ use crate::names::{Colour, Component, PerComponent};
 use crate::rollout::Action;
 use crate::rollout::facts::{Deployment, Extra, ObjectId, Piece, Setting, Workload};
 use crate::rollout::sim::Sim;
-use crate::rollout::sim::laws::triple;
+use crate::rollout::sim::scene::triple;
 
 fn creating() -> Taken {
     doing(&upgrade(), |action| matches!(action, Action::Create(ObjectId::Deployment(..), _)))

@@ -1,0 +1,94 @@
+//! What a decision was taken on, and the words in which the laws speak of it.
+
+use jiff::Timestamp;
+
+use crate::api::status::{MetadataServicesStatus, Rollout, Side};
+use crate::names::{Colour, Component};
+use crate::rollout::facts::{Deployment, Facts, Front, FrontState, Piece, Triple, Workload};
+use crate::rollout::intent::Intent;
+
+/// What a decision was taken on.
+pub struct Scene<'a> {
+    pub intent: &'a Intent,
+    pub status: Option<&'a MetadataServicesStatus>,
+    pub facts: &'a Facts,
+    pub now: Timestamp,
+    /// Whether another hand has been at the objects: some laws hold only when it has been mended.
+    pub tampered: bool,
+    /// Whether another hand has been at the status: then a step need not follow from it.
+    pub edited: bool,
+}
+
+pub fn front<'a>(scene: &Scene<'a>, component: Component) -> Option<&'a FrontState> {
+    scene.facts.front.get(component).state()
+}
+
+/// The highest number on a front Service; 0 if there is none.
+pub fn latest_stamp(scene: &Scene) -> i64 {
+    let stamps = Component::ALL.into_iter().filter_map(|of| Some(front(scene, of)?.epoch));
+    stamps.max().unwrap_or(0)
+}
+
+/// The decision for a side.
+pub fn triple(side: Option<&Side>, epoch: i64) -> Triple {
+    let version = side.map(|side| side.version.clone()).unwrap_or_default();
+    Triple { colour: side.map(|side| side.strategy), version, epoch }
+}
+
+pub fn stamped(scene: &Scene, to: &Triple) -> bool {
+    scene.facts.front.all(|front| front.state().is_some_and(|front| front.carries(to)))
+}
+
+pub fn proved(scene: &Scene, colour: Colour) -> bool {
+    scene.facts.front.all(|front| {
+        front
+            .state()
+            .is_some_and(|front| *front.ready.get(colour) > 0 && *front.listed.get(colour.other()) == 0)
+    })
+}
+
+pub fn fronts_differ(scene: &Scene) -> bool {
+    match (&scene.facts.front.storage, &scene.facts.front.schema) {
+        (Front::Present(storage), Front::Present(schema)) => {
+            storage.selects != schema.selects || storage.version != schema.version
+        }
+        _ => false,
+    }
+}
+
+/// Whether the resource has objects on a colour. Pods alone may be another hand's.
+pub fn owns(scene: &Scene, colour: Colour) -> bool {
+    scene.facts.colours.get(colour).any(|workload| {
+        workload.deployment != Deployment::Absent
+            || workload.service != Piece::Absent
+            || workload.config_map != Piece::Absent
+    })
+}
+
+pub fn has_objects(scene: &Scene, colour: Colour) -> bool {
+    let pods = |workload: &Workload| workload.replica_sets || workload.pods.alive > 0;
+    owns(scene, colour) || scene.facts.colours.get(colour).any(pods)
+}
+
+pub fn template_is_known(scene: &Scene, hash: &str) -> bool {
+    scene.intent.wanted.hash == hash || scene.facts.revisions.iter().any(|known| known.hash == hash)
+}
+
+/// Full(c, r) of design D8.
+pub fn is_full(scene: &Scene, side: &Side) -> bool {
+    scene.facts.colours.get(side.strategy).all(|workload| {
+        let Deployment::Present(found) = &workload.deployment else { return false };
+        let wanted = found.desired;
+        let counts = (found.updated, found.ready, found.available, found.replicas);
+        found.tag.version == side.version
+            && found.observed
+            && wanted >= 1
+            && counts == (wanted, wanted, wanted, wanted)
+            && workload.pods.strays.is_empty()
+    })
+}
+
+/// Seconds since the step began; less than none if that is still to come.
+pub fn in_step(scene: &Scene, rollout: &Rollout) -> i64 {
+    scene.now.as_second() - rollout.since.0.as_second()
+}
