@@ -19,6 +19,7 @@ pub struct Scene<'a> {
     pub edited: bool,
 }
 
+/// A front Service, if it is there.
 pub fn front<'a>(scene: &Scene<'a>, component: Component) -> Option<&'a FrontState> {
     scene.facts.front.get(component).state()
 }
@@ -35,10 +36,12 @@ pub fn triple(side: Option<&Side>, epoch: i64) -> Triple {
     Triple { colour: side.map(|side| side.strategy), version, epoch }
 }
 
+/// Whether both front Services carry a decision.
 pub fn stamped(scene: &Scene, to: &Triple) -> bool {
     scene.facts.front.all(|front| front.state().is_some_and(|front| front.carries(to)))
 }
 
+/// Whether `EndpointSlices` list ready pods of a colour, and none of the other.
 pub fn proved(scene: &Scene, colour: Colour) -> bool {
     scene.facts.front.all(|front| {
         front
@@ -47,6 +50,7 @@ pub fn proved(scene: &Scene, colour: Colour) -> bool {
     })
 }
 
+/// Whether the front Services lead to different releases.
 pub fn fronts_differ(scene: &Scene) -> bool {
     match (&scene.facts.front.storage, &scene.facts.front.schema) {
         (Front::Present(storage), Front::Present(schema)) => {
@@ -65,11 +69,13 @@ pub fn owns(scene: &Scene, colour: Colour) -> bool {
     })
 }
 
+/// Whether anything is left on a colour, pods too.
 pub fn has_objects(scene: &Scene, colour: Colour) -> bool {
     let pods = |workload: &Workload| workload.replica_sets || workload.pods.alive > 0;
     owns(scene, colour) || scene.facts.colours.get(colour).any(pods)
 }
 
+/// Whether the spec or a record says what this hash stands for.
 pub fn template_is_known(scene: &Scene, hash: &str) -> bool {
     scene.intent.wanted.hash == hash || scene.facts.revisions.iter().any(|known| known.hash == hash)
 }
