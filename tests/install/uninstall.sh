@@ -18,8 +18,7 @@ remove() {
   esac >"$work/remove.log" 2>&1 || { [ "$1" = resources ] && grep -q "doesn't have a resource type" "$work/remove.log"; } ||
     die "removing the $1 failed: $(cat "$work/remove.log")"
 }
-of() { kubectl get deployments,replicasets,services,configmaps,controllerrevisions,pods -n shop -l "app=$1" -o name; }
-no_more() { [ -z "$(of "$1" | tee /dev/stderr)" ]; }
+of_sample1() { kubectl get deployments,replicasets,services,configmaps,controllerrevisions,pods -n shop -l app=sample1 -o name; }
 # Before the operator starts nobody else watches the kind. What the collector does not watch it may still find out by asking, as
 # long as there is a CRD.
 collector_watches() {
@@ -27,7 +26,7 @@ collector_watches() {
     grep 'verb="WATCH"' | grep -qv ' 0$'
 }
 empty() {
-  no_more sample1 &&
+  [ -z "$(of_sample1 | tee /dev/stderr)" ] &&
     ! kubectl get crd,clusterroles,clusterrolebindings,namespaces,validatingadmissionpolicies,validatingadmissionpolicybindings \
       -o name | grep -E 'e6|metadataservices'
 }
@@ -39,8 +38,8 @@ for order in "${orders[@]}"; do
   kubectl apply -k "$root/config/default" >"$work/apply.log"
   kubectl apply -k "$root/config/policy" >"$work/apply.log"
   kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
-  # It learns of a new kind within half a minute, and of one that comes back when it next tries; what it never knew it cannot
-  # clean up.
+  # The collector learns of a new kind within half a minute, and of one that comes back when it next tries; what it never knew
+  # it cannot clean up.
   eventually "the garbage collector knows the kind" collector_watches
   start_operator --log-level info
   sample sample1 1.0.500 1.0.600 | kubectl apply -n shop -f - >/dev/null

@@ -4,8 +4,8 @@
 //! hold the core to the same laws.
 
 use super::scene::{
-    Scene, front, fronts_differ, has_objects, in_step, is_full, latest_stamp, owns, proved, stamped,
-    template_is_known, triple,
+    Scene, front, fronts_differ, has_objects, in_step, is_full, is_judged, latest_stamp, owns, proved,
+    stamped, template_is_known, triple,
 };
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger};
 use crate::names::{Colour, Component};
@@ -134,8 +134,8 @@ fn restart_kept(
     let failed = new.last_rollback != old.last_rollback;
     let wanted = &scene.intent.wanted.hash;
     let blocked = |record: &ReleaseRecord| record.status == RecordStatus::Failed;
-    let judged = scene.intent.violations.is_empty() && scene.intent.crd_outdated.is_none();
-    let superseded = judged && record.hash != *wanted && !new.record_of_hash(wanted).is_some_and(blocked);
+    let superseded =
+        is_judged(scene) && record.hash != *wanted && !new.record_of_hash(wanted).is_some_and(blocked);
     let excused = failed || superseded || !template_is_known(scene, &record.hash);
     let kept = to.target.as_ref() == Some(restart);
     law!(!begun || kept || excused, "D10: the restart of {} is forgotten", restart.version);
@@ -157,8 +157,7 @@ fn good_enough(scene: &Scene, old: &MetadataServicesStatus, to: &Rollout) -> Jud
     law!(good, "D6: switching to {target:?} without a revision that says it is good");
     let hash = old.record(&target.version).map(|record| record.hash.as_str());
     let restart = old.active_release_version.as_ref() == Some(&target.version);
-    let judged = scene.intent.violations.is_empty() && scene.intent.crd_outdated.is_none();
-    let wanted = hash == Some(&scene.intent.wanted.hash) || restart || !judged;
+    let wanted = hash == Some(&scene.intent.wanted.hash) || restart || !is_judged(scene);
     law!(wanted, "I21, I23: switching to {target:?}, which is not wanted any more");
     Ok(())
 }

@@ -80,6 +80,11 @@ pub fn template_is_known(scene: &Scene, hash: &str) -> bool {
     scene.intent.wanted.hash == hash || scene.facts.revisions.iter().any(|known| known.hash == hash)
 }
 
+/// Whether the spec says what is wanted: it breaks no rule, and no older CRD hides any of it.
+pub fn is_judged(scene: &Scene) -> bool {
+    scene.intent.violations.is_empty() && scene.intent.crd_outdated.is_none()
+}
+
 /// Full(c, r) of design D8.
 pub fn is_full(scene: &Scene, side: &Side) -> bool {
     scene.facts.colours.get(side.strategy).all(|workload| {
