@@ -1,11 +1,11 @@
-//! Plays storage or schema: a tiny HTTP server that says which component, release and colour it is.
+//! Plays storage or schema: a tiny HTTP server that says which component, release and color it is.
 //!
 //! It is told by environment who it is and how it behaves; a number is seconds since it started to serve:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `PORT` | where it listens; default 9005 for storage, 9006 otherwise |
-//! | `COMPONENT`, `RELEASE`, `COLOUR`, `POD` | what it answers (the downward API gives them) |
+//! | `COMPONENT`, `RELEASE`, `COLOR`, `POD` | what it answers (the downward API gives them) |
 //! | `START_SECONDS` | listens only after that time |
 //! | `NEVER_READY` | `/readyz` says no from the beginning |
 //! | `UNREADY_SECONDS` | `/readyz` says no from then on; requests are answered all the same |
@@ -48,7 +48,7 @@ enum Mood {
 }
 
 struct Server {
-    /// Component, release, colour and pod, with spaces between.
+    /// Component, release, color and pod, with spaces between.
     name: String,
     mood: Cell<Mood>,
     /// True from SIGTERM on.
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
     }
     let (end, ending) = watch::channel(false);
     let server = Rc::new(Server {
-        name: ["COMPONENT", "RELEASE", "COLOUR", "POD"].map(|name| text(name, "-")).join(" "),
+        name: ["COMPONENT", "RELEASE", "COLOR", "POD"].map(|name| text(name, "-")).join(" "),
         mood: Cell::new(if std::env::var_os("NEVER_READY").is_some() { Mood::Unready } else { Mood::Good }),
         ending,
         open: Cell::new(0),

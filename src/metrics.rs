@@ -65,13 +65,13 @@ label! {
 label! {
     /// The public deployment phase of a resource.
     Phase {
-        /// One colour serves.
+        /// One color serves.
         Stable = "Stable",
-        /// The pending colour comes up.
+        /// The pending color comes up.
         Deploying = "Deploying",
         /// The front Services move.
         Switching = "Switching",
-        /// The old colour is kept warm, then removed.
+        /// The old color is kept warm, then removed.
         Cleanup = "Cleanup",
     }
 }

@@ -1,4 +1,4 @@
-//! Names that the operator puts on the cluster: colours, components, labels, annotations, objects.
+//! Names that the operator puts on the cluster: colors, components, labels, annotations, objects.
 //!
 //! Everything here is part of the product's interface (design D1): a name that changed would orphan what an
 //! earlier version created.
@@ -59,14 +59,14 @@ pub const RESTART: &str = "e6data.io/restart";
 #[serde(rename_all = "lowercase")]
 // Inlined as a string, or kube's rewriting of optional enums would drop the descriptions of fields of this type.
 #[schemars(with = "String", extend("enum" = ["blue", "green"]))]
-pub enum Colour {
+pub enum Color {
     /// The side of the first release.
     Blue,
     /// The other one.
     Green,
 }
 
-impl Colour {
+impl Color {
     /// Both, in a fixed order.
     pub const ALL: [Self; 2] = [Self::Blue, Self::Green];
 
@@ -87,13 +87,13 @@ impl Colour {
         }
     }
 
-    /// Reads a `strategy` label; anything but the two colours is `None`.
+    /// Reads a `strategy` label; anything but the two colors is `None`.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|colour| colour.as_str() == text)
+        Self::ALL.into_iter().find(|color| color.as_str() == text)
     }
 }
 
-impl fmt::Display for Colour {
+impl fmt::Display for Color {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -187,34 +187,34 @@ impl<T> PerComponent<T> {
     }
 }
 
-/// A value for each colour.
+/// A value for each color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PerColour<T> {
+pub struct PerColor<T> {
     /// The blue side's.
     pub blue: T,
     /// The green side's.
     pub green: T,
 }
 
-impl<T> PerColour<T> {
-    /// Builds one from a function of the colour.
-    pub fn from_fn(mut f: impl FnMut(Colour) -> T) -> Self {
-        Self { blue: f(Colour::Blue), green: f(Colour::Green) }
+impl<T> PerColor<T> {
+    /// Builds one from a function of the color.
+    pub fn from_fn(mut f: impl FnMut(Color) -> T) -> Self {
+        Self { blue: f(Color::Blue), green: f(Color::Green) }
     }
 
-    /// The value of one colour.
-    pub const fn get(&self, colour: Colour) -> &T {
-        match colour {
-            Colour::Blue => &self.blue,
-            Colour::Green => &self.green,
+    /// The value of one color.
+    pub const fn get(&self, color: Color) -> &T {
+        match color {
+            Color::Blue => &self.blue,
+            Color::Green => &self.green,
         }
     }
 
-    /// The value of one colour, to be changed.
-    pub const fn get_mut(&mut self, colour: Colour) -> &mut T {
-        match colour {
-            Colour::Blue => &mut self.blue,
-            Colour::Green => &mut self.green,
+    /// The value of one color, to be changed.
+    pub const fn get_mut(&mut self, color: Color) -> &mut T {
+        match color {
+            Color::Blue => &mut self.blue,
+            Color::Green => &mut self.green,
         }
     }
 }
@@ -224,14 +224,14 @@ pub fn front(name: &str, component: Component) -> String {
     format!("{name}-{component}")
 }
 
-/// Name of a colour's Deployment and of its Service.
-pub fn workload(name: &str, component: Component, colour: Colour) -> String {
-    format!("{name}-{component}-{colour}")
+/// Name of a color's Deployment and of its Service.
+pub fn workload(name: &str, component: Component, color: Color) -> String {
+    format!("{name}-{component}-{color}")
 }
 
-/// Name of a colour's `ConfigMap`.
-pub fn config(name: &str, component: Component, colour: Colour) -> String {
-    format!("{name}-{component}-config-{colour}")
+/// Name of a color's `ConfigMap`.
+pub fn config(name: &str, component: Component, color: Color) -> String {
+    format!("{name}-{component}-config-{color}")
 }
 
 /// Name of the `ControllerRevision` that records a release: injective in the version.
@@ -303,10 +303,10 @@ mod tests {
                 ("Service", front(name, component)),
                 ("PodDisruptionBudget", front(name, component)),
             ]);
-            for colour in Colour::ALL {
-                let of_colour = workload(name, component, colour);
-                names.extend([("Deployment", of_colour.clone()), ("Service", of_colour)]);
-                names.push(("ConfigMap", config(name, component, colour)));
+            for color in Color::ALL {
+                let of_color = workload(name, component, color);
+                names.extend([("Deployment", of_color.clone()), ("Service", of_color)]);
+                names.push(("ConfigMap", config(name, component, color)));
             }
         }
         names.extend(versions.iter().map(|version| ("ControllerRevision", revision(name, version))));
@@ -346,11 +346,11 @@ mod tests {
 
     #[test]
     fn labels_are_read_back() {
-        for colour in Colour::ALL {
-            assert_eq!(Colour::parse(colour.as_str()), Some(colour));
-            assert_ne!(colour.other(), colour);
+        for color in Color::ALL {
+            assert_eq!(Color::parse(color.as_str()), Some(color));
+            assert_ne!(color.other(), color);
         }
-        assert_eq!(Colour::parse("none"), None);
+        assert_eq!(Color::parse("none"), None);
         assert_eq!(Component::parse("schema"), Some(Component::Schema));
     }
 }

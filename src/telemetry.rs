@@ -50,7 +50,7 @@ pub enum Error {
 }
 
 /// Sets up logging for the process: lines of `format` on standard output, chosen by `filter` (a level, or a list
-/// of `target=level`), coloured only on a terminal. A panic is logged at ERROR too.
+/// of `target=level`), colored only on a terminal. A panic is logged at ERROR too.
 ///
 /// # Errors
 /// [`Error::Filter`] for a malformed filter, [`Error::AlreadySet`] if logging was set up before.

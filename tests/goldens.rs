@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 
 use e6_operator::{
     api::{MetadataServicesSpec, status::MetadataServicesStatus, template::ReleaseTemplate},
-    names::{Colour, Component, Owner},
+    names::{Color, Component, Owner},
     resources::{
         Defaults, Release, config, revision,
         service::{self, Stamp},
@@ -29,7 +29,7 @@ struct Case {
     spec: MetadataServicesSpec,
     owner: Owner,
     defaults: Defaults,
-    colour: Colour,
+    color: Color,
     version: &'static str,
 }
 
@@ -40,17 +40,17 @@ fn cases() -> [Case; 2] {
         uid: "6a8c9a3e-0000-4000-8000-000000000001".into(),
     };
     let defaults = Defaults { image_repository: "registry.example.com/default".into(), sleep_action: true };
-    let case = |name, text, colour, version| Case {
+    let case = |name, text, color, version| Case {
         name,
         spec: serde_json::from_str(text).unwrap(),
         owner: owner.clone(),
         defaults: defaults.clone(),
-        colour,
+        color,
         version,
     };
     [
-        case("minimal", MINIMAL, Colour::Blue, "v20261122-101500-e994e90"),
-        case("full", FULL, Colour::Green, "v2026.11"),
+        case("minimal", MINIMAL, Color::Blue, "v20261122-101500-e994e90"),
+        case("full", FULL, Color::Green, "v2026.11"),
     ]
 }
 
@@ -122,14 +122,14 @@ fn statuses_are_read_whole() {
 }
 
 #[test]
-fn objects_of_a_colour() {
+fn objects_of_a_color() {
     for case in cases() {
         let template = ReleaseTemplate::of(&case.spec);
         let hash = template.hash();
         let release = Release {
             owner: &case.owner,
             template: &template,
-            colour: case.colour,
+            color: case.color,
             version: case.version,
             hash: &hash,
             epoch: 3,
@@ -139,7 +139,7 @@ fn objects_of_a_colour() {
             let in_place = InPlace::of(case.spec.component(component));
             let mut documents = Documents::default();
             documents.add(&config::config_map(&release, component));
-            documents.add(&service::colour(&release, component));
+            documents.add(&service::color(&release, component));
             documents.add(&workload::deployment(&release, component, &in_place).unwrap());
             documents.check(&format!("{}-{component}.yaml", case.name));
         }
@@ -151,7 +151,7 @@ fn objects_of_the_resource() {
     for case in cases() {
         let mut documents = Documents::default();
         let served = Stamp {
-            colour: Some(case.colour),
+            color: Some(case.color),
             version: Some(case.version.into()),
             epoch: 4,
             switched_at: Some("2026-11-22T10:20:30Z".into()),
@@ -162,7 +162,7 @@ fn objects_of_the_resource() {
                 documents.add(&service::front(&case.owner, component, &part.service, stamp));
             }
             let budget = &part.pod_disruption_budget;
-            if let Some(budget) = support::disruption_budget(&case.owner, component, case.colour, budget) {
+            if let Some(budget) = support::disruption_budget(&case.owner, component, case.color, budget) {
                 documents.add(&budget);
             }
         }
@@ -190,7 +190,7 @@ fn deployment(spec: serde_json::Value, sleep_action: bool) -> serde_json::Value 
     let release = Release {
         owner: &case.owner,
         template: &template,
-        colour: Colour::Blue,
+        color: Color::Blue,
         version: "v1",
         hash: &hash,
         epoch: 1,

@@ -204,7 +204,7 @@ pub struct ComponentSpec {
     /// The Service that clients use. Applied in place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service: ServiceSpec,
-    /// Disruption budget of the serving colour. Applied in place.
+    /// Disruption budget of the serving color. Applied in place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod_disruption_budget: DisruptionBudgetSpec,
 }
@@ -254,7 +254,7 @@ pub struct ServiceSpec {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Disruption budget of the serving colour.
+/// Disruption budget of the serving color.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::invalid(

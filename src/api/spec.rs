@@ -44,7 +44,7 @@ use crate::names::{Component, PerComponent};
         name = "Active",
         type_ = "string",
         json_path = ".status.activeStrategy",
-        description = "Colour that serves"
+        description = "Color that serves"
     ),
     printcolumn(
         name = "Release",
@@ -189,7 +189,7 @@ pub struct MetadataServicesSpec {
     #[schemars(schema_with = "schema::free_form")]
     pub affinity: Option<Value>,
     /// How the pods of a component are spread, as in a pod; without a `labelSelector` a constraint counts the pods
-    /// of the same component and colour. Default: over nodes, if possible.
+    /// of the same component and color. Default: over nodes, if possible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::topology_spread")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,

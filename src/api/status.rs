@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::names::Colour;
+use crate::names::Color;
 
 /// Observed state of a `MetadataServices`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,12 +27,12 @@ pub struct MetadataServicesStatus {
     /// When `deploymentPhase` last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_started_at: Option<Time>,
-    /// The colour that serves: `blue` or `green`; absent before the first release serves.
+    /// The color that serves: `blue` or `green`; absent before the first release serves.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub active_strategy: Option<Colour>,
-    /// The colour that is being deployed; absent when settled.
+    pub active_strategy: Option<Color>,
+    /// The color that is being deployed; absent when settled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pending_strategy: Option<Colour>,
+    pub pending_strategy: Option<Color>,
     /// The version of the release that serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_release_version: Option<String>,
@@ -54,10 +54,10 @@ pub struct MetadataServicesStatus {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The serving colour's storage service.
+    /// The serving color's storage service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<ComponentStatus>,
-    /// The serving colour's schema service.
+    /// The serving color's schema service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<ComponentStatus>,
     /// The addresses that clients use; they never change in the life of the resource.
@@ -73,8 +73,8 @@ pub struct ReleaseRecord {
     pub version: String,
     /// SHA-256 of the release template, 64 hexadecimal digits.
     pub hash: String,
-    /// The colour it was last deployed to.
-    pub strategy: Colour,
+    /// The color it was last deployed to.
+    pub strategy: Color,
     /// The storage image's tag.
     pub storage_tag: String,
     /// The schema image's tag.
@@ -153,7 +153,7 @@ pub struct Rollout {
     pub epoch: i64,
     /// When the step was entered.
     pub since: Time,
-    /// Deploying and Switching: the release on its way. Prune: the restart that is begun anew when its colour is clear.
+    /// Deploying and Switching: the release on its way. Prune: the restart that is begun anew when its color is clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Side>,
     /// Grace: the release that served before, still warm.
@@ -161,7 +161,7 @@ pub struct Rollout {
     pub previous: Option<Side>,
     /// Clocks of the step, persisted so that a restart neither loses nor shortens a wait.
     #[serde(default)]
-    pub clocks: Clocks,
+    pub timers: Timers,
     /// When the switch to the target (in Grace: to the active release) was decided; pods older than this were
     /// ready at the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,12 +174,12 @@ pub struct Rollout {
     pub request: Option<Request>,
 }
 
-/// A release on a colour.
+/// A release on a color.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// The colour.
-    pub strategy: Colour,
+    /// The color.
+    pub strategy: Color,
     /// The release's version.
     pub version: String,
 }
@@ -188,17 +188,17 @@ pub struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Step {
-    /// One colour, serving.
+    /// One color, serving.
     Stable,
-    /// The pending colour is created and watched until it is ready for the grace period.
+    /// The pending color is created and watched until it is ready for the grace period.
     Deploying,
-    /// The front Services go to the new colour.
+    /// The front Services go to the new color.
     Switching,
-    /// Both colours live, traffic on the new one.
-    Grace,
-    /// The front Services go back to the old colour.
+    /// Both colors live, traffic on the new one.
+    Watching,
+    /// The front Services go back to the old color.
     RollingBack,
-    /// The colour that does not serve is deleted.
+    /// The color that does not serve is deleted.
     Prune,
     /// A step of a newer version: nothing is touched until an operator that knows it runs again.
     #[serde(other)]
@@ -212,7 +212,7 @@ impl Step {
             Self::Stable => Some("Stable"),
             Self::Deploying => Some("Deploying"),
             Self::Switching | Self::RollingBack => Some("Switching"),
-            Self::Grace | Self::Prune => Some("Cleanup"),
+            Self::Watching | Self::Prune => Some("Cleanup"),
             Self::Unknown => None,
         }
     }
@@ -221,7 +221,7 @@ impl Step {
 /// Clocks within a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Clocks {
+pub struct Timers {
     /// Deploying: since when every pod of the target is ready without a break.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
@@ -241,7 +241,7 @@ pub struct Clocks {
     /// Switching and Grace: since when a component has no ready pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Time>,
-    /// Since when neither colour is healthy.
+    /// Since when neither color is healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub both_down_since: Option<Time>,
 }
@@ -295,7 +295,7 @@ pub struct Rollback {
     pub time: Time,
 }
 
-/// Counts of the serving colour of one component.
+/// Counts of the serving color of one component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ComponentStatus {
@@ -305,7 +305,7 @@ pub struct ComponentStatus {
     pub ready_replicas: i32,
     /// The image that runs.
     pub image: String,
-    /// The colour's own Service.
+    /// The color's own Service.
     pub service: String,
 }
 

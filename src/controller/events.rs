@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::names::MANAGER;
-use crate::rollout::Notice;
+use crate::rollout::EventNote;
 
 /// Events that may wait to be sent; more are dropped with a warning.
 const QUEUE: usize = 256;
@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(4);
 
 /// Hands Events to the task that sends them.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::Sender<(ObjectReference, Notice)>);
+pub struct Events(mpsc::Sender<(ObjectReference, EventNote)>);
 
 impl Events {
     /// Starts the sending task. `identity` names this instance.
@@ -31,8 +31,8 @@ impl Events {
     }
 
     /// Queues an Event about a resource.
-    pub fn tell(&self, about: ObjectReference, notice: Notice) {
-        if self.0.try_send((about, notice)).is_err() {
+    pub fn tell(&self, about: ObjectReference, note: EventNote) {
+        if self.0.try_send((about, note)).is_err() {
             warn!("too many Events are waiting, one is dropped");
         }
     }
@@ -46,16 +46,16 @@ fn brief(mut note: String) -> String {
     note
 }
 
-async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, Notice)>) {
+async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, EventNote)>) {
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity) };
-    while let Some((about, notice)) = queue.recv().await {
+    while let Some((about, note)) = queue.recv().await {
         // A recorder folds Events of one reason into a series that keeps the first one's words; ours name releases,
         // and come once for each thing that happened.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         let event = Event {
-            type_: if notice.what.is_warning() { EventType::Warning } else { EventType::Normal },
-            reason: notice.what.reason().into(),
-            note: Some(brief(notice.message)),
+            type_: if note.what.is_warning() { EventType::Warning } else { EventType::Normal },
+            reason: note.what.reason().into(),
+            note: Some(brief(note.message)),
             action: "Reconcile".into(),
             secondary: None,
         };

@@ -12,7 +12,7 @@ use k8s_openapi::NamespaceResourceScope;
 
 use super::error::Error;
 use crate::api::MetadataServices;
-use crate::names::{self, Colour, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
+use crate::names::{self, Color, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
 use crate::observe::derive::World;
 use crate::observe::index::Key;
 use crate::observe::views::{DeploymentView, Meta, ReplicaSetView};
@@ -70,7 +70,7 @@ pub async fn world(client: &Client, key: &Key, also: Also) -> Result<World, Erro
 /// The names of Deployments that are not listed although ReplicaSets of theirs are: one that has lost a label is still to
 /// be deleted.
 fn unlisted(key: &Key, listed: &[Arc<DeploymentView>], sets: &[Arc<ReplicaSetView>]) -> BTreeSet<String> {
-    let every = |component| Colour::ALL.map(|colour| names::workload(&key.1, component, colour));
+    let every = |component| Color::ALL.map(|color| names::workload(&key.1, component, color));
     let mut ours: BTreeSet<String> = Component::ALL.into_iter().flat_map(every).collect();
     ours.retain(|name| {
         let owned = |set: &Arc<ReplicaSetView>| set.controller().is_some_and(|owner| owner.name == *name);

@@ -37,7 +37,7 @@ use crate::clock::ServerClock;
 use crate::leader::Leadership;
 use crate::metrics::{Metrics, ObjectRefKey, Outcome, QueueDepth};
 use crate::observe::index::Key;
-use crate::rollout::{Notice, What};
+use crate::rollout::{EventNote, EventReason};
 
 pub use error::Error;
 pub use events::Events;
@@ -198,7 +198,7 @@ impl Scope {
             "the installed CRD hides the state of this resource, which is left as it is until the CRD is updated; run: {command}"
         );
         warn!(namespace = key.0, name = key.1, "{message}");
-        self.events.tell(resource.object_ref(&()), Notice { what: What::CrdOutdated, message });
+        self.events.tell(resource.object_ref(&()), EventNote { what: EventReason::CrdOutdated, message });
     }
 
     /// Drops what is kept of a resource that is gone.

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::write::{Writer, Written, seen};
-use crate::names::{self, APPLIED_KEYS, APPLIED_SETTINGS, Colour, Component};
+use crate::names::{self, APPLIED_KEYS, APPLIED_SETTINGS, Color, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
 use crate::resources::workload::InPlace;
 use crate::resources::{Defaults, Release, RenderError, applied, config, revision, support, workload};
-use crate::rollout::Tagged;
-use crate::rollout::facts::{Extra, ObjectId, Setting, Triple};
+use crate::rollout::ReleaseRef;
+use crate::rollout::facts::{Extra, ObjectId, Setting, Route};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
@@ -26,12 +26,12 @@ impl Writer<'_> {
     }
 
     /// The patch that makes a front Service, as it was read, carry a decision: selector and stamp in one request.
-    pub(super) fn point(&self, seen: &ServiceView, component: Component, triple: &Triple) -> Value {
-        let serves = !triple.version.is_empty();
+    pub(super) fn point(&self, seen: &ServiceView, component: Component, route: &Route) -> Value {
+        let serves = !route.version.is_empty();
         let stamp = Stamp {
-            colour: triple.colour,
-            version: serves.then(|| triple.version.clone()),
-            epoch: triple.epoch,
+            color: route.color,
+            version: serves.then(|| route.version.clone()),
+            epoch: route.epoch,
             switched_at: self.scope.clock.now_for_record().map(|time| time.to_string()),
         };
         let version = seen.object_meta().resource_version.clone().unwrap_or_default();
@@ -50,29 +50,29 @@ impl Writer<'_> {
         patch
     }
 
-    /// Creates an object of a colour.
-    pub(super) async fn create_part(&self, id: &ObjectId, tagged: &Tagged) -> Result<Written, Error> {
+    /// Creates an object of a color.
+    pub(super) async fn create_part(&self, id: &ObjectId, tagged: &ReleaseRef) -> Result<Written, Error> {
         let (template, hash) = self.template(&tagged.hash)?;
         let defaults = self.defaults(&tagged.hash);
-        let release = |colour: Colour| Release {
+        let release = |color: Color| Release {
             owner: &self.owner,
             template: &template,
-            colour,
+            color,
             version: &tagged.version,
             hash: &hash,
             epoch: tagged.epoch,
             defaults: &defaults,
         };
         match id {
-            ObjectId::ConfigMap(component, colour) => {
-                self.create(config::config_map(&release(*colour), *component)).await
+            ObjectId::ConfigMap(component, color) => {
+                self.create(config::config_map(&release(*color), *component)).await
             }
-            ObjectId::Service(component, colour) => {
-                self.create(service::colour(&release(*colour), *component)).await
+            ObjectId::Service(component, color) => {
+                self.create(service::color(&release(*color), *component)).await
             }
-            ObjectId::Deployment(component, colour) => {
-                let settings = self.initial(*component, *colour);
-                let deployment = workload::deployment(&release(*colour), *component, &settings).map_err(
+            ObjectId::Deployment(component, color) => {
+                let settings = self.initial(*component, *color);
+                let deployment = workload::deployment(&release(*color), *component, &settings).map_err(
                     |error: RenderError| Error::Render {
                         object: self.name_of(id),
                         reason: error.to_string(),
@@ -93,14 +93,14 @@ impl Writer<'_> {
         recorded.map_or_else(|| now.clone(), |recorded| recorded.under(now))
     }
 
-    /// Settings of a new Deployment: at least as large as the serving colour is now (design D8), since another hand, an
-    /// autoscaler's say, may have scaled that. A number that the spec has just changed counts for both colours.
-    fn initial(&self, component: Component, colour: Colour) -> InPlace {
+    /// Settings of a new Deployment: at least as large as the serving color is now (design D8), since another hand, an
+    /// autoscaler's say, may have scaled that. A number that the spec has just changed counts for both colors.
+    fn initial(&self, component: Component, color: Color) -> InPlace {
         let settings = InPlace::of(self.part(component));
         let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
         let asked = settings.spec_replicas.to_string();
         let serving = active
-            .filter(|active| *active != colour)
+            .filter(|active| *active != color)
             .and_then(|active| {
                 self.ours(&self.world.deployments, &names::workload(&self.owner.name, component, active))
             })
@@ -110,7 +110,7 @@ impl Writer<'_> {
 
     /// Records a release as good or failed. One that is recorded keeps its template; a good one goes to the end of
     /// the history.
-    pub(super) async fn record(&self, tagged: &Tagged, failed: Option<&str>) -> Result<Written, Error> {
+    pub(super) async fn record(&self, tagged: &ReleaseRef, failed: Option<&str>) -> Result<Written, Error> {
         let last = self.world.revisions.iter().map(|revision| revision.number).max().unwrap_or(0);
         let next = last.saturating_add(1);
         let name = names::revision(&self.owner.name, &tagged.version);
@@ -141,8 +141,8 @@ impl Writer<'_> {
     /// Applies a setting that follows the spec in place.
     pub(super) async fn settle(&self, setting: Setting) -> Result<Written, Error> {
         match setting {
-            Setting::Scale(component, colour) => {
-                let name = names::workload(&self.owner.name, component, colour);
+            Setting::Scale(component, color) => {
+                let name = names::workload(&self.owner.name, component, color);
                 let seen = seen(&self.world.deployments, &name)?;
                 let settings = InPlace::of(self.part(component));
                 let asked = settings.spec_replicas.to_string();
@@ -167,7 +167,7 @@ impl Writer<'_> {
                 let active = self.resource.status.as_ref().and_then(|status| status.active_strategy);
                 let policy = &self.part(component).pod_disruption_budget;
                 let wanted = active
-                    .and_then(|colour| support::disruption_budget(&self.owner, component, colour, policy));
+                    .and_then(|color| support::disruption_budget(&self.owner, component, color, policy));
                 match wanted {
                     Some(wanted) => self.settle_budget(wanted).await,
                     None => Ok(Written::Done),

@@ -21,8 +21,8 @@ use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
-use crate::rollout::facts::Held;
-use crate::rollout::{self, Facts, Intent, Kind, Move, Notice, Plan};
+use crate::rollout::facts::Deferred;
+use crate::rollout::{self, Facts, Intent, WriteClass, Effect, EventNote, Plan};
 
 /// Moves in a pass before other resources get their turn.
 const ROUNDS: usize = 12;
@@ -40,11 +40,11 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
         return Ok(Requeue::requeue(left));
     }
     let (_, cached) = decide(scope, seen, &scope.caches.world(&key), &Obstacles::default())?;
-    if cached.next == Move::Wait && !scope.is_look_due(&key) {
+    if cached.effect == Effect::Wait && !scope.is_look_due(&key) {
         return Ok(requeue(scope, &key, &cached));
     }
     let mut obstacles = Obstacles::default();
-    let mut done: Option<Move> = None;
+    let mut done: Option<Effect> = None;
     let mut known = None;
     let mut put_off = None;
     for _ in 0..ROUNDS {
@@ -63,14 +63,14 @@ pub async fn run(scope: &Scope, seen: &MetadataServices) -> Result<Requeue, Erro
             live::Also { sets: is_pruning(&resource), extras: may_have_extras(scope, &key, &resource) };
         let world = Box::pin(live::world(&scope.client, &key, also)).await?;
         let (intent, plan) = decide(scope, &resource, &world, &obstacles)?;
-        if plan.next == Move::Wait {
+        if plan.effect == Effect::Wait {
             let Some(end) = put_off else { return Ok(requeue(scope, &key, &plan)) };
             return until(end, due(scope, &key, &plan));
         }
-        if done.as_ref() == Some(&plan.next) {
-            return Ok(Requeue::requeue(in_vain(scope, &key, &plan.next)));
+        if done.as_ref() == Some(&plan.effect) {
+            return Ok(Requeue::requeue(in_vain(scope, &key, &plan.effect)));
         }
-        let next = plan.next.clone();
+        let next = plan.effect.clone();
         match carry_out(scope, &key, &resource, &world, &intent, plan, &mut obstacles).await? {
             Next::Pause(again) => return Ok(again),
             Next::Round => done = None,
@@ -93,9 +93,9 @@ fn until(end: Result<Duration, Error>, due: Duration) -> Result<Requeue, Error> 
 }
 
 /// When to try again what was done, with success, and changed nothing: doing it at once again would never end.
-fn in_vain(scope: &Scope, key: &Key, next: &Move) -> Duration {
+fn in_vain(scope: &Scope, key: &Key, next: &Effect) -> Duration {
     let (namespace, name) = (&key.0, &key.1);
-    if !matches!(next, Move::Commit(_)) {
+    if !matches!(next, Effect::UpdateStatus(_)) {
         warn!(namespace, name, move = ?next, "what was written is not there; a webhook or another controller undoes it");
         return scope.backoff.failed(key);
     }
@@ -155,16 +155,16 @@ struct Obstacles {
     taken: Vec<String>,
     refused: Option<String>,
     restore_refused: Option<String>,
-    held: Held,
+    deferred: Deferred,
 }
 
 impl Obstacles {
     /// Notes that a move was not taken that what is under way need not wait for; false if it has to.
     fn hold(&mut self, plan: &Plan) -> bool {
-        match plan.kind() {
-            Kind::Request => self.held.requests = true,
-            Kind::Settings | Kind::Account => self.held.settings = true,
-            Kind::Machine => return false,
+        match plan.write_class() {
+            WriteClass::Request => self.deferred.requests = true,
+            WriteClass::Settings | WriteClass::ServiceAccount => self.deferred.settings = true,
+            WriteClass::Rollout => return false,
         }
         true
     }
@@ -203,7 +203,7 @@ fn observe(
     settings::compare(world, &owner, &resource.spec, active, &mut facts);
     facts.taken.clone_from(&obstacles.taken);
     facts.refused.clone_from(&obstacles.refused);
-    facts.held = obstacles.held;
+    facts.deferred = obstacles.deferred;
     facts.restore_refused =
         obstacles.restore_refused.clone().or_else(|| restore_objection(scope, resource, world));
     (intent, facts)
@@ -245,28 +245,28 @@ async fn carry_out(
 ) -> Result<Next, Error> {
     let writer = Writer { scope, resource, world, owner: owner(resource) };
     scope.wrote(key);
-    let outcome = match &plan.next {
-        Move::Wait => return Ok(Next::Round),
-        Move::Commit(status) => {
+    let outcome = match &plan.effect {
+        Effect::Wait => return Ok(Next::Round),
+        Effect::UpdateStatus(status) => {
             let stored = writer.status(status).await?;
             committed(scope, key, resource, status);
-            tell(scope, resource, plan.notices);
+            tell(scope, resource, plan.notes);
             return Ok(Next::Done(Some(Box::new(stored))));
         }
-        Move::Act(groups) => {
+        Effect::Write(groups) => {
             if !live::unchanged(&scope.client, key, resource).await? {
                 debug!(namespace = key.0, name = key.1, "the resource changed while it was looked at");
                 return Ok(Next::Round);
             }
             writer.act(groups).await
         }
-        Move::Amend(amend) => writer.amend(amend).await,
+        Effect::PatchResource(amend) => writer.amend(amend).await,
     };
     match outcome {
         Ok(Written::Done) => {
-            tell(scope, resource, plan.notices);
+            tell(scope, resource, plan.notes);
             // An amended resource is another one now.
-            Ok(Next::Done(matches!(plan.next, Move::Act(_)).then(|| Box::new(resource.clone()))))
+            Ok(Next::Done(matches!(plan.effect, Effect::Write(_)).then(|| Box::new(resource.clone()))))
         }
         Ok(Written::Taken(names)) => {
             obstacles.taken = names;
@@ -290,12 +290,12 @@ async fn carry_out(
                 obstacles.refused = Some(error.brief());
             }
             // A webhook that cannot be asked answers 500. Pods to come are not made without their account for that.
-            let holds = error.is_lasting() || (error.is_ill() && plan.kind() != Kind::Account);
+            let holds = error.is_lasting() || (error.is_ill() && plan.write_class() != WriteClass::ServiceAccount);
             if holds && obstacles.hold(&plan) {
                 return Ok(Next::Around(Err(error)));
             }
             // A status that is refused cannot say so.
-            if obstacles.refused.is_some() && !matches!(plan.next, Move::Commit(_)) {
+            if obstacles.refused.is_some() && !matches!(plan.effect, Effect::UpdateStatus(_)) {
                 explain(scope, key, resource, world, intent, obstacles).await?;
             }
             Err(error)
@@ -321,11 +321,11 @@ async fn explain(
     let now = scope.clock.now().ok_or(Error::NoClock)?;
     let (_, facts) = observe(scope, resource, world, obstacles);
     let Some(plan) = rollout::explain(intent, resource.status.as_ref(), &facts, now) else { return Ok(()) };
-    if let Move::Commit(status) = &plan.next {
+    if let Effect::UpdateStatus(status) = &plan.effect {
         let writer = Writer { scope, resource, world, owner: owner(resource) };
         writer.status(status).await?;
         committed(scope, key, resource, status);
-        tell(scope, resource, plan.notices);
+        tell(scope, resource, plan.notes);
     }
     Ok(())
 }
@@ -352,10 +352,10 @@ fn committed(
     tally::stored(&scope.metrics, before, status);
 }
 
-fn tell(scope: &Scope, resource: &MetadataServices, notices: Vec<Notice>) {
-    for notice in notices {
-        tally::told(&scope.metrics, notice.what);
-        scope.events.tell(resource.object_ref(&()), notice);
+fn tell(scope: &Scope, resource: &MetadataServices, notes: Vec<EventNote>) {
+    for note in notes {
+        tally::told(&scope.metrics, note.what);
+        scope.events.tell(resource.object_ref(&()), note);
     }
 }
 
@@ -379,7 +379,7 @@ fn requeue(scope: &Scope, key: &Key, plan: &Plan) -> Requeue {
 
 /// When a plan that waits wants to be looked at again, at the latest.
 fn due(scope: &Scope, key: &Key, plan: &Plan) -> Duration {
-    let wait = match plan.again {
+    let wait = match plan.requeue_after {
         Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(1)).min(scope.resync),
         None => scope.resync + jitter(key, scope.resync / 10),
     };

@@ -3,7 +3,7 @@
 use crate::api::MetadataServicesStatus;
 use crate::api::status::{Rollback, Step, Trigger};
 use crate::metrics::{Metrics, RollbackTrigger, Rollout};
-use crate::rollout::What;
+use crate::rollout::EventReason;
 
 /// Counts what a stored status has brought.
 pub(super) fn stored(
@@ -21,12 +21,12 @@ pub(super) fn stored(
 }
 
 /// Counts what was told about a rollout that ended otherwise.
-pub(super) fn told(metrics: &Metrics, what: What) {
+pub(super) fn told(metrics: &Metrics, what: EventReason) {
     let ended = match what {
-        What::RolloutFailed => Rollout::Failed,
-        What::Aborted => Rollout::Aborted,
-        What::Superseded => Rollout::Superseded,
-        What::Undone => Rollout::RolledBack,
+        EventReason::RolloutFailed => Rollout::Failed,
+        EventReason::Aborted => Rollout::Aborted,
+        EventReason::Superseded => Rollout::Superseded,
+        EventReason::Undone => Rollout::RolledBack,
         _ => return,
     };
     metrics.rollout(ended);
@@ -36,7 +36,7 @@ pub(super) fn told(metrics: &Metrics, what: What) {
 fn succeeded(before: Option<&MetadataServicesStatus>, after: &MetadataServicesStatus) -> bool {
     let active = before.and_then(|status| status.active_release_version.as_ref());
     match (step(before), step(Some(after))) {
-        (Some(Step::Grace), Some(Step::Prune)) => active == after.active_release_version.as_ref(),
+        (Some(Step::Watching), Some(Step::Prune)) => active == after.active_release_version.as_ref(),
         (Some(Step::Switching), Some(Step::Stable)) => active.is_none(),
         _ => false,
     }

@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use super::Guarded;
 use crate::names::{
-    Colour, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER,
+    Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER,
 };
 use crate::observe::derive::World;
 use crate::observe::index::{Index, Key};
@@ -120,8 +120,8 @@ pub async fn run(client: Client, namespace: Option<String>, caches: Arc<Caches>,
 /// Pods that a Service of ours may select, whoever made them.
 fn behind_a_selector() -> String {
     let components = Component::ALL.map(Component::as_str).join(",");
-    let colours = Colour::ALL.map(Colour::as_str).join(",");
-    format!("{LABEL_APP},{LABEL_COMPONENT} in ({components}),{LABEL_STRATEGY} in ({colours})")
+    let colors = Color::ALL.map(Color::as_str).join(",");
+    format!("{LABEL_APP},{LABEL_COMPONENT} in ({components}),{LABEL_STRATEGY} in ({colors})")
 }
 
 async fn follow<K>(api: Api<K>, labels: &str, index: &Index<K>, say: impl Fn(Vec<Key>), lean: fn(&mut K))

@@ -26,7 +26,7 @@ use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
 use crate::observe::settings;
 use crate::observe::views::Meta;
 use crate::rollout::facts::{Extra, ObjectId, Setting};
-use crate::rollout::{Action, Amend};
+use crate::rollout::{Action, ResourcePatch};
 
 /// Whether an object of ours lacks a label by which it is found: another hand took it away.
 fn is_unlabelled<K: Resource>(there: &PartialObjectMeta<K>, wanted: &impl ResourceExt) -> bool {
@@ -72,7 +72,7 @@ impl Writer<'_> {
     }
 
     /// Changes the resource's spec and annotations in one patch.
-    pub async fn amend(&self, amend: &Amend) -> Result<Written, Error> {
+    pub async fn amend(&self, amend: &ResourcePatch) -> Result<Written, Error> {
         let what = format!("changing MetadataServices {}", self.owner.name);
         self.guard(&what)?;
         let annotations: serde_json::Map<String, Value> =
@@ -137,18 +137,18 @@ impl Writer<'_> {
     async fn one(&self, action: &Action) -> Result<Written, Error> {
         match action {
             Action::CreateFront(component) => self.create(self.new_front(*component)).await,
-            Action::Point(component, triple) => {
+            Action::Route(component, route) => {
                 let seen = seen(&self.world.services, &names::front(&self.owner.name, *component))?;
-                let patch = self.point(seen, *component, triple);
+                let patch = self.point(seen, *component, route);
                 self.patch::<Service>(seen.object_name(), &patch).await
             }
             Action::Create(id, tagged) => self.create_part(id, tagged).await,
             Action::Adopt(id) => self.adopt(id).await,
-            Action::Stamp(id, epoch) => self.stamp(id, *epoch).await,
-            Action::Record { tagged, failed } => self.record(tagged, failed.as_deref()).await,
+            Action::RaiseEpoch(id, epoch) => self.stamp(id, *epoch).await,
+            Action::RecordRevision { tagged, failed } => self.record(tagged, failed.as_deref()).await,
             Action::Delete(id) => self.delete(id).await,
-            Action::Settle(setting) => self.settle(*setting).await,
-            Action::Account => self.settle(Setting::ACCOUNT).await,
+            Action::ApplySetting(setting) => self.settle(*setting).await,
+            Action::ApplyServiceAccount => self.settle(Setting::ACCOUNT).await,
         }
     }
 
@@ -334,10 +334,10 @@ impl Writer<'_> {
             ObjectId::Front(component) | ObjectId::Extra(Extra::DisruptionBudget(component)) => {
                 names::front(name, *component)
             }
-            ObjectId::Deployment(component, colour) | ObjectId::Service(component, colour) => {
-                names::workload(name, *component, *colour)
+            ObjectId::Deployment(component, color) | ObjectId::Service(component, color) => {
+                names::workload(name, *component, *color)
             }
-            ObjectId::ConfigMap(component, colour) => names::config(name, *component, *colour),
+            ObjectId::ConfigMap(component, color) => names::config(name, *component, *color),
             ObjectId::Revision(version) => names::revision(name, version),
             ObjectId::Extra(Extra::ServiceAccount) => {
                 settings::surplus_account(self.world, &self.owner, &self.resource.spec).unwrap_or_default()

@@ -11,13 +11,13 @@ use super::views::{
 use crate::api::status::{MetadataServicesStatus, PodRestarts};
 use crate::api::template::ReleaseTemplate;
 use crate::names::{
-    self, APPLIED_SETTINGS, Colour, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner,
-    PerColour, PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
+    self, APPLIED_SETTINGS, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner,
+    PerColor, PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
 use crate::resources::{Defaults, pod};
 use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, Piece, Revision, Tag,
-    Trouble, Workload, is_epoch,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Revision, ReleaseRef,
+    Problem, Workload, is_epoch,
 };
 
 /// The objects that carry a resource's labels, as seen at one time.
@@ -25,7 +25,7 @@ use crate::rollout::facts::{
 pub struct World {
     /// Deployments.
     pub deployments: Vec<Arc<DeploymentView>>,
-    /// Services, front and colour.
+    /// Services, front and color.
     pub services: Vec<Arc<ServiceView>>,
     /// ConfigMaps.
     pub config_maps: Vec<Arc<ConfigMapView>>,
@@ -93,11 +93,11 @@ pub fn facts(
     let pods = pods::Sorted::new(&world.pods, owner);
     let mut facts = Facts {
         front: PerComponent::from_fn(|component| front(world, owner, &pods, component, &mut adoptable)),
-        colours: PerColour::from_fn(|colour| {
+        colors: PerColor::from_fn(|color| {
             PerComponent::from_fn(|component| {
-                let mut workload = workload(world, owner, component, colour, &mut adoptable);
+                let mut workload = workload(world, owner, component, color, &mut adoptable);
                 workload.pods =
-                    pods.summarize(component, colour, &workload.deployment, switched_at, baseline);
+                    pods.summarize(component, color, &workload.deployment, switched_at, baseline);
                 workload
             })
         }),
@@ -128,8 +128,8 @@ fn find<'a, T: Meta>(
     }
 }
 
-fn tag<T: Meta>(object: &T) -> Tag {
-    Tag {
+fn tag<T: Meta>(object: &T) -> ReleaseRef {
+    ReleaseRef {
         version: object.annotation(RELEASE_VERSION).unwrap_or_default().to_owned(),
         hash: object.annotation(RELEASE_HASH).unwrap_or_default().to_owned(),
         epoch: epoch(object),
@@ -142,11 +142,11 @@ fn epoch<T: Meta>(object: &T) -> i64 {
     number.filter(|number| is_epoch(*number)).unwrap_or(0)
 }
 
-fn piece<T: Meta>(object: Option<&T>) -> Piece {
+fn piece<T: Meta>(object: Option<&T>) -> ObjectState {
     match object {
-        None => Piece::Absent,
-        Some(object) if object.is_terminating() => Piece::Terminating,
-        Some(object) => Piece::Present(tag(object)),
+        None => ObjectState::Absent,
+        Some(object) if object.is_terminating() => ObjectState::Terminating,
+        Some(object) => ObjectState::Present(tag(object)),
     }
 }
 
@@ -164,8 +164,8 @@ fn front(
     if service.is_terminating() {
         return Front::Terminating;
     }
-    let selects = service.spec.selector.get(LABEL_STRATEGY).and_then(|text| Colour::parse(text));
-    let strategy = selects.map_or("none", Colour::as_str);
+    let selects = service.spec.selector.get(LABEL_STRATEGY).and_then(|text| Color::parse(text));
+    let strategy = selects.map_or("none", Color::as_str);
     let expected: BTreeMap<String, String> =
         [(LABEL_APP, owner.name.as_str()), (LABEL_COMPONENT, component.as_str()), (LABEL_STRATEGY, strategy)]
             .into_iter()
@@ -177,8 +177,8 @@ fn front(
         version: service.annotation(RELEASE_VERSION).map(str::to_owned),
         epoch: epoch(service),
         switched_at: switched_at(service),
-        ready: PerColour::default(),
-        listed: PerColour::default(),
+        ready: PerColor::default(),
+        listed: PerColor::default(),
         unknown: 0,
     };
     count_endpoints(world, pods, &name, component, &mut state);
@@ -205,11 +205,11 @@ fn count_endpoints(
         world.slices.iter().filter(|slice| slice.label("kubernetes.io/service-name") == Some(service));
     for endpoint in slices.flat_map(|slice| &slice.endpoints) {
         let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
-        match name.and_then(|name| pods.colour_of(name, component)) {
-            Some(colour) => {
-                *state.listed.get_mut(colour) += 1;
+        match name.and_then(|name| pods.color_of(name, component)) {
+            Some(color) => {
+                *state.listed.get_mut(color) += 1;
                 if endpoint.conditions.ready.unwrap_or(true) {
-                    *state.ready.get_mut(colour) += 1;
+                    *state.ready.get_mut(color) += 1;
                 }
             }
             None => state.unknown += 1,
@@ -221,20 +221,20 @@ fn workload(
     world: &World,
     owner: &Owner,
     component: Component,
-    colour: Colour,
+    color: Color,
     adoptable: &mut Vec<ObjectId>,
 ) -> Workload {
-    let name = names::workload(&owner.name, component, colour);
-    let config = names::config(&owner.name, component, colour);
-    let id = ObjectId::Deployment(component, colour);
+    let name = names::workload(&owner.name, component, color);
+    let config = names::config(&owner.name, component, color);
+    let id = ObjectId::Deployment(component, color);
     let deployment = find(&world.deployments, &name, owner, id, adoptable);
-    let id = ObjectId::Service(component, colour);
+    let id = ObjectId::Service(component, color);
     let service = find(&world.services, &name, owner, id, adoptable);
-    let id = ObjectId::ConfigMap(component, colour);
+    let id = ObjectId::ConfigMap(component, color);
     let config_map = find(&world.config_maps, &config, owner, id, adoptable);
     let replica_sets = world.replica_sets.iter().any(|set| {
         set.label(LABEL_COMPONENT) == Some(component.as_str())
-            && set.label(LABEL_STRATEGY) == Some(colour.as_str())
+            && set.label(LABEL_STRATEGY) == Some(color.as_str())
     });
     Workload {
         deployment: deployment.map_or(Deployment::Absent, deployment_facts),
@@ -258,11 +258,11 @@ fn deployment_facts(view: &DeploymentView) -> Deployment {
         available: view.status.available_replicas,
         replicas: view.status.replicas,
         drifted_by: view.template_managers.clone(),
-        trouble: deployment_trouble(view),
+        problem: deployment_trouble(view),
     })
 }
 
-fn deployment_trouble(view: &DeploymentView) -> Option<Trouble> {
+fn deployment_trouble(view: &DeploymentView) -> Option<Problem> {
     let condition = |kind: &str, status: &str| {
         view.status.conditions.iter().find(|found| found.type_ == kind && found.status == status)
     };
@@ -270,11 +270,11 @@ fn deployment_trouble(view: &DeploymentView) -> Option<Trouble> {
     if let Some(failure) = condition("ReplicaFailure", "True") {
         let said = said(&failure.message);
         let cause = if said.contains("exceeded quota") { Cause::Quota } else { Cause::PodsRefused };
-        return Some(Trouble { cause, pod: None, said: stable_quota(&said) });
+        return Some(Problem { cause, pod: None, said: stable_quota(&said) });
     }
     condition("Progressing", "False")
         .filter(|found| found.reason.as_deref() == Some("ProgressDeadlineExceeded"))
-        .map(|found| Trouble { cause: Cause::ProgressDeadline, pod: None, said: said(&found.message) })
+        .map(|found| Problem { cause: Cause::ProgressDeadline, pod: None, said: said(&found.message) })
 }
 
 /// The name of the pod that could not be created changes with every try; the rest is what matters.

@@ -17,11 +17,11 @@ use crate::api::arbitrary::{Edit, change, edit, json_of};
 use crate::api::status::MetadataServicesStatus;
 use crate::api::template::ReleaseTemplate;
 use crate::controller::intent::{Settings, intent};
-use crate::names::{self, Colour, Component, Owner, PerComponent};
+use crate::names::{self, Color, Component, Owner, PerComponent};
 use crate::resources::workload::InPlace;
 use crate::resources::{Defaults, Release, config, revision, service, workload};
 use crate::rollout::facts::ObjectId;
-use crate::rollout::{Action, Move, plan};
+use crate::rollout::{Action, Effect, plan};
 
 /// What the objects of a resource speak of.
 const WORDS: [&str; 20] = [
@@ -72,18 +72,18 @@ fn objects() -> Vec<Value> {
     let mut all = vec![record("v1"), record("v2")];
     for component in Component::ALL {
         let stamp = service::Stamp {
-            colour: Some(Colour::Blue),
+            color: Some(Color::Blue),
             version: Some("v1".into()),
             epoch: 2,
             switched_at: Some("2026-09-21T14:13:20Z".into()),
         };
         all.push(json!(service::front(&owner, component, &service_spec(), &stamp)));
-        for (colour, version) in [(Colour::Blue, "v1"), (Colour::Green, "v2")] {
+        for (color, version) in [(Color::Blue, "v1"), (Color::Green, "v2")] {
             let template = template(version);
             let release = Release {
                 owner: &owner,
                 template: &template,
-                colour,
+                color,
                 version,
                 hash: &template.hash(),
                 epoch: 3,
@@ -94,10 +94,10 @@ fn objects() -> Vec<Value> {
             deployment["status"] = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1,
                 "updatedReplicas": 1, "availableReplicas": 1, "conditions": [
                     {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}]});
-            let pod = format!("{}-0", names::workload(&owner.name, component, colour));
+            let pod = format!("{}-0", names::workload(&owner.name, component, color));
             all.push(pod_of(&pod, &deployment));
             all.push(slice(&pod, component));
-            all.extend([deployment, json!(service::colour(&release, component))]);
+            all.extend([deployment, json!(service::color(&release, component))]);
             all.push(json!(config::config_map(&release, component)));
         }
     }
@@ -174,17 +174,17 @@ fn is_ours(world: &World, action: &Action) -> bool {
         let found = objects.iter().find(|object| object.object_name() == name);
         found.is_some_and(|object| ownership(object.as_ref(), &owner()) != Ownership::Foreign)
     }
-    let (Action::Delete(id) | Action::Adopt(id) | Action::Stamp(id, _)) = action else { return true };
+    let (Action::Delete(id) | Action::Adopt(id) | Action::RaiseEpoch(id, _)) = action else { return true };
     match id {
         ObjectId::Front(component) => has(&world.services, &names::front("a", *component)),
-        ObjectId::Deployment(component, colour) => {
-            has(&world.deployments, &names::workload("a", *component, *colour))
+        ObjectId::Deployment(component, color) => {
+            has(&world.deployments, &names::workload("a", *component, *color))
         }
-        ObjectId::Service(component, colour) => {
-            has(&world.services, &names::workload("a", *component, *colour))
+        ObjectId::Service(component, color) => {
+            has(&world.services, &names::workload("a", *component, *color))
         }
-        ObjectId::ConfigMap(component, colour) => {
-            has(&world.config_maps, &names::config("a", *component, *colour))
+        ObjectId::ConfigMap(component, color) => {
+            has(&world.config_maps, &names::config("a", *component, *color))
         }
         ObjectId::Revision(version) => has(&world.revisions, &names::revision("a", version)),
         ObjectId::Extra(_) => false,
@@ -244,7 +244,7 @@ proptest! {
         let settings = Settings { defaults: defaults(), minimum: PerComponent::default() };
         let intent = intent(&resource, vec![], None, &settings);
         let now = "2026-09-21T14:20:00Z".parse().unwrap();
-        if let Move::Act(groups) = plan(&intent, status, &seen, now).next {
+        if let Effect::Write(groups) = plan(&intent, status, &seen, now).effect {
             for action in groups.iter().flatten() {
                 prop_assert!(is_ours(&world, action), "{action:?}");
             }

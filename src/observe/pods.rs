@@ -1,4 +1,4 @@
-//! What pods say, summed up for each component and colour.
+//! What pods say, summed up for each component and color.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use jiff::Timestamp;
 use super::views::{ConditionView, ContainerView, Meta, PodView, WordsView};
 use crate::api::status::{PodRestarts, restarted_before};
 use crate::names::{
-    self, Colour, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
+    self, Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
 };
-use crate::rollout::facts::{Cause, Deployment, Pods, Trouble};
+use crate::rollout::facts::{Cause, Deployment, Pods, Problem};
 
 /// Restarts from which on a container counts as crashing, even while it runs (design D9).
 const MANY_RESTARTS: i32 = 3;
 
 /// The pods of a resource, by the selector that matches them.
 pub struct Sorted<'a> {
-    places: HashMap<&'a str, (Component, Colour)>,
-    pods: Vec<(Component, Colour, &'a PodView)>,
+    places: HashMap<&'a str, (Component, Color)>,
+    pods: Vec<(Component, Color, &'a PodView)>,
     owner: &'a Owner,
 }
 
@@ -30,17 +30,17 @@ impl<'a> Sorted<'a> {
             .filter(|pod| pod.label(LABEL_APP) == Some(owner.name.as_str()))
             .filter_map(|pod| {
                 let component = Component::parse(pod.label(LABEL_COMPONENT)?)?;
-                let colour = Colour::parse(pod.label(LABEL_STRATEGY)?)?;
-                Some((component, colour, pod.as_ref()))
+                let color = Color::parse(pod.label(LABEL_STRATEGY)?)?;
+                Some((component, color, pod.as_ref()))
             })
             .collect();
         sorted.sort_by_key(|(_, _, pod)| pod.object_name());
-        let places = sorted.iter().map(|(component, colour, pod)| (pod.object_name(), (*component, *colour)));
+        let places = sorted.iter().map(|(component, color, pod)| (pod.object_name(), (*component, *color)));
         Self { places: places.collect(), pods: sorted, owner }
     }
 
-    /// The colour of a pod of this component.
-    pub fn colour_of(&self, pod: &str, component: Component) -> Option<Colour> {
+    /// The color of a pod of this component.
+    pub fn color_of(&self, pod: &str, component: Component) -> Option<Color> {
         self.places.get(pod).filter(|place| place.0 == component).map(|place| place.1)
     }
 
@@ -48,15 +48,15 @@ impl<'a> Sorted<'a> {
     pub fn summarize(
         &self,
         component: Component,
-        colour: Colour,
+        color: Color,
         deployment: &Deployment,
         switched_at: Option<Timestamp>,
         baseline: &[PodRestarts],
     ) -> Pods {
         let mut sum = Pods::default();
         let release = deployment.state().map(|deployment| deployment.tag.version.as_str());
-        let prefix = format!("{}-", names::workload(&self.owner.name, component, colour));
-        let matching = self.pods.iter().filter(|(of, on, _)| *of == component && *on == colour);
+        let prefix = format!("{}-", names::workload(&self.owner.name, component, color));
+        let matching = self.pods.iter().filter(|(of, on, _)| *of == component && *on == color);
         for pod in matching.map(|(_, _, pod)| *pod).filter(|pod| is_alive(pod)) {
             sum.alive += 1;
             let ours = is_ours(pod, &prefix);
@@ -97,9 +97,9 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
         sum.restarts.push((name.clone(), restarts));
     }
     if !is_ready {
-        let trouble = trouble(pod);
-        if sum.trouble.as_ref().is_none_or(|known| trouble.cause < known.cause) {
-            sum.trouble = Some(trouble);
+        let problem = problem(pod);
+        if sum.problem.as_ref().is_none_or(|known| problem.cause < known.cause) {
+            sum.problem = Some(problem);
         }
     }
     let was_there = switched_at.is_some_and(|at| pod.created().is_some_and(|created| created < at));
@@ -111,7 +111,7 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
         if restarts > restarted_before(baseline, &name) && sum.restarted_since_switch.is_none() {
             let said = pod.status.container_statuses.iter().find_map(ended);
             let said = said.unwrap_or_else(|| "a container ended".to_owned());
-            sum.restarted_since_switch = Some(Trouble {
+            sum.restarted_since_switch = Some(Problem {
                 cause: Cause::Crash,
                 pod: Some(name),
                 said: format!("restarted after the switch: {said}"),
@@ -125,14 +125,14 @@ fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
 }
 
 /// The worst problem of one pod that is not ready.
-fn trouble(pod: &PodView) -> Trouble {
+fn problem(pod: &PodView) -> Problem {
     let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
     let (cause, said) = containers
         .filter_map(container_trouble)
         .min_by_key(|(cause, _)| *cause)
         .or_else(|| unschedulable(pod))
         .unwrap_or_else(|| (Cause::NotReady, not_ready(pod)));
-    Trouble { cause, pod: Some(pod.object_name().to_owned()), said }
+    Problem { cause, pod: Some(pod.object_name().to_owned()), said }
 }
 
 fn unschedulable(pod: &PodView) -> Option<(Cause, String)> {

@@ -4,7 +4,7 @@ use super::derive::{Ownership, World, ownership};
 use super::views::{Meta, ServiceAccountView};
 use crate::api::MetadataServicesSpec;
 use crate::api::template::ReleaseTemplate;
-use crate::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Colour, Component, Owner};
+use crate::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Color, Component, Owner};
 use crate::resources::service::front_digest;
 use crate::resources::support::{disruption_budget, service_account, service_account_name};
 use crate::resources::workload::InPlace;
@@ -15,14 +15,14 @@ pub fn compare(
     world: &World,
     owner: &Owner,
     spec: &MetadataServicesSpec,
-    active: Option<Colour>,
+    active: Option<Color>,
     facts: &mut Facts,
 ) {
     for component in Component::ALL {
         let wanted = InPlace::of(spec.component(component));
-        for colour in Colour::ALL {
-            if is_scale_stale(world, owner, component, colour, &wanted) {
-                facts.stale.push(Setting::Scale(component, colour));
+        for color in Color::ALL {
+            if is_scale_stale(world, owner, component, color, &wanted) {
+                facts.stale.push(Setting::Scale(component, color));
             }
         }
         if is_front_stale(world, owner, component, spec) {
@@ -39,10 +39,10 @@ fn is_scale_stale(
     world: &World,
     owner: &Owner,
     component: Component,
-    colour: Colour,
+    color: Color,
     wanted: &InPlace,
 ) -> bool {
-    let name = names::workload(&owner.name, component, colour);
+    let name = names::workload(&owner.name, component, color);
     let found = world.deployments.iter().find(|object| object.object_name() == name);
     let [replicas, digest] = wanted.annotations();
     found
@@ -68,7 +68,7 @@ fn budget(
     owner: &Owner,
     component: Component,
     spec: &MetadataServicesSpec,
-    active: Option<Colour>,
+    active: Option<Color>,
     facts: &mut Facts,
 ) {
     let extra = Extra::DisruptionBudget(component);
@@ -82,7 +82,7 @@ fn budget(
         Some((_, Ownership::Foreign)) | None => None,
     };
     let policy = &spec.component(component).pod_disruption_budget;
-    let wanted = active.and_then(|colour| disruption_budget(owner, component, colour, policy));
+    let wanted = active.and_then(|color| disruption_budget(owner, component, color, policy));
     match (wanted, found) {
         (Some(wanted), found) => {
             let applied = found.and_then(|object| object.annotation(APPLIED_SETTINGS));

@@ -136,7 +136,7 @@ fn the_status_says_what_serves_and_what_needs_a_person() {
   needs you     RolledBack: c failed: storage: no
   clients use   sample1-storage.ns.svc:9005 and sample1-schema.ns.svc:9006
 
-VERSION  STATUS      COLOUR  STORAGE  SCHEMA  TRIGGER  SERVED SINCE          NOTE
+VERSION  STATUS      COLOR  STORAGE  SCHEMA  TRIGGER  SERVED SINCE          NOTE
 a        Superseded  blue    1        2       Spec     2026-01-02T03:05:00Z
 b        Active      blue    1        2       Spec     2026-01-02T03:05:00Z
 c        Failed      blue    1        2       Spec     never

@@ -73,7 +73,7 @@ pub(super) fn history(resource: &MetadataServices) -> String {
     if records.is_empty() {
         return "No release yet.\n".into();
     }
-    let head = ["VERSION", "STATUS", "COLOUR", "STORAGE", "SCHEMA", "TRIGGER", "SERVED SINCE", "NOTE"];
+    let head = ["VERSION", "STATUS", "COLOR", "STORAGE", "SCHEMA", "TRIGGER", "SERVED SINCE", "NOTE"];
     let rows = records.iter().map(cells);
     let table: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let widths: Vec<usize> = (0..head.len())

@@ -19,7 +19,7 @@ pub const FILE: &str = "config.properties";
 pub fn config_map(release: &Release<'_>, component: Component) -> ConfigMap {
     let text = properties(&settings(release, component));
     ConfigMap {
-        metadata: release.meta(names::config(&release.owner.name, component, release.colour), component),
+        metadata: release.meta(names::config(&release.owner.name, component, release.color), component),
         data: Some(strings([(FILE, text.as_str())])),
         immutable: Some(true),
         ..ConfigMap::default()

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::template::{ReleaseHash, ReleaseTemplate, canonical},
-    names::{self, Colour, Component, Owner},
+    names::{self, Color, Component, Owner},
 };
 
 /// String to string, sorted: labels, annotations, selectors.
@@ -52,7 +52,7 @@ impl Defaults {
     }
 }
 
-/// A release on a colour: what all its objects are rendered from.
+/// A release on a color: what all its objects are rendered from.
 #[derive(Clone, Copy, Debug)]
 pub struct Release<'a> {
     /// The resource.
@@ -60,7 +60,7 @@ pub struct Release<'a> {
     /// What shapes the pods.
     pub template: &'a ReleaseTemplate,
     /// The side it is deployed to.
-    pub colour: Colour,
+    pub color: Color,
     /// Its name.
     pub version: &'a str,
     /// Its identity.
@@ -82,9 +82,9 @@ pub struct RenderError {
 }
 
 impl Release<'_> {
-    /// Metadata of an object of the colour.
+    /// Metadata of an object of the color.
     fn meta(&self, name: String, component: Component) -> ObjectMeta {
-        let labels = labels(&self.owner.name, component, Some(self.colour));
+        let labels = labels(&self.owner.name, component, Some(self.color));
         meta(self.owner, name, labels, self.annotations())
     }
 
@@ -99,21 +99,21 @@ impl Release<'_> {
 }
 
 /// The three labels by which Services, Deployments and budgets select pods; never others.
-pub fn selector(name: &str, component: Component, colour: Colour) -> Strings {
+pub fn selector(name: &str, component: Component, color: Color) -> Strings {
     strings([
         (names::LABEL_APP, name),
         (names::LABEL_COMPONENT, component.as_str()),
-        (names::LABEL_STRATEGY, colour.as_str()),
+        (names::LABEL_STRATEGY, color.as_str()),
     ])
 }
 
-/// Labels of an object of a component, and of one colour if it belongs to one.
-pub fn labels(name: &str, component: Component, colour: Option<Colour>) -> Strings {
+/// Labels of an object of a component, and of one color if it belongs to one.
+pub fn labels(name: &str, component: Component, color: Option<Color>) -> Strings {
     let mut labels = common_labels(name);
     labels.insert(names::LABEL_COMPONENT.into(), component.as_str().into());
     labels.insert("app.kubernetes.io/component".into(), component.as_str().into());
-    if let Some(colour) = colour {
-        labels.insert(names::LABEL_STRATEGY.into(), colour.as_str().into());
+    if let Some(color) = color {
+        labels.insert(names::LABEL_STRATEGY.into(), color.as_str().into());
     }
     labels
 }

@@ -23,7 +23,7 @@ pub fn template(release: &Release<'_>, component: Component) -> Result<PodTempla
     let part = release.template.component(component);
     let mut labels = part.pod_labels.clone();
     // Ours last: the selectors depend on them, and a server without CEL lets reserved keys pass.
-    labels.extend(self::labels(&release.owner.name, component, Some(release.colour)));
+    labels.extend(self::labels(&release.owner.name, component, Some(release.color)));
     let mut annotations = part.pod_annotations.clone();
     annotations.extend(strings([(names::RELEASE_VERSION, release.version)]));
     let metadata =
@@ -111,7 +111,7 @@ fn volumes(release: &Release<'_>, component: Component) -> Result<Vec<Volume>, R
     let config = Volume {
         name: CONFIG_VOLUME.into(),
         config_map: Some(ConfigMapVolumeSource {
-            name: names::config(&release.owner.name, component, release.colour),
+            name: names::config(&release.owner.name, component, release.color),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()

@@ -51,11 +51,11 @@ fn affinity(release: &Release<'_>, component: Component) -> Result<Option<Affini
     typed(value).map(Some).map_err(|message| RenderError { field, message })
 }
 
-/// The user's spread constraints, or over nodes if possible. A user cannot know the colour, so a constraint without
-/// a selector counts the pods of the same component and colour; without one Kubernetes would count none.
+/// The user's spread constraints, or over nodes if possible. A user cannot know the color, so a constraint without
+/// a selector counts the pods of the same component and color; without one Kubernetes would count none.
 fn spread(release: &Release<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
     let own = LabelSelector {
-        match_labels: Some(selector(&release.owner.name, component, release.colour)),
+        match_labels: Some(selector(&release.owner.name, component, release.color)),
         match_expressions: None,
     };
     let given = &release.template.spec().topology_spread_constraints;

@@ -1,4 +1,4 @@
-//! Services: one per colour, and the front ones that clients use.
+//! Services: one per color, and the front ones that clients use.
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec as KubeServiceSpec},
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use super::{Release, Strings, applied, labels, meta, selector, settings_digest};
 use crate::{
     api::component::ServiceSpec,
-    names::{self, Colour, Component, Owner},
+    names::{self, Color, Component, Owner},
 };
 
 /// Value of the `strategy` selector that no pod carries.
-const NO_COLOUR: &str = "none";
+const NO_COLOR: &str = "none";
 
 /// What a front Service says about the decision that it carries out (design D2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    /// The colour that serves; none before the first switch.
-    pub colour: Option<Colour>,
+    /// The color that serves; none before the first switch.
+    pub color: Option<Color>,
     /// The release that serves; none before the first switch.
     pub version: Option<String>,
     /// Number of the decision; 0 before the first switch.
@@ -31,9 +31,9 @@ pub struct Stamp {
 impl Stamp {
     /// The selector of a front Service.
     pub fn selector(&self, name: &str, component: Component) -> Strings {
-        let mut selector = selector(name, component, self.colour.unwrap_or(Colour::Blue));
-        if self.colour.is_none() {
-            selector.insert(names::LABEL_STRATEGY.into(), NO_COLOUR.into());
+        let mut selector = selector(name, component, self.color.unwrap_or(Color::Blue));
+        if self.color.is_none() {
+            selector.insert(names::LABEL_STRATEGY.into(), NO_COLOR.into());
         }
         selector
     }
@@ -57,13 +57,13 @@ impl Stamp {
     }
 }
 
-/// The Service of a colour, for tests before the switch.
-pub fn colour(release: &Release<'_>, component: Component) -> Service {
+/// The Service of a color, for tests before the switch.
+pub fn color(release: &Release<'_>, component: Component) -> Service {
     Service {
-        metadata: release.meta(names::workload(&release.owner.name, component, release.colour), component),
+        metadata: release.meta(names::workload(&release.owner.name, component, release.color), component),
         spec: Some(KubeServiceSpec {
             type_: Some("ClusterIP".into()),
-            selector: Some(selector(&release.owner.name, component, release.colour)),
+            selector: Some(selector(&release.owner.name, component, release.color)),
             ports: Some(vec![port(component, component.port())]),
             ..KubeServiceSpec::default()
         }),

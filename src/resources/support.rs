@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Strings, applied, common_labels, labels, meta, selector, settings_digest};
 use crate::{
     api::{component::DisruptionBudgetSpec, spec::ServiceAccountSpec},
-    names::{self, Colour, Component, Owner},
+    names::{self, Color, Component, Owner},
 };
 
 /// Name of the `ServiceAccount` of the pods; `None` is the namespace's default one.
@@ -34,11 +34,11 @@ pub fn service_account(owner: &Owner, spec: &ServiceAccountSpec) -> Option<Servi
     })
 }
 
-/// The budget of a component, if one is wanted; it selects the colour that serves.
+/// The budget of a component, if one is wanted; it selects the color that serves.
 pub fn disruption_budget(
     owner: &Owner,
     component: Component,
-    serving: Colour,
+    serving: Color,
     spec: &DisruptionBudgetSpec,
 ) -> Option<PodDisruptionBudget> {
     spec.enabled.unwrap_or(false).then(|| {

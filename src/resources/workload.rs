@@ -1,4 +1,4 @@
-//! The Deployment of a component on a colour.
+//! The Deployment of a component on a color.
 
 use k8s_openapi::{
     api::apps::v1::{Deployment, DeploymentSpec},
@@ -15,7 +15,7 @@ use crate::{
 /// Settings of a Deployment that follow the spec in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InPlace {
-    /// Pods to have: the spec's, or more while the colour takes over from one that was scaled up.
+    /// Pods to have: the spec's, or more while the color takes over from one that was scaled up.
     pub replicas: i32,
     /// Pods that the spec asks for; recorded, so that another hand's scaling is told from a change of the spec.
     pub spec_replicas: i32,
@@ -39,7 +39,7 @@ impl InPlace {
         }
     }
 
-    /// The same with at least so many pods, as the serving colour has now (design D8).
+    /// The same with at least so many pods, as the serving color has now (design D8).
     #[must_use]
     pub fn at_least(self, replicas: i32) -> Self {
         Self { replicas: self.replicas.max(replicas), ..self }
@@ -85,7 +85,7 @@ pub fn deployment(
     component: Component,
     in_place: &InPlace,
 ) -> Result<Deployment, RenderError> {
-    let name = names::workload(&release.owner.name, component, release.colour);
+    let name = names::workload(&release.owner.name, component, release.color);
     let mut metadata = release.meta(name, component);
     let recorded = in_place.annotations().map(|(key, value)| (key.to_owned(), value));
     metadata.annotations.get_or_insert_default().extend(recorded);
@@ -96,7 +96,7 @@ pub fn deployment(
             min_ready_seconds: Some(in_place.min_ready_seconds),
             progress_deadline_seconds: Some(in_place.progress_deadline_seconds),
             selector: LabelSelector {
-                match_labels: Some(selector(&release.owner.name, component, release.colour)),
+                match_labels: Some(selector(&release.owner.name, component, release.color)),
                 match_expressions: None,
             },
             template: pod::template(release, component)?,
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_colour_starts_as_large_as_the_serving_one() {
+    fn a_pending_color_starts_as_large_as_the_serving_one() {
         let settings = InPlace::of(&ComponentSpec::default()).at_least(7);
         assert_eq!((settings.replicas, settings.spec_replicas), (7, 1));
         assert_eq!(settings.at_least(3).replicas, 7);

@@ -1,164 +1,164 @@
-//! Deploying: the pending colour is created, becomes ready, and stays ready for the grace period (design D7, D9, D13).
+//! Deploying: the pending color is created, becomes ready, and stays ready for the grace period (design D7, D9, D13).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{account, create_fronts, mend_routes, mend_serving, missing_parts, settle, tag};
-use super::facts::{Front, Tag};
+use super::acts::{account, create_fronts, restore_routes, restore_active, missing_objects, settle, tag};
+use super::facts::{Front, ReleaseRef};
 use super::health::{self, Verdict};
 use super::intent::Policy;
-use super::shift::{Ending, Shift};
-use super::{Action, Answer, Ctx, Move, Plan, Want, What};
-use crate::api::status::{Clocks, Rollout, Side, Step, elapsed};
+use super::shift::{Outcome, Transition};
+use super::{Action, Context, Effect, Plan, Desired, EventReason};
+use crate::api::status::{Timers, Rollout, Side, Step, elapsed};
 use crate::names::Component;
 
 /// What the step has to do.
-pub(super) fn step(ctx: &Ctx) -> Answer {
+pub(super) fn step(ctx: &Context) -> Option<Plan> {
     let target = ctx.rollout.target.clone()?;
-    if let Some(ending) = given_up(ctx, &target) {
-        let mut shift = Shift::of(ctx);
-        shift.give_up(&target, &ending);
-        return shift.commit();
+    if let Some(outcome) = cancelled(ctx, &target) {
+        let mut transition = Transition::of(ctx);
+        transition.give_up(&target, &outcome);
+        return transition.commit();
     }
-    if dirty(ctx, &target) {
-        // Objects of another release on the pending colour: prune, then start again under a new epoch.
-        let mut shift = Shift::of(ctx);
-        shift.clear(&target);
-        return shift.commit();
+    if is_occupied_by_other(ctx, &target) {
+        // Objects of another release on the pending color: prune, then start again under a new epoch.
+        let mut transition = Transition::of(ctx);
+        transition.clear(&target);
+        return transition.commit();
     }
     if ctx.facts.front.any(|front| *front == Front::Absent) {
         return create_fronts(ctx);
     }
-    let answer = mend_routes(ctx)
-        .or_else(|| mend_serving(ctx))
+    let answer = restore_routes(ctx)
+        .or_else(|| restore_active(ctx))
         .or_else(|| account(ctx, &target))
-        .or_else(|| missing_parts(ctx, &target, false))
+        .or_else(|| missing_objects(ctx, &target, false))
         .or_else(|| settle(ctx))
         .or_else(|| become_ready(ctx, &target));
     // While nothing can be done the release may fail: what cannot even be created, since a predecessor does not go,
     // is late like anything else.
-    let waits = answer.as_ref().is_none_or(|plan| plan.next == Move::Wait);
-    if waits && ctx.rollout.clocks.ready_since.is_none() { fail(ctx, &target).or(answer) } else { answer }
+    let waits = answer.as_ref().is_none_or(|plan| plan.effect == Effect::Wait);
+    if waits && ctx.rollout.timers.ready_since.is_none() { fail(ctx, &target).or(answer) } else { answer }
 }
 
 /// Gives the release up if it has failed and something else serves.
-fn fail(ctx: &Ctx, target: &Side) -> Answer {
+fn fail(ctx: &Context, target: &Side) -> Option<Plan> {
     fail_for(ctx, failure(ctx, target).0)
 }
 
 /// Gives the release on its way up for this reason, if something else serves.
-pub(super) fn fail_for(ctx: &Ctx, why: Option<Verdict>) -> Answer {
+pub(super) fn fail_for(ctx: &Context, why: Option<Verdict>) -> Option<Plan> {
     let target = ctx.rollout.target.as_ref()?;
     let why = why.filter(|_| ctx.active().is_some() && ctx.policy().auto_rollback)?;
-    let mut shift = Shift::of(ctx);
-    shift.give_up(target, &Ending::Failed(why));
-    shift.commit()
+    let mut transition = Transition::of(ctx);
+    transition.give_up(target, &Outcome::Failed(why));
+    transition.commit()
 }
 
 /// Why the release on its way is not wanted any more (design D13).
-fn given_up(ctx: &Ctx, target: &Side) -> Option<Ending> {
+fn cancelled(ctx: &Context, target: &Side) -> Option<Outcome> {
     let hash = ctx.hash_of(&target.version);
     let restart = ctx.status.active_release_version.as_ref() == Some(&target.version);
-    match ctx.want() {
-        Want::Active if !restart && ctx.blocked() => {
+    match ctx.desired() {
+        Desired::Active if !restart && ctx.blocked() => {
             let why = Verdict::plain("Superseded", "the spec went back to a release that failed".into());
-            Some(Ending::Dropped(What::Superseded, why))
+            Some(Outcome::Cancelled(EventReason::Superseded, why))
         }
-        Want::Active if !restart => {
+        Desired::Active if !restart => {
             let why = Verdict::plain("Aborted", "the spec went back to the serving release".into());
-            Some(Ending::Dropped(What::Aborted, why))
+            Some(Outcome::Cancelled(EventReason::Aborted, why))
         }
-        Want::Spec if hash != Some(&ctx.intent.wanted.hash) => {
+        Desired::Spec if hash != Some(&ctx.intent.wanted.hash) => {
             let why = Verdict::plain("Superseded", "a newer release was asked for before the switch".into());
-            Some(Ending::Dropped(What::Superseded, why))
+            Some(Outcome::Cancelled(EventReason::Superseded, why))
         }
-        Want::Nothing if hash.is_some_and(|hash| !ctx.has_template(hash)) => {
+        Desired::Unknown if hash.is_some_and(|hash| !ctx.has_template(hash)) => {
             let why = Verdict::plain("Superseded", "the spec that described it is gone".into());
-            Some(Ending::Dropped(What::Superseded, why))
+            Some(Outcome::Cancelled(EventReason::Superseded, why))
         }
-        Want::Active | Want::Spec | Want::Nothing => None,
+        Desired::Active | Desired::Spec | Desired::Unknown => None,
     }
 }
 
-/// Whether the pending colour holds anything that was not created for this very decision.
-fn dirty(ctx: &Ctx, target: &Side) -> bool {
-    let ours = |tag: &Tag| tag.version == target.version && tag.epoch == ctx.rollout.epoch;
-    let colour = ctx.facts.colours.get(target.strategy);
-    colour.any(|workload| workload.tags().into_iter().flatten().any(|tag| !ours(tag)))
+/// Whether the pending color holds anything that was not created for this very decision.
+fn is_occupied_by_other(ctx: &Context, target: &Side) -> bool {
+    let ours = |tag: &ReleaseRef| tag.version == target.version && tag.epoch == ctx.rollout.epoch;
+    let color = ctx.facts.colors.get(target.strategy);
+    color.any(|workload| workload.tags().into_iter().flatten().any(|tag| !ours(tag)))
 }
 
-fn become_ready(ctx: &Ctx, target: &Side) -> Answer {
-    let colour = ctx.facts.colours.get(target.strategy);
-    if !health::full(colour, &target.version) {
-        return not_ready(ctx, target);
+fn become_ready(ctx: &Context, target: &Side) -> Option<Plan> {
+    let color = ctx.facts.colors.get(target.strategy);
+    if !health::full(color, &target.version) {
+        return watch_readiness(ctx, target);
     }
     let grace = if ctx.active().is_some() { ctx.policy().grace } else { 0 };
-    let Some(since) = &ctx.rollout.clocks.ready_since else {
+    let Some(since) = &ctx.rollout.timers.ready_since else {
         return if grace == 0 { pass_grace(ctx, target) } else { start_grace(ctx, target) };
     };
-    if flapped(ctx, target, since) {
+    if lost_readiness(ctx, target, since) {
         return start_grace(ctx, target);
     }
     let left = grace - elapsed(since, ctx.now);
     if left > 0 { Some(Plan::wait(left)) } else { pass_grace(ctx, target) }
 }
 
-fn start_grace(ctx: &Ctx, target: &Side) -> Answer {
-    let mut shift = Shift::of(ctx);
-    let mut unready_since = ctx.rollout.clocks.unready_since.clone();
-    if ctx.rollout.clocks.ready_since.is_some() {
-        unready_since.get_or_insert(Time(ctx.stamp));
+fn start_grace(ctx: &Context, target: &Side) -> Option<Plan> {
+    let mut transition = Transition::of(ctx);
+    let mut unready_since = ctx.rollout.timers.unready_since.clone();
+    if ctx.rollout.timers.ready_since.is_some() {
+        unready_since.get_or_insert(Time(ctx.now_for_record));
     }
-    *shift.clocks() = Clocks { ready_since: Some(Time(ctx.stamp)), unready_since, ..Default::default() };
-    shift.ready(&target.version);
-    shift.remark(&target.version, None);
-    if ctx.rollout.clocks.ready_since.is_none() {
+    *transition.timers() = Timers { ready_since: Some(Time(ctx.now_for_record)), unready_since, ..Default::default() };
+    transition.ready(&target.version);
+    transition.remark(&target.version, None);
+    if ctx.rollout.timers.ready_since.is_none() {
         let text = format!("all pods of {} are ready; watching for {} s", target.version, ctx.policy().grace);
-        shift.tell(What::ReleaseReady, text);
+        transition.tell(EventReason::ReleaseReady, text);
     }
-    shift.commit()
+    transition.commit()
 }
 
 /// Whether a pod changed its readiness since the grace period began, unseen. A node's clock may be ahead: a time
 /// in the future counts when it has come.
-fn flapped(ctx: &Ctx, target: &Side, since: &Time) -> bool {
+fn lost_readiness(ctx: &Context, target: &Side, since: &Time) -> bool {
     let (since, now) = (since.0.as_second(), ctx.now.as_second());
     ctx.facts
-        .colours
+        .colors
         .get(target.strategy)
         .any(|workload| workload.pods.last_transition.is_some_and(|at| at > since && at <= now))
 }
 
 /// The release is good enough to be switched to: first its ControllerRevision says so, then the switch is decided.
-fn pass_grace(ctx: &Ctx, target: &Side) -> Answer {
+fn pass_grace(ctx: &Context, target: &Side) -> Option<Plan> {
     let recorded = ctx.facts.revisions.iter().any(|revision| {
         revision.version == target.version && revision.failed.is_none() && is_newest(ctx, revision.number)
     });
     if !recorded {
         let tagged = tag(ctx, target, ctx.rollout.epoch);
-        return Plan::act(vec![vec![Action::Record { tagged, failed: None }]]);
+        return Plan::act(vec![vec![Action::RecordRevision { tagged, failed: None }]]);
     }
-    let mut shift = Shift::of(ctx);
+    let mut transition = Transition::of(ctx);
     if ctx.status.record(&target.version).is_some_and(|record| record.ready_at.is_none()) {
-        shift.ready(&target.version);
+        transition.ready(&target.version);
     }
-    shift.remark(&target.version, None);
-    shift.switch(target);
-    shift.commit()
+    transition.remark(&target.version, None);
+    transition.switch(target);
+    transition.commit()
 }
 
-fn is_newest(ctx: &Ctx, number: i64) -> bool {
+fn is_newest(ctx: &Context, number: i64) -> bool {
     ctx.facts.revisions.iter().all(|revision| revision.number <= number)
 }
 
-fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
-    if ctx.rollout.clocks.ready_since.is_some() {
-        let mut shift = Shift::of(ctx);
-        shift.clocks().ready_since = None;
-        shift.clocks().unready_since.get_or_insert(Time(ctx.stamp));
-        return shift.commit();
+fn watch_readiness(ctx: &Context, target: &Side) -> Option<Plan> {
+    if ctx.rollout.timers.ready_since.is_some() {
+        let mut transition = Transition::of(ctx);
+        transition.timers().ready_since = None;
+        transition.timers().unready_since.get_or_insert(Time(ctx.now_for_record));
+        return transition.commit();
     }
-    if let answer @ Some(_) = failing_clocks(ctx, target) {
+    if let answer @ Some(_) = failing_timers(ctx, target) {
         return answer;
     }
     let due = failure(ctx, target).1;
@@ -167,60 +167,60 @@ fn not_ready(ctx: &Ctx, target: &Side) -> Answer {
 }
 
 /// Starts or stops the failing clocks: a hard signal starts a component's, its full readiness stops it.
-fn failing_clocks(ctx: &Ctx, target: &Side) -> Answer {
-    let colour = ctx.facts.colours.get(target.strategy);
-    let mut shift = Shift::of(ctx);
+fn failing_timers(ctx: &Context, target: &Side) -> Option<Plan> {
+    let color = ctx.facts.colors.get(target.strategy);
+    let mut transition = Transition::of(ctx);
     let mut changed = false;
-    for (component, workload) in colour.iter() {
+    for (component, workload) in color.iter() {
         let running = failing_since(ctx, component).is_some();
-        let trouble = health::hard_trouble(workload);
-        if let (false, Some(trouble)) = (running, trouble) {
-            *clock_mut(shift.clocks(), component) = Some(Time(ctx.stamp));
+        let problem = health::hard_problem(workload);
+        if let (false, Some(problem)) = (running, problem) {
+            *timer_mut(transition.timers(), component) = Some(Time(ctx.now_for_record));
             let other_fails =
                 ctx.status.record(&target.version).is_some_and(|record| record.reason.is_some());
             if !other_fails {
-                shift.remark(&target.version, Some(Verdict::of(component, trouble)));
+                transition.remark(&target.version, Some(Verdict::of(component, problem)));
             }
             changed = true;
-        } else if running && trouble.is_none() && health::component_full(workload, &target.version) {
-            *clock_mut(shift.clocks(), component) = None;
+        } else if running && problem.is_none() && health::component_full(workload, &target.version) {
+            *timer_mut(transition.timers(), component) = None;
             changed = true;
         }
     }
-    let clocks = shift.clocks();
-    if changed && clocks.storage_failing_since.is_none() && clocks.schema_failing_since.is_none() {
-        shift.remark(&target.version, None);
+    let timers = transition.timers();
+    if changed && timers.storage_failing_since.is_none() && timers.schema_failing_since.is_none() {
+        transition.remark(&target.version, None);
     }
-    changed.then(|| shift.commit())?
+    changed.then(|| transition.commit())?
 }
 
-fn clock_mut(clocks: &mut Clocks, component: Component) -> &mut Option<Time> {
+fn timer_mut(timers: &mut Timers, component: Component) -> &mut Option<Time> {
     match component {
-        Component::Storage => &mut clocks.storage_failing_since,
-        Component::Schema => &mut clocks.schema_failing_since,
+        Component::Storage => &mut timers.storage_failing_since,
+        Component::Schema => &mut timers.schema_failing_since,
     }
 }
 
-fn failing_since<'a>(ctx: &'a Ctx, component: Component) -> Option<&'a Time> {
+fn failing_since<'a>(ctx: &'a Context, component: Component) -> Option<&'a Time> {
     match component {
-        Component::Storage => ctx.rollout.clocks.storage_failing_since.as_ref(),
-        Component::Schema => ctx.rollout.clocks.schema_failing_since.as_ref(),
+        Component::Storage => ctx.rollout.timers.storage_failing_since.as_ref(),
+        Component::Schema => ctx.rollout.timers.schema_failing_since.as_ref(),
     }
 }
 
 /// When the time began that a release has to become ready: with the step, or when it first lost its readiness again. Once
 /// only, so that one that comes and goes does not take for ever.
-pub(super) fn begun(rollout: &Rollout) -> &Time {
-    rollout.clocks.unready_since.as_ref().unwrap_or(&rollout.since)
+pub(super) fn unready_time_began(rollout: &Rollout) -> &Time {
+    rollout.timers.unready_since.as_ref().unwrap_or(&rollout.since)
 }
 
 /// Whether a release on its way should have become ready by now.
 pub(super) fn is_overdue(policy: &Policy, rollout: &Rollout, now: Timestamp) -> bool {
-    rollout.step == Step::Deploying && elapsed(begun(rollout), now) >= policy.deploy_timeout
+    rollout.step == Step::Deploying && elapsed(unready_time_began(rollout), now) >= policy.deploy_timeout
 }
 
 /// Whether the release on its way has failed, and the seconds until it will have, if nothing changes.
-pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
+pub(super) fn failure(ctx: &Context, target: &Side) -> (Option<Verdict>, i64) {
     let noted = ctx.status.record(&target.version);
     let noted =
         noted.and_then(|record| Some(Verdict::plain(record.reason.as_ref()?, record.message.clone()?)));
@@ -229,23 +229,23 @@ pub(super) fn failure(ctx: &Ctx, target: &Side) -> (Option<Verdict>, i64) {
         .filter_map(|component| failing_since(ctx, component))
         .map(|since| ctx.policy().failure_threshold - elapsed(since, ctx.now))
         .min();
-    let timeout = ctx.policy().deploy_timeout - elapsed(begun(ctx.rollout), ctx.now);
+    let timeout = ctx.policy().deploy_timeout - elapsed(unready_time_began(ctx.rollout), ctx.now);
     if hard.is_some_and(|left| left <= 0) {
         let text = "a component keeps failing. Remedy: see the Events of its pods with kubectl describe pod";
         let unknown = || Verdict::plain("Failing", text.into());
         return (Some(noted.unwrap_or_else(unknown)), 0);
     }
     if timeout <= 0 {
-        return (Some(noted.unwrap_or_else(|| late(ctx, target))), 0);
+        return (Some(noted.unwrap_or_else(|| timeout_verdict(ctx, target))), 0);
     }
     (None, hard.map_or(timeout, |left| left.min(timeout)))
 }
 
 /// Words a deploy timeout: what the slowest component waits for.
-fn late(ctx: &Ctx, target: &Side) -> Verdict {
+fn timeout_verdict(ctx: &Context, target: &Side) -> Verdict {
     let seconds = ctx.policy().deploy_timeout;
-    let colour = ctx.facts.colours.get(target.strategy);
-    let slow = colour.iter().find(|(_, workload)| !health::component_full(workload, &target.version));
+    let color = ctx.facts.colors.get(target.strategy);
+    let slow = color.iter().find(|(_, workload)| !health::component_full(workload, &target.version));
     let worst = slow.and_then(|(component, workload)| Some(Verdict::of(component, health::worst(workload)?)));
     match (worst, slow) {
         (Some(worst), _) => {

@@ -1,14 +1,14 @@
 //! What the core knows of the cluster: small, comparable values, made from objects by `crate::observe`.
 
-use crate::names::{Colour, Component, PerColour, PerComponent};
+use crate::names::{Color, Component, PerColor, PerComponent};
 
 /// Everything `plan` is told about the objects of one resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// The front Services.
     pub front: PerComponent<Front>,
-    /// The workloads of both colours.
-    pub colours: PerColour<PerComponent<Workload>>,
+    /// The workloads of both colors.
+    pub colors: PerColor<PerComponent<Workload>>,
     /// The ControllerRevisions of the resource, by ascending `revision` number.
     pub revisions: Vec<Revision>,
     /// In-place settings that differ from the spec.
@@ -24,7 +24,7 @@ pub struct Facts {
     /// The API server's or the operator's own objection to restoring the template that a rollback names.
     pub restore_refused: Option<String>,
     /// What the API server did not take in this pass.
-    pub held: Held,
+    pub deferred: Deferred,
 }
 
 impl Facts {
@@ -36,7 +36,7 @@ impl Facts {
 
 /// What waits for a later pass, since the API server did not take it in this one, while what is under way goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct Deferred {
     /// Changes of the resource itself: requests, and the spec that is put back.
     pub requests: bool,
     /// Settings that follow the spec in place.
@@ -58,8 +58,8 @@ pub enum Front {
 /// What a front Service of ours says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FrontState {
-    /// The colour it selects; `None` for `strategy: none`.
-    pub selects: Option<Colour>,
+    /// The color it selects; `None` for `strategy: none`.
+    pub selects: Option<Color>,
     /// Whether the selector is exactly ours; a foreign key in it, or a missing one, makes it `false`.
     pub exact: bool,
     /// The release version stamped on it.
@@ -68,10 +68,10 @@ pub struct FrontState {
     pub epoch: i64,
     /// When it was last switched, seconds since 1970.
     pub switched_at: Option<i64>,
-    /// Ready endpoints in its EndpointSlices, by the colour of their pods.
-    pub ready: PerColour<u32>,
-    /// Endpoints, ready or not, of pods that belong to another colour or to none, by colour; see `unknown`.
-    pub listed: PerColour<u32>,
+    /// Ready endpoints in its EndpointSlices, by the color of their pods.
+    pub ready: PerColor<u32>,
+    /// Endpoints, ready or not, of pods that belong to another color or to none, by color; see `unknown`.
+    pub listed: PerColor<u32>,
     /// Endpoints that belong to no pod of the resource.
     pub unknown: u32,
 }
@@ -84,9 +84,9 @@ pub const fn is_epoch(number: i64) -> bool {
 
 /// The decision stamped on both front Services.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Triple {
-    /// The colour to select; `None` selects nothing.
-    pub colour: Option<Colour>,
+pub struct Route {
+    /// The color to select; `None` selects nothing.
+    pub color: Option<Color>,
     /// The release that serves there.
     pub version: String,
     /// Number of the decision.
@@ -95,19 +95,19 @@ pub struct Triple {
 
 impl FrontState {
     /// Whether it carries exactly this decision.
-    pub fn carries(&self, triple: &Triple) -> bool {
-        self.routes_to(triple) && self.epoch == triple.epoch
+    pub fn carries(&self, route: &Route) -> bool {
+        self.routes_to(route) && self.epoch == route.epoch
     }
 
     /// Whether it selects the decision's side, whatever its epoch.
-    pub fn routes_to(&self, triple: &Triple) -> bool {
-        let version = (!triple.version.is_empty()).then_some(triple.version.as_str());
-        self.exact && self.selects == triple.colour && self.version.as_deref() == version
+    pub fn routes_to(&self, route: &Route) -> bool {
+        let version = (!route.version.is_empty()).then_some(route.version.as_str());
+        self.exact && self.selects == route.color && self.version.as_deref() == version
     }
 
-    /// Whether its EndpointSlices show ready endpoints of this colour and nothing else.
-    pub fn proves(&self, colour: Colour) -> bool {
-        *self.ready.get(colour) > 0 && *self.listed.get(colour.other()) == 0 && self.unknown == 0
+    /// Whether its EndpointSlices show ready endpoints of this color and nothing else.
+    pub fn proves(&self, color: Color) -> bool {
+        *self.ready.get(color) > 0 && *self.listed.get(color.other()) == 0 && self.unknown == 0
     }
 }
 
@@ -121,16 +121,16 @@ impl Front {
     }
 }
 
-/// The objects of one component on one colour.
+/// The objects of one component on one color.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// The Deployment.
     pub deployment: Deployment,
     /// The ConfigMap.
-    pub config_map: Piece,
-    /// The colour's own Service.
-    pub service: Piece,
-    /// Whether a ReplicaSet with the colour's selector is left.
+    pub config_map: ObjectState,
+    /// The color's own Service.
+    pub service: ObjectState,
+    /// Whether a ReplicaSet with the color's selector is left.
     pub replica_sets: bool,
     /// Its pods.
     pub pods: Pods,
@@ -138,7 +138,7 @@ pub struct Workload {
 
 impl Workload {
     /// The tags of the Deployment, the Service and the ConfigMap; `None` for what is not there.
-    pub fn tags(&self) -> [Option<&Tag>; 3] {
+    pub fn tags(&self) -> [Option<&ReleaseRef>; 3] {
         [self.deployment.state().map(|state| &state.tag), self.service.tag(), self.config_map.tag()]
     }
 }
@@ -159,7 +159,7 @@ pub enum Deployment {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DeploymentState {
     /// The release it was created for.
-    pub tag: Tag,
+    pub tag: ReleaseRef,
     /// `status.observedGeneration >= metadata.generation`: its counts speak of its present spec.
     pub observed: bool,
     /// `spec.replicas`.
@@ -175,12 +175,12 @@ pub struct DeploymentState {
     /// Field managers other than the operator that changed the pod template, sorted.
     pub drifted_by: Vec<String>,
     /// A hard failure that the Deployment itself reports.
-    pub trouble: Option<Trouble>,
+    pub problem: Option<Problem>,
 }
 
 /// To which release, and to which decision, an object belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tag {
+pub struct ReleaseRef {
     /// The release's version.
     pub version: String,
     /// The hash of its template.
@@ -189,21 +189,21 @@ pub struct Tag {
     pub epoch: i64,
 }
 
-/// Presence of a ConfigMap or Service of a colour.
+/// Presence of a ConfigMap or Service of a color.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Piece {
+pub enum ObjectState {
     /// There is none.
     #[default]
     Absent,
     /// It is being deleted.
     Terminating,
     /// It is there and belongs to this release.
-    Present(Tag),
+    Present(ReleaseRef),
 }
 
-impl Piece {
+impl ObjectState {
     /// Its tag, if it is there.
-    pub const fn tag(&self) -> Option<&Tag> {
+    pub const fn tag(&self) -> Option<&ReleaseRef> {
         match self {
             Self::Present(tag) => Some(tag),
             Self::Absent | Self::Terminating => None,
@@ -221,32 +221,32 @@ impl Deployment {
     }
 }
 
-/// The pods that one component's selector on one colour matches. Terminating pods count for nothing.
+/// The pods that one component's selector on one color matches. Terminating pods count for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pods {
     /// Pods that are not terminating.
     pub alive: u32,
     /// Of these, the ready ones.
     pub ready: u32,
-    /// Of these, pods that do not belong to the colour's Deployment and its release.
+    /// Of these, pods that do not belong to the color's Deployment and its release.
     pub strays: Vec<String>,
-    /// Pods that no ReplicaSet of the colour controls: another hand's.
+    /// Pods that no ReplicaSet of the color controls: another hand's.
     pub foreign: Vec<String>,
     /// The latest time at which a pod changed its readiness, seconds since 1970.
     pub last_transition: Option<i64>,
     /// The worst problem of a pod, if there is one.
-    pub trouble: Option<Trouble>,
+    pub problem: Option<Problem>,
     /// Pods that were there at the switch, have no disruption, and are unready now.
     pub unready_since_switch: Vec<String>,
     /// A pod that was there at the switch and has restarted since, with what was said.
-    pub restarted_since_switch: Option<Trouble>,
+    pub restarted_since_switch: Option<Problem>,
     /// Restart counts above zero, by pod name.
     pub restarts: Vec<(String, i32)>,
 }
 
 /// Why a component does not become, or stay, ready.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Trouble {
+pub struct Problem {
     /// The kind of problem.
     pub cause: Cause,
     /// The pod that shows it, if one does.
@@ -360,7 +360,7 @@ pub struct Image {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setting {
     /// Replicas, `minReadySeconds`, `progressDeadlineSeconds` of a Deployment.
-    Scale(Component, Colour),
+    Scale(Component, Color),
     /// Type, port, labels and annotations of a front Service.
     Front(Component),
     /// An optional object that is missing or differs.
@@ -377,7 +377,7 @@ impl Setting {
 pub enum Extra {
     /// The ServiceAccount of the pods.
     ServiceAccount,
-    /// The PodDisruptionBudget of a component; follows the active colour.
+    /// The PodDisruptionBudget of a component; follows the active color.
     DisruptionBudget(Component),
 }
 
@@ -386,12 +386,12 @@ pub enum Extra {
 pub enum ObjectId {
     /// A front Service.
     Front(Component),
-    /// A colour's Deployment.
-    Deployment(Component, Colour),
-    /// A colour's Service.
-    Service(Component, Colour),
-    /// A colour's ConfigMap.
-    ConfigMap(Component, Colour),
+    /// A color's Deployment.
+    Deployment(Component, Color),
+    /// A color's Service.
+    Service(Component, Color),
+    /// A color's ConfigMap.
+    ConfigMap(Component, Color),
     /// The ControllerRevision of a version.
     Revision(String),
     /// An optional object.

@@ -1,9 +1,9 @@
-//! Judgements on a colour: is it complete, is it failing, is it worse than the other (design D8, D9).
+//! Judgements on a color: is it complete, is it failing, is it worse than the other (design D8, D9).
 
-use super::facts::{Cause, Deployment, Trouble, Workload};
+use super::facts::{Cause, Deployment, Problem, Workload};
 use crate::names::{Component, PerComponent};
 
-/// How well a colour could serve.
+/// How well a color could serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
     /// At least one component has no ready pod.
@@ -34,15 +34,15 @@ pub fn component_complete(workload: &Workload, version: &str) -> bool {
 }
 
 /// Full(c, r) of design D8: both components complete, nothing else behind their selectors.
-pub fn full(colour: &PerComponent<Workload>, version: &str) -> bool {
-    colour.all(|workload| component_full(workload, version))
+pub fn full(color: &PerComponent<Workload>, version: &str) -> bool {
+    color.all(|workload| component_full(workload, version))
 }
 
-/// How well a colour could serve this release now.
-pub fn health(colour: &PerComponent<Workload>, version: &str) -> Health {
-    if full(colour, version) {
+/// How well a color could serve this release now.
+pub fn health(color: &PerComponent<Workload>, version: &str) -> Health {
+    if full(color, version) {
         Health::Full
-    } else if colour.all(|workload| {
+    } else if color.all(|workload| {
         workload.pods.ready > 0
             && workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
     }) {
@@ -52,20 +52,20 @@ pub fn health(colour: &PerComponent<Workload>, version: &str) -> Health {
     }
 }
 
-/// Whether traffic may go back from a bad colour to the other (design D9: healthier, and able to serve).
+/// Whether traffic may go back from a bad color to the other (design D9: healthier, and able to serve).
 pub fn may_go_back(old: Health, bad: Health) -> bool {
     old == Health::Full || (old == Health::Impaired && bad == Health::Down)
 }
 
 /// The hard failure of a component, if there is one: its pods speak before its Deployment does.
-pub fn hard_trouble(workload: &Workload) -> Option<&Trouble> {
-    worst(workload).filter(|trouble| trouble.cause.is_hard())
+pub fn hard_problem(workload: &Workload) -> Option<&Problem> {
+    worst(workload).filter(|problem| problem.cause.is_hard())
 }
 
 /// The worst problem of a component, hard or soft.
-pub fn worst(workload: &Workload) -> Option<&Trouble> {
-    let of_deployment = workload.deployment.state().and_then(|deployment| deployment.trouble.as_ref());
-    match (&workload.pods.trouble, of_deployment) {
+pub fn worst(workload: &Workload) -> Option<&Problem> {
+    let of_deployment = workload.deployment.state().and_then(|deployment| deployment.problem.as_ref());
+    match (&workload.pods.problem, of_deployment) {
         (Some(pod), Some(deployment)) => Some(if deployment.cause < pod.cause { deployment } else { pod }),
         (pod, deployment) => pod.as_ref().or(deployment),
     }
@@ -82,12 +82,12 @@ pub struct Verdict {
 
 impl Verdict {
     /// Words a component's problem.
-    pub fn of(component: Component, trouble: &Trouble) -> Self {
-        let pod = trouble.pod.as_deref().map(|pod| format!("pod {pod}: ")).unwrap_or_default();
-        let said = shorten(&trouble.said);
+    pub fn of(component: Component, problem: &Problem) -> Self {
+        let pod = problem.pod.as_deref().map(|pod| format!("pod {pod}: ")).unwrap_or_default();
+        let said = shorten(&problem.said);
         Self {
-            reason: trouble.cause.reason().to_owned(),
-            message: format!("{component}: {pod}{said}. Remedy: {}", trouble.cause.remedy()),
+            reason: problem.cause.reason().to_owned(),
+            message: format!("{component}: {pod}{said}. Remedy: {}", problem.cause.remedy()),
         }
     }
 
@@ -99,8 +99,8 @@ impl Verdict {
 
 /// Why a release that was switched to is bad now, beyond doubt (design D9). A pod that is merely unready is not
 /// in here: see [`suspect`].
-pub fn bad(colour: &PerComponent<Workload>) -> Option<Verdict> {
-    colour.iter().find_map(|(component, workload)| component_bad(component, workload))
+pub fn bad(color: &PerComponent<Workload>) -> Option<Verdict> {
+    color.iter().find_map(|(component, workload)| component_bad(component, workload))
 }
 
 fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
@@ -111,46 +111,46 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
             format!("{component}: its Deployment was deleted by another hand. Remedy: find out whose"),
         ));
     }
-    if let Some(trouble) = &pods.restarted_since_switch {
-        return Some(Verdict::of(component, trouble));
+    if let Some(problem) = &pods.restarted_since_switch {
+        return Some(Verdict::of(component, problem));
     }
     let down = pods.ready == 0;
     if let (true, Some(pod)) = (down, pods.unready_since_switch.first()) {
-        let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
-        let trouble = Trouble {
+        let said = worst(workload).map_or("lost readiness", |problem| problem.said.as_str());
+        let problem = Problem {
             cause: Cause::NotReady,
             pod: Some(pod.clone()),
             said: format!("no ready pod is left: {said}"),
         };
-        return Some(Verdict::of(component, &trouble));
+        return Some(Verdict::of(component, &problem));
     }
     // A drained or deleted pod's replacement gets the time it needs, unless it cannot start at all.
-    hard_trouble(workload).filter(|_| down).map(|trouble| Verdict::of(component, trouble))
+    hard_problem(workload).filter(|_| down).map(|problem| Verdict::of(component, problem))
 }
 
 /// The pods that were ready at the switch and are unready: one is bad once that lasts (design D9: 5 s).
-pub fn suspects(colour: &PerComponent<Workload>) -> impl Iterator<Item = &str> {
-    colour.iter().flat_map(|(_, workload)| &workload.pods.unready_since_switch).map(String::as_str)
+pub fn suspects(color: &PerComponent<Workload>) -> impl Iterator<Item = &str> {
+    color.iter().flat_map(|(_, workload)| &workload.pods.unready_since_switch).map(String::as_str)
 }
 
 /// Words what is wrong with one of [`suspects`].
-pub fn suspect(colour: &PerComponent<Workload>, pod: &str) -> Option<Verdict> {
+pub fn suspect(color: &PerComponent<Workload>, pod: &str) -> Option<Verdict> {
     let has = |workload: &Workload| workload.pods.unready_since_switch.iter().any(|known| known == pod);
-    let (component, workload) = colour.iter().find(|(_, workload)| has(workload))?;
-    let said = worst(workload).map_or("lost readiness", |trouble| trouble.said.as_str());
-    let trouble = Trouble { cause: Cause::NotReady, pod: Some(pod.to_owned()), said: said.to_owned() };
-    Some(Verdict::of(component, &trouble))
+    let (component, workload) = color.iter().find(|(_, workload)| has(workload))?;
+    let said = worst(workload).map_or("lost readiness", |problem| problem.said.as_str());
+    let problem = Problem { cause: Cause::NotReady, pod: Some(pod.to_owned()), said: said.to_owned() };
+    Some(Verdict::of(component, &problem))
 }
 
 /// A component without a ready pod, whatever the cause. The replacement of a drained or deleted pod is given time
 /// (the failure threshold), but not for ever while the other side could serve.
-pub fn empty(colour: &PerComponent<Workload>) -> Option<Verdict> {
-    let (component, workload) = colour.iter().find(|(_, workload)| workload.pods.ready == 0)?;
+pub fn empty(color: &PerComponent<Workload>) -> Option<Verdict> {
+    let (component, workload) = color.iter().find(|(_, workload)| workload.pods.ready == 0)?;
     let text = || {
         let text = format!("{component}: no pod is ready. Remedy: see the Events of its pods and ReplicaSet");
         Verdict::plain("NoReadyPod", text)
     };
-    Some(worst(workload).map_or_else(text, |trouble| Verdict::of(component, trouble)))
+    Some(worst(workload).map_or_else(text, |problem| Verdict::of(component, problem)))
 }
 
 /// At most 300 characters: conditions and events are for reading.

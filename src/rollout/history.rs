@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::health::Verdict;
 use super::intent::Wanted;
 use crate::api::status::{RecordStatus, ReleaseRecord, Trigger};
-use crate::names::Colour;
+use crate::names::Color;
 
 /// Names a release that is not recorded: the user's name if it is free, else time and hash. The second value is
 /// the user's name where it had to be ignored. `kept`: names that a ControllerRevision still has, of a release that has just
@@ -39,11 +39,11 @@ pub fn name_release(
 /// Opens an attempt: its record goes last, the Active one directly before it. Returns the record's version.
 ///
 /// A record of the same template is used again, under its old name; the Active one stays Active (a restart).
-pub fn open(
+pub fn start_attempt(
     history: &mut Vec<ReleaseRecord>,
     wanted: &Wanted,
     version: String,
-    colour: Colour,
+    color: Color,
     trigger: Trigger,
     now: Timestamp,
 ) -> String {
@@ -51,7 +51,7 @@ pub fn open(
     let mut record = known.unwrap_or_else(|| ReleaseRecord {
         version,
         hash: wanted.hash.clone(),
-        strategy: colour,
+        strategy: color,
         storage_tag: String::new(),
         schema_tag: String::new(),
         storage_image: String::new(),
@@ -81,17 +81,17 @@ pub fn open(
     record.message = None;
     if record.status != RecordStatus::Active {
         record.status = RecordStatus::Pending;
-        record.strategy = colour;
+        record.strategy = color;
     }
     let version = record.version.clone();
     history.push(record);
-    line_up(history, &version);
+    sort_during_rollout(history, &version);
     version
 }
 
 /// The order while an attempt runs: the attempt last, the Active record directly before it.
-pub fn line_up(history: &mut Vec<ReleaseRecord>, attempt: &str) {
-    order(history);
+pub fn sort_during_rollout(history: &mut Vec<ReleaseRecord>, attempt: &str) {
+    sort_served(history);
     let active = history.iter().position(|record| record.status == RecordStatus::Active);
     let active = active.map(|at| history.remove(at));
     history.extend(active);
@@ -107,15 +107,15 @@ pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: 
     if history.iter().any(serves) {
         return;
     }
-    close(history, version, RecordStatus::Superseded, why, now);
+    finish(history, version, RecordStatus::Superseded, why, now);
 }
 
 /// Ends an attempt that failed: its template is blocked until it is asked for again.
 pub fn fail(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
-    close(history, version, RecordStatus::Failed, why, now);
+    finish(history, version, RecordStatus::Failed, why, now);
 }
 
-fn close(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, why: Verdict, now: Timestamp) {
+fn finish(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, why: Verdict, now: Timestamp) {
     if let Some(record) = find(history, version) {
         // A restart of the serving release that comes to nothing leaves the record as it is: it serves.
         if record.status != RecordStatus::Active {
@@ -128,7 +128,7 @@ fn close(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, why
 }
 
 /// Takes the Active mark from whatever record has it; used before another gets it.
-pub fn depose(history: &mut [ReleaseRecord]) {
+pub fn clear_active(history: &mut [ReleaseRecord]) {
     for record in history.iter_mut().filter(|record| record.status == RecordStatus::Active) {
         record.status = RecordStatus::Superseded;
     }
@@ -143,27 +143,27 @@ fn serves_since(history: &[ReleaseRecord], now: Timestamp) -> Time {
 }
 
 /// Marks the release that serves from now on, and puts the history in its settled order.
-pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, colour: Colour, now: Timestamp) {
-    depose(history);
+pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, color: Color, now: Timestamp) {
+    clear_active(history);
     let since = serves_since(history, now);
     if let Some(record) = find(history, version) {
         record.status = RecordStatus::Active;
-        record.strategy = colour;
+        record.strategy = color;
         record.activated_at = Some(since);
         record.finished_at = Some(Time(now));
         record.reason = None;
         record.message = None;
     }
-    settle(history);
+    sort_settled(history);
 }
 
 /// Gives the Active mark back to a release that served before: it begins to serve again.
-pub fn reinstate(history: &mut [ReleaseRecord], version: &str, colour: Colour, now: Timestamp) {
-    depose(history);
+pub fn reactivate(history: &mut [ReleaseRecord], version: &str, color: Color, now: Timestamp) {
+    clear_active(history);
     let since = serves_since(history, now);
     if let Some(record) = find(history, version) {
         record.status = RecordStatus::Active;
-        record.strategy = colour;
+        record.strategy = color;
         record.activated_at = Some(since);
     }
 }
@@ -175,15 +175,15 @@ fn is_good(record: &ReleaseRecord) -> bool {
 
 /// Puts the good releases, among themselves, in the order in which they last served. One that was tried once more and
 /// given up has left that order.
-fn order(history: &mut [ReleaseRecord]) {
+fn sort_served(history: &mut [ReleaseRecord]) {
     let mut good: Vec<_> = history.iter().filter(|record| is_good(record)).cloned().collect();
     good.sort_by_key(|record| record.activated_at.as_ref().map(|time| time.0));
     history.iter_mut().filter(|record| is_good(record)).zip(good).for_each(|(place, record)| *place = record);
 }
 
 /// The settled order: Active last, the other release that served most recently directly before it.
-pub fn settle(history: &mut Vec<ReleaseRecord>) {
-    order(history);
+pub fn sort_settled(history: &mut Vec<ReleaseRecord>) {
+    sort_served(history);
     let good = history.iter().rposition(is_good);
     let good = good.map(|at| history.remove(at));
     let active = history.iter().position(|record| record.status == RecordStatus::Active);
@@ -194,7 +194,7 @@ pub fn settle(history: &mut Vec<ReleaseRecord>) {
 
 /// Drops records of templates that a later one, or the one that serves or is on its way, has too: another hand copied
 /// a ControllerRevision.
-pub fn tell_apart(history: &mut Vec<ReleaseRecord>) {
+pub fn drop_duplicates(history: &mut Vec<ReleaseRecord>) {
     let runs = |record: &ReleaseRecord| matches!(record.status, RecordStatus::Active | RecordStatus::Pending);
     let doubled = |at: usize, record: &ReleaseRecord| {
         let mut others = history.iter().enumerate().filter(|(other, _)| *other != at);
@@ -251,12 +251,12 @@ mod tests {
     }
 
     fn start(history: &mut Vec<ReleaseRecord>, hash: &str, second: i64) {
-        open(history, &wanted(hash), hash.into(), Colour::Blue, Trigger::Spec, at(second));
+        start_attempt(history, &wanted(hash), hash.into(), Color::Blue, Trigger::Spec, at(second));
     }
 
     fn release(history: &mut Vec<ReleaseRecord>, hash: &str, second: i64) {
         start(history, hash, second);
-        activate(history, hash, Colour::Blue, at(second + 1));
+        activate(history, hash, Color::Blue, at(second + 1));
     }
 
     fn versions(history: &[ReleaseRecord]) -> String {
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(versions(&history), "a c b d");
         fail(&mut history, "d", why(), at(50));
         assert_eq!(versions(&history), "a c b d", "two failures in a row: [-2] still serves");
-        settle(&mut history);
+        sort_settled(&mut history);
         assert_eq!(versions(&history), "c d a b", "once the block is cleared, [-2] is the one before");
     }
 
@@ -295,7 +295,7 @@ mod tests {
         fail(&mut history, "c", why(), at(50));
         start(&mut history, "e", 60);
         abandon(&mut history, "e", why(), at(61));
-        settle(&mut history);
+        sort_settled(&mut history);
         assert_eq!(versions(&history), "a c e b");
     }
 
@@ -310,9 +310,9 @@ mod tests {
             "a b c d",
             "b was served by an operator whose clock was ten minutes ahead"
         );
-        depose(&mut history);
-        reinstate(&mut history, "c", Colour::Blue, at(25));
-        settle(&mut history);
+        clear_active(&mut history);
+        reactivate(&mut history, "c", Color::Blue, at(25));
+        sort_settled(&mut history);
         assert_eq!(versions(&history), "a b d c");
     }
 
@@ -342,12 +342,12 @@ mod tests {
         let mut history = vec![];
         let (first, _) = name_release(&history, &[], &wanted("0123456789"), at(0));
         assert!(first.ends_with("-0123456"), "{first}");
-        open(&mut history, &wanted("x"), first.clone(), Colour::Blue, Trigger::Spec, at(0));
+        start_attempt(&mut history, &wanted("x"), first.clone(), Color::Blue, Trigger::Spec, at(0));
         let (second, _) = name_release(&history, &[], &wanted("0123456789"), at(0));
         assert_ne!(first, second);
         let named = Wanted { release_version: Some("summer".into()), ..wanted("y") };
         assert_eq!(name_release(&history, &[], &named, at(0)), ("summer".into(), None));
-        open(&mut history, &named, "summer".into(), Colour::Blue, Trigger::Spec, at(1));
+        start_attempt(&mut history, &named, "summer".into(), Color::Blue, Trigger::Spec, at(1));
         let again = Wanted { release_version: Some("summer".into()), ..wanted("z") };
         assert_eq!(name_release(&history, &[], &again, at(0)).1, Some("summer".into()));
     }
@@ -372,7 +372,7 @@ mod tests {
                     let taken = history.iter().any(|record| record.version == version);
                     proptest::prop_assert!(!taken, "{} names two releases", version);
                 }
-                open(&mut history, &asked, version, Colour::Blue, Trigger::Spec, at(second));
+                start_attempt(&mut history, &asked, version, Color::Blue, Trigger::Spec, at(second));
             }
         }
     }

@@ -51,7 +51,7 @@ pub struct Policy {
     pub deploy_timeout: i64,
     /// Least time in Switching.
     pub dwell: i64,
-    /// How long the old colour is kept warm after the switch was proved.
+    /// How long the old color is kept warm after the switch was proved.
     pub cleanup_delay: i64,
     /// Whether a failed release is rolled back by itself.
     pub auto_rollback: bool,

@@ -1,7 +1,7 @@
 //! The core: what to do next with one resource (design D3-D14, D19).
 //!
 //! [`plan`] is a pure function. It knows no client, no clock and no Kubernetes object: the shell observes
-//! (`crate::observe` turns objects into [`Facts`]), calls `plan`, carries out its [`Move`], and asks again. A move either
+//! (`crate::observe` turns objects into [`Facts`]), calls `plan`, carries out its [`Effect`], and asks again. A move either
 //! persists a decision (one status write) or makes the cluster match the persisted one, never both (design D14), so
 //! that a crash between any two writes leaves a state from which the next pass goes on.
 
@@ -33,37 +33,37 @@ pub use facts::Facts;
 pub use intent::Intent;
 
 use crate::api::status::{MetadataServicesStatus, Rollout, Side, Step, elapsed};
-use crate::names::{Colour, Component};
-use facts::{ObjectId, Setting, Triple};
+use crate::names::{Color, Component};
+use facts::{ObjectId, Setting, Route};
 use intent::Policy;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The one thing to do now.
-    pub next: Move,
+    pub effect: Effect,
     /// What to tell people once it is done.
-    pub notices: Vec<Notice>,
+    pub notes: Vec<EventNote>,
     /// Seconds until the resource must be looked at again even if nothing happens; `None`: the usual resync.
-    pub again: Option<i64>,
+    pub requeue_after: Option<i64>,
 }
 
 /// One kind of thing at a time (design D14).
 #[derive(Clone, Debug, PartialEq)]
-pub enum Move {
+pub enum Effect {
     /// Nothing to do now.
     Wait,
     /// Persist this status, by compare-and-swap on the resource.
-    Commit(Box<MetadataServicesStatus>),
+    UpdateStatus(Box<MetadataServicesStatus>),
     /// Make the cluster match: group after group, the actions of a group side by side.
-    Act(Vec<Vec<Action>>),
+    Write(Vec<Vec<Action>>),
     /// Change the resource itself.
-    Amend(Amend),
+    PatchResource(ResourcePatch),
 }
 
 /// What depends on a plan: if the API server does not take it, the rest need not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WriteClass {
     /// A change of the resource itself: a request, or the spec that is put back.
     Request,
     /// Settings that follow the spec in place, and nothing else.
@@ -71,7 +71,7 @@ pub enum Kind {
     /// The ServiceAccount of pods to come: a refusal is none of theirs, but what passes by itself is waited for.
     Account,
     /// Anything else: the next step rests on it.
-    Machine,
+    Rollout,
 }
 
 /// One write to an object of the resource.
@@ -80,31 +80,31 @@ pub enum Action {
     /// Create a front Service that selects nothing yet.
     CreateFront(Component),
     /// Point a front Service at a side and stamp the decision on it.
-    Point(Component, Triple),
-    /// Create an object of a colour for a release.
-    Create(ObjectId, Tagged),
+    Route(Component, Route),
+    /// Create an object of a color for a release.
+    Create(ObjectId, ReleaseRef),
     /// Write our owner reference on an object that has none.
     Adopt(ObjectId),
-    /// Write the number of a decision on an object of a colour: what was decided on the object before is refused.
-    Stamp(ObjectId, i64),
+    /// Write the number of a decision on an object of a color: what was decided on the object before is refused.
+    RaiseEpoch(ObjectId, i64),
     /// Record a release in its ControllerRevision: `failed` says why it is blocked, `None` that it is good.
-    Record {
+    RecordRevision {
         /// The release.
-        tagged: Tagged,
+        tagged: ReleaseRef,
         /// Why it failed.
         failed: Option<String>,
     },
     /// Delete an object, by UID and resourceVersion.
     Delete(ObjectId),
     /// Apply settings that follow the spec in place.
-    Settle(Setting),
+    ApplySetting(Setting),
     /// Apply what the spec asks of the ServiceAccount, before pods need it.
-    Account,
+    ApplyServiceAccount,
 }
 
 /// The release for which an object is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tagged {
+pub struct ReleaseRef {
     /// Its version.
     pub version: String,
     /// The hash of its template: the shell finds the template in the spec or in a ControllerRevision.
@@ -115,7 +115,7 @@ pub struct Tagged {
 
 /// A change of the resource's own spec and annotations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Amend {
+pub struct ResourcePatch {
     /// The release whose recorded template is written back into the spec.
     pub restore: Option<String>,
     /// The annotations to remove.
@@ -124,23 +124,23 @@ pub struct Amend {
 
 /// Something to tell people: an Event, and a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct EventNote {
     /// What happened.
-    pub what: What,
+    pub what: EventReason,
     /// For people.
     pub message: String,
 }
 
 /// Reasons of Events (contract 4d), and what metrics count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub enum EventReason {
     /// A release was started.
     ReleaseStarted,
     /// All its pods are ready.
     ReleaseReady,
     /// Traffic is decided to go to another side.
     TrafficSwitched,
-    /// The colour that does not serve is gone.
+    /// The color that does not serve is gone.
     CleanupDone,
     /// A release failed.
     RolloutFailed,
@@ -174,7 +174,7 @@ pub enum What {
     StatusRebuilt,
 }
 
-impl What {
+impl EventReason {
     /// Reason of the Event.
     pub const fn reason(self) -> &'static str {
         match self {
@@ -218,17 +218,17 @@ impl What {
     }
 }
 
-impl Notice {
-    fn new(what: What, message: impl Into<String>) -> Self {
+impl EventNote {
+    fn new(what: EventReason, message: impl Into<String>) -> Self {
         Self { what, message: message.into() }
     }
 }
 
 /// What is wanted, in the machine's terms (design D10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
+enum Desired {
     /// No opinion: the spec is invalid, or the CRD is too old to trust it.
-    Nothing,
+    Unknown,
     /// The serving release, or the spec's release is blocked.
     Active,
     /// The spec's release, which does not serve.
@@ -236,7 +236,7 @@ enum Want {
 }
 
 /// All that a decision looks at.
-struct Ctx<'a> {
+struct Context<'a> {
     intent: &'a Intent,
     status: &'a MetadataServicesStatus,
     rollout: &'a Rollout,
@@ -244,10 +244,10 @@ struct Ctx<'a> {
     /// The time that waits are measured against: never later than it really is.
     now: Timestamp,
     /// The time that is persisted: whole seconds, rounded up, so that no wait that starts now ends early.
-    stamp: Timestamp,
+    now_for_record: Timestamp,
 }
 
-impl Ctx<'_> {
+impl Context<'_> {
     fn policy(&self) -> &Policy {
         &self.intent.policy
     }
@@ -274,13 +274,13 @@ impl Ctx<'_> {
                 .is_some_and(|record| record.status == RecordStatus::Failed)
     }
 
-    fn want(&self) -> Want {
+    fn desired(&self) -> Desired {
         if !self.intent.violations.is_empty() || self.intent.crd_outdated.is_some() {
-            Want::Nothing
+            Desired::Unknown
         } else if self.active_hash() == Some(&self.intent.wanted.hash) || self.blocked() {
-            Want::Active
+            Desired::Active
         } else {
-            Want::Spec
+            Desired::Spec
         }
     }
 
@@ -290,7 +290,7 @@ impl Ctx<'_> {
     }
 
     /// The decision that both front Services must carry.
-    fn decision(&self) -> Triple {
+    fn decision(&self) -> Route {
         decision(self.status, self.rollout)
     }
 
@@ -300,9 +300,9 @@ impl Ctx<'_> {
         self.facts.front.all(|front| front.state().is_some_and(|state| state.carries(&decision)))
     }
 
-    /// Whether EndpointSlices of both front Services show this colour and nothing else.
-    fn proved(&self, colour: Colour) -> bool {
-        self.facts.front.all(|front| front.state().is_some_and(|state| state.proves(colour)))
+    /// Whether EndpointSlices of both front Services show this color and nothing else.
+    fn proved(&self, color: Color) -> bool {
+        self.facts.front.all(|front| front.state().is_some_and(|state| state.proves(color)))
     }
 
     /// When traffic last moved, seconds since 1970: the later of both front Services' stamps.
@@ -333,47 +333,47 @@ impl Ctx<'_> {
 }
 
 /// The decision that a status holds.
-fn decision(status: &MetadataServicesStatus, rollout: &Rollout) -> Triple {
+fn decision(status: &MetadataServicesStatus, rollout: &Rollout) -> Route {
     let side = match rollout.step {
         Step::Switching => rollout.target.clone(),
-        Step::Stable | Step::Deploying | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => {
+        Step::Stable | Step::Deploying | Step::Watching | Step::RollingBack | Step::Prune | Step::Unknown => {
             status.active()
         }
     };
-    triple(side, rollout.epoch)
+    route(side, rollout.epoch)
 }
 
-fn triple(side: Option<Side>, epoch: i64) -> Triple {
+fn route(side: Option<Side>, epoch: i64) -> Route {
     match side {
-        Some(side) => Triple { colour: Some(side.strategy), version: side.version, epoch },
-        None => Triple { colour: None, version: String::new(), epoch },
+        Some(side) => Route { color: Some(side.strategy), version: side.version, epoch },
+        None => Route { color: None, version: String::new(), epoch },
     }
 }
 
 /// An answer of a step: `None` means that it has nothing to do and nothing is due.
-type Answer = Option<Plan>;
+
 
 impl Plan {
-    fn act(groups: Vec<Vec<Action>>) -> Answer {
+    fn act(groups: Vec<Vec<Action>>) -> Option<Plan> {
         let groups: Vec<_> = groups.into_iter().filter(|group| !group.is_empty()).collect();
-        (!groups.is_empty()).then_some(Self { next: Move::Act(groups), notices: vec![], again: None })
+        (!groups.is_empty()).then_some(Self { effect: Effect::Write(groups), notes: vec![], requeue_after: None })
     }
 
     /// What depends on it.
-    pub fn kind(&self) -> Kind {
-        let is_setting = |action: &Action| matches!(action, Action::Settle(_));
-        match &self.next {
-            Move::Amend(_) => Kind::Request,
-            Move::Act(groups) if groups.iter().flatten().all(is_setting) => Kind::Settings,
-            Move::Act(groups) if groups.iter().flatten().all(|action| *action == Action::Account) => {
-                Kind::Account
+    pub fn write_class(&self) -> WriteClass {
+        let is_setting = |action: &Action| matches!(action, Action::ApplySetting(_));
+        match &self.effect {
+            Effect::PatchResource(_) => WriteClass::Request,
+            Effect::Write(groups) if groups.iter().flatten().all(is_setting) => WriteClass::Settings,
+            Effect::Write(groups) if groups.iter().flatten().all(|action| *action == Action::ApplyServiceAccount) => {
+                WriteClass::ServiceAccount
             }
-            Move::Wait | Move::Commit(_) | Move::Act(_) => Kind::Machine,
+            Effect::Wait | Effect::UpdateStatus(_) | Effect::Write(_) => WriteClass::Rollout,
         }
     }
 
     fn wait(again: i64) -> Self {
-        Self { next: Move::Wait, notices: vec![], again: Some(again.max(1)) }
+        Self { effect: Effect::Wait, notes: vec![], requeue_after: Some(again.max(1)) }
     }
 }
 
@@ -381,43 +381,43 @@ impl Plan {
 /// never written.
 pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Facts, now: Timestamp) -> Plan {
     if intent.deleted {
-        return Plan { next: Move::Wait, notices: vec![], again: None };
+        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
     }
     if let Some(adoption) = adopt(facts) {
         return adoption;
     }
     let empty = MetadataServicesStatus::default();
     let status = status.unwrap_or(&empty);
-    let stamp = whole_second(now);
-    let Some(rollout) = status.rollout.as_ref().filter(|rollout| sound::is_sound(status, rollout, facts))
+    let now_for_record = round_up_to_second(now);
+    let Some(rollout) = status.rollout.as_ref().filter(|rollout| sound::is_consistent(status, rollout, facts))
     else {
-        return rebuild::plan(intent, status, facts, stamp);
+        return rebuild::plan(intent, status, facts, now_for_record);
     };
-    let ctx = Ctx { intent, status, rollout, facts, now, stamp };
+    let ctx = Context { intent, status, rollout, facts, now, now_for_record };
     if rollout.step == Step::Unknown {
-        return Plan { next: Move::Wait, notices: vec![], again: None };
+        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
     }
-    if let Some(redated) = redate(&ctx) {
+    if let Some(redated) = reset_future_times(&ctx) {
         return redated;
     }
-    let requests = if facts.held.requests { None } else { request::plan(&ctx) };
+    let requests = if facts.deferred.requests { None } else { request::plan(&ctx) };
     let answer = requests.unwrap_or_else(|| {
-        machine::step(&ctx).unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None })
+        machine::step(&ctx).unwrap_or(Plan { effect: Effect::Wait, notes: vec![], requeue_after: None })
     });
-    match answer.next {
-        Move::Wait => project::refresh(&ctx, answer),
-        Move::Commit(_) | Move::Act(_) | Move::Amend(_) => answer,
+    match answer.effect {
+        Effect::Wait => project::refresh(&ctx, answer),
+        Effect::UpdateStatus(_) | Effect::Write(_) | Effect::PatchResource(_) => answer,
     }
 }
 
 /// Times in the future were persisted when the API server's clock was ahead. What they began counts as begun now, or
 /// it would last longer by as much as the clock was set back.
-fn redate(ctx: &Ctx) -> Answer {
+fn reset_future_times(ctx: &Context) -> Option<Plan> {
     if ctx.rollout.step == Step::Stable {
         return None;
     }
-    let mut shift = shift::Shift::of(ctx);
-    if shift.redate(ctx.latest_past()) { shift.commit() } else { None }
+    let mut transition = shift::Transition::of(ctx);
+    if transition.reset_future_times(ctx.latest_past()) { transition.commit() } else { None }
 }
 
 /// Whether a release is on its way that should have become ready by now.
@@ -435,19 +435,19 @@ pub fn explain(
 ) -> Option<Plan> {
     let status = status?;
     let rollout = status.rollout.as_ref()?;
-    let ctx = Ctx { intent, status, rollout, facts, now, stamp: whole_second(now) };
+    let ctx = Context { intent, status, rollout, facts, now, now_for_record: round_up_to_second(now) };
     // An obstacle that outlasts the deploy timeout fails the release like any other cause.
     if deploying::is_overdue(ctx.policy(), rollout, now)
-        && let Some(plan) = deploying::fail_for(&ctx, project::trouble(&ctx))
+        && let Some(plan) = deploying::fail_for(&ctx, project::problem(&ctx))
     {
         return Some(plan);
     }
-    let plan = project::refresh(&ctx, Plan { next: Move::Wait, notices: vec![], again: None });
-    matches!(plan.next, Move::Commit(_)).then_some(plan)
+    let plan = project::refresh(&ctx, Plan { effect: Effect::Wait, notes: vec![], requeue_after: None });
+    matches!(plan.effect, Effect::UpdateStatus(_)).then_some(plan)
 }
 
 /// Rounds up: Kubernetes' times have no fractions.
-fn whole_second(now: Timestamp) -> Timestamp {
+fn round_up_to_second(now: Timestamp) -> Timestamp {
     let second = now.as_second().saturating_add(i64::from(now.subsec_nanosecond() > 0));
     Timestamp::from_second(second).unwrap_or(now)
 }

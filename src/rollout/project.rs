@@ -7,46 +7,46 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::health::{self, Health, Verdict, health};
-use super::{Ctx, Move, Notice, Plan, Want, What, deploying, history, request, switched, waits};
+use super::{Context, Effect, EventNote, Plan, Desired, EventReason, deploying, history, request, switched, waits};
 use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
 use crate::names::{self, Component, RETRY};
 
 /// A condition before it is compared with the one that stands.
-struct Said {
+struct DesiredCondition {
     kind: &'static str,
     status: bool,
     reason: String,
     message: String,
 }
 
-impl Said {
+impl DesiredCondition {
     fn new(kind: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind, status, reason: reason.into(), message: message.into() }
     }
 }
 
 /// Fills in the readable part of a status whose machine part is decided. `ctx` is what was decided on.
-pub(super) fn status(ctx: &Ctx, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
+pub(super) fn status(ctx: &Context, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
     let machine = status.clone();
     let Some(rollout) = machine.rollout.as_ref() else { return status };
-    let ctx = Ctx { status: &machine, rollout, ..*ctx };
+    let ctx = Context { status: &machine, rollout, ..*ctx };
     status.observed_generation = Some(ctx.intent.generation);
     fill_machine(&ctx, &mut status);
     fill_serving(&ctx, &mut status);
     // An attempt that is over and whose spec is served, or a block that was cleared: the settled order (design D12).
-    if ctx.rollout.step == Step::Stable && ctx.want() == Want::Active && !ctx.blocked() {
-        history::settle(&mut status.release_history);
+    if ctx.rollout.step == Step::Stable && ctx.desired() == Desired::Active && !ctx.blocked() {
+        history::sort_settled(&mut status.release_history);
     }
     history::trim(&mut status.release_history, ctx.policy().history_limit);
-    let trouble = trouble(&ctx);
-    status.phase = Some(phase(&ctx, trouble.as_ref()).to_owned());
-    let said = conditions(&ctx, trouble.as_ref());
+    let problem = problem(&ctx);
+    status.phase = Some(phase(&ctx, problem.as_ref()).to_owned());
+    let said = conditions(&ctx, problem.as_ref());
     status.conditions = merge(&ctx, &machine.conditions, said);
     status
 }
 
 /// If nothing else is to be done: writes the readable part if it is not as it should be.
-pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
+pub(super) fn refresh(ctx: &Context, plan: Plan) -> Plan {
     let mut draft = ctx.status.clone();
     if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
         rollout.request = None;
@@ -55,44 +55,44 @@ pub(super) fn refresh(ctx: &Ctx, plan: Plan) -> Plan {
     if status == *ctx.status {
         return plan;
     }
-    let notices = news(&ctx.status.conditions, &status.conditions);
-    Plan { next: Move::Commit(Box::new(status)), notices, again: None }
+    let notes = condition_events(&ctx.status.conditions, &status.conditions);
+    Plan { effect: Effect::UpdateStatus(Box::new(status)), notes, requeue_after: None }
 }
 
 /// What people are told when a condition turns.
-pub(super) fn news(before: &[Condition], after: &[Condition]) -> Vec<Notice> {
+pub(super) fn condition_events(before: &[Condition], after: &[Condition]) -> Vec<EventNote> {
     let find =
         |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
     let told = [
-        ("SpecApplied", "Invalid", What::SpecInvalid),
-        ("Stalled", "NameTaken", What::NameTaken),
-        ("Stalled", "WriteRefused", What::WriteRefused),
-        ("Drifted", "TemplateChanged", What::Drifted),
-        ("ImageCompatible", "BelowMinimum", What::ImageBelowMinimum),
+        ("SpecApplied", "Invalid", EventReason::SpecInvalid),
+        ("Stalled", "NameTaken", EventReason::NameTaken),
+        ("Stalled", "WriteRefused", EventReason::WriteRefused),
+        ("Drifted", "TemplateChanged", EventReason::Drifted),
+        ("ImageCompatible", "BelowMinimum", EventReason::ImageBelowMinimum),
     ];
-    let turned = |(kind, reason, what): (&str, &str, What)| {
+    let turned = |(kind, reason, what): (&str, &str, EventReason)| {
         let now = find(after, kind).filter(|condition| condition.reason == reason)?;
         let was = find(before, kind).filter(|condition| condition.reason == reason);
-        was.is_none_or(|was| was.message != now.message).then(|| Notice::new(what, now.message))
+        was.is_none_or(|was| was.message != now.message).then(|| EventNote::new(what, now.message))
     };
     told.into_iter().filter_map(turned).collect()
 }
 
-fn fill_machine(ctx: &Ctx, status: &mut MetadataServicesStatus) {
+fn fill_machine(ctx: &Context, status: &mut MetadataServicesStatus) {
     let phase = ctx.rollout.step.phase().map(str::to_owned);
     if status.deployment_phase != phase {
         status.deployment_phase = phase;
-        status.phase_started_at = Some(Time(ctx.stamp));
+        status.phase_started_at = Some(Time(ctx.now_for_record));
     }
     let target = ctx.rollout.target.clone();
     status.pending_strategy = target.as_ref().map(|side| side.strategy);
     status.pending_release_version = target.map(|side| side.version);
 }
 
-fn fill_serving(ctx: &Ctx, status: &mut MetadataServicesStatus) {
+fn fill_serving(ctx: &Context, status: &mut MetadataServicesStatus) {
     let of = |component: Component| {
         let active = ctx.active()?;
-        let deployment = ctx.facts.colours.get(active.strategy).get(component).deployment.state();
+        let deployment = ctx.facts.colors.get(active.strategy).get(component).deployment.state();
         let record = ctx.status.record(&active.version)?;
         Some(ComponentStatus {
             replicas: deployment.map_or(0, |deployment| deployment.desired),
@@ -119,7 +119,7 @@ pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
 }
 
 /// What keeps the resource from where it should be and will not pass by itself.
-pub(super) fn trouble(ctx: &Ctx) -> Option<Verdict> {
+pub(super) fn problem(ctx: &Context) -> Option<Verdict> {
     if !ctx.intent.violations.is_empty() {
         return Some(Verdict::plain(
             "Invalid",
@@ -142,18 +142,18 @@ pub(super) fn trouble(ctx: &Ctx) -> Option<Verdict> {
     }
     match (&ctx.rollout.step, &ctx.rollout.target, ctx.active()) {
         // In the grace period all pods are ready: nothing is late.
-        (Step::Deploying, Some(target), _) if ctx.rollout.clocks.ready_since.is_none() => {
+        (Step::Deploying, Some(target), _) if ctx.rollout.timers.ready_since.is_none() => {
             deploying::failure(ctx, target).0
         }
         (Step::Deploying, ..) => None,
         (Step::Switching, Some(target), Some(_)) => switched::is_bad(ctx, target),
-        (Step::Grace, _, Some(active)) => switched::is_bad(ctx, &active),
+        (Step::Watching, _, Some(active)) => switched::is_bad(ctx, &active),
         _ if ctx.blocked() => Some(blocked(ctx)),
         _ => None,
     }
 }
 
-fn blocked(ctx: &Ctx) -> Verdict {
+fn blocked(ctx: &Context) -> Verdict {
     let record = ctx.status.record_of_hash(&ctx.intent.wanted.hash);
     let version = record.map(|record| record.version.clone()).unwrap_or_default();
     let why = record.and_then(|record| record.message.clone()).unwrap_or_default();
@@ -163,17 +163,17 @@ fn blocked(ctx: &Ctx) -> Verdict {
     Verdict::plain("RolledBack", text)
 }
 
-fn phase(ctx: &Ctx, trouble: Option<&Verdict>) -> &'static str {
+fn phase(ctx: &Context, problem: Option<&Verdict>) -> &'static str {
     let serving = ctx.active();
     match ctx.rollout.step {
         Step::Stable => {
             let full = serving.as_ref().is_some_and(|side| {
-                health(ctx.facts.colours.get(side.strategy), &side.version) == Health::Full
+                health(ctx.facts.colors.get(side.strategy), &side.version) == Health::Full
             });
             let applied = ctx.active_hash() == Some(&ctx.intent.wanted.hash);
-            if full && applied && trouble.is_none() { "Stable" } else { "Degraded" }
+            if full && applied && problem.is_none() { "Stable" } else { "Degraded" }
         }
-        step => match (trouble, serving) {
+        step => match (problem, serving) {
             (Some(why), None)
                 if matches!(
                     why.reason.as_str(),
@@ -189,19 +189,19 @@ fn phase(ctx: &Ctx, trouble: Option<&Verdict>) -> &'static str {
     }
 }
 
-fn conditions(ctx: &Ctx, trouble: Option<&Verdict>) -> Vec<Said> {
+fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition> {
     let rolling = ctx.rollout.step != Step::Stable && !is_paused(ctx);
-    let stalled = trouble.map_or_else(
-        || Said::new("Stalled", false, "None", "nothing needs a person"),
-        |why| Said::new("Stalled", true, why.reason.clone(), why.message.clone()),
+    let stalled = problem.map_or_else(
+        || DesiredCondition::new("Stalled", false, "None", "nothing needs a person"),
+        |why| DesiredCondition::new("Stalled", true, why.reason.clone(), why.message.clone()),
     );
-    let reconciling = rolling && trouble.is_none();
+    let reconciling = rolling && problem.is_none();
     let step = format!("{:?}", ctx.rollout.step);
     vec![
         ready(ctx),
-        spec_applied(ctx, trouble),
-        progressing(ctx, trouble),
-        Said::new(
+        spec_applied(ctx, problem),
+        progressing(ctx, problem),
+        DesiredCondition::new(
             "Reconciling",
             reconciling,
             if reconciling { step.as_str() } else { "Settled" },
@@ -213,91 +213,91 @@ fn conditions(ctx: &Ctx, trouble: Option<&Verdict>) -> Vec<Said> {
     ]
 }
 
-fn ready(ctx: &Ctx) -> Said {
+fn ready(ctx: &Context) -> DesiredCondition {
     let Some(active) = ctx.active() else {
-        return Said::new("Ready", false, "NoRelease", "no release serves yet");
+        return DesiredCondition::new("Ready", false, "NoRelease", "no release serves yet");
     };
     let Side { strategy, version } = &active;
-    let colour = ctx.facts.colours.get(*strategy);
-    match health(colour, version) {
-        Health::Full => Said::new("Ready", true, "Serving", format!("{version} serves on {strategy}")),
+    let color = ctx.facts.colors.get(*strategy);
+    match health(color, version) {
+        Health::Full => DesiredCondition::new("Ready", true, "Serving", format!("{version} serves on {strategy}")),
         level => {
-            let slow = colour.iter().find(|(_, workload)| !health::component_full(workload, version));
+            let slow = color.iter().find(|(_, workload)| !health::component_full(workload, version));
             let why = slow.map_or_else(String::new, |(component, workload)| {
                 health::worst(workload).map_or_else(
                     || format!("{component}: not all pods are ready"),
-                    |trouble| Verdict::of(component, trouble).message,
+                    |problem| Verdict::of(component, problem).message,
                 )
             });
             let reason = if level == Health::Down { "NotServing" } else { "PartlyServing" };
-            Said::new("Ready", false, reason, format!("{version} on {strategy}: {why}"))
+            DesiredCondition::new("Ready", false, reason, format!("{version} on {strategy}: {why}"))
         }
     }
 }
 
 /// Whether traffic is on its way from what serves to another release.
-fn moves_away(ctx: &Ctx) -> bool {
+fn moves_away(ctx: &Context) -> bool {
     let target = ctx.rollout.target.as_ref().filter(|_| ctx.rollout.step == Step::Switching);
     target.is_some_and(|target| ctx.status.active_release_version.as_ref() != Some(&target.version))
 }
 
 const PAUSED: &str = "spec.rollout.paused is true: no new release starts until it is false";
 
-/// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its colour is clean.
-fn is_paused(ctx: &Ctx) -> bool {
+/// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its color is clean.
+fn is_paused(ctx: &Context) -> bool {
     let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
     ctx.policy().paused && (ctx.rollout.step == Step::Stable || waits)
 }
 
-fn spec_applied(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
-    let said = |status, reason: &str, message: String| Said::new("SpecApplied", status, reason, message);
-    match (ctx.want(), trouble) {
-        (Want::Nothing, Some(why)) => said(false, &why.reason, why.message.clone()),
-        (Want::Active, _) if ctx.blocked() => {
+fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
+    let said = |status, reason: &str, message: String| DesiredCondition::new("SpecApplied", status, reason, message);
+    match (ctx.desired(), problem) {
+        (Desired::Unknown, Some(why)) => said(false, &why.reason, why.message.clone()),
+        (Desired::Active, _) if ctx.blocked() => {
             let why = blocked(ctx);
             said(false, &why.reason, why.message)
         }
-        (Want::Active, _) if ctx.rollout.step == Step::RollingBack => {
+        (Desired::Active, _) if ctx.rollout.step == Step::RollingBack => {
             said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
         }
-        (Want::Active, _) if moves_away(ctx) => said(
+        (Desired::Active, _) if moves_away(ctx) => said(
             false,
             "InProgress",
             "traffic goes back when the release that the spec describes can serve".into(),
         ),
-        (Want::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
-        (Want::Spec, _) if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
-        (Want::Spec | Want::Nothing, _) => {
+        (Desired::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
+        (Desired::Spec, _) if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
+        (Desired::Spec | Desired::Unknown, _) => {
             said(false, "InProgress", "the release that the spec describes does not serve yet".into())
         }
     }
 }
 
-fn progressing(ctx: &Ctx, trouble: Option<&Verdict>) -> Said {
-    let said = |status, reason: &str, message: String| Said::new("Progressing", status, reason, message);
+fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
+    let said = |status, reason: &str, message: String| DesiredCondition::new("Progressing", status, reason, message);
     let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
     match ctx.rollout.step {
         Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
         Step::Stable => match refused {
             Some(message) => said(false, "RollbackRefused", message),
-            None => said(false, "Settled", format!("no rollout is under way{}", waits::held_requests(ctx))),
+            None => said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx))),
         },
-        step => match trouble {
+        step => match problem {
             Some(why) => said(false, &why.reason, why.message.clone()),
-            None => said_under_way(ctx, step, refused),
+            None => progressing_rollout(ctx, step, refused),
         },
     }
 }
 
-fn said_under_way(ctx: &Ctx, step: Step, refused: Option<String>) -> Said {
-    let (reason, message) = waits::under_way(ctx, step);
+fn progressing_rollout(ctx: &Context, step: Step, refused: Option<String>) -> DesiredCondition {
+    let (reason, message) = waits::progress(ctx, step);
     let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
-    Said::new("Progressing", true, reason, message)
+    DesiredCondition::new("Progressing", true, reason, message)
 }
 
-fn drifted(ctx: &Ctx) -> Said {
+fn drifted(ctx: &Context) -> DesiredCondition {
     let drift = ctx.active().and_then(|active| {
-        ctx.facts.colours.get(active.strategy).iter().find_map(|(component, workload)| {
+        ctx.facts.colors.get(active.strategy).iter().find_map(|(component, workload)| {
             let managers = &workload.deployment.state()?.drifted_by;
             (!managers.is_empty()).then(|| {
                 let name = names::workload(&ctx.intent.name, component, active.strategy);
@@ -306,28 +306,28 @@ fn drifted(ctx: &Ctx) -> Said {
         })
     });
     match drift {
-        Some(message) => Said::new("Drifted", true, "TemplateChanged", message),
-        None => Said::new("Drifted", false, "AsReleased", "what runs is what was released"),
+        Some(message) => DesiredCondition::new("Drifted", true, "TemplateChanged", message),
+        None => DesiredCondition::new("Drifted", false, "AsReleased", "what runs is what was released"),
     }
 }
 
-fn image_compatible(ctx: &Ctx) -> Said {
+fn image_compatible(ctx: &Context) -> DesiredCondition {
     let old = &ctx.intent.old_images;
     if old.is_empty() {
-        Said::new("ImageCompatible", true, "Compatible", "no image is known to be too old")
+        DesiredCondition::new("ImageCompatible", true, "Compatible", "no image is known to be too old")
     } else {
         let message = format!("{}; they may lack what this operator relies on", old.join("; "));
-        Said::new("ImageCompatible", false, "BelowMinimum", message)
+        DesiredCondition::new("ImageCompatible", false, "BelowMinimum", message)
     }
 }
 
-/// What a message of `Ready` is about: the release, the colour, the component.
+/// What a message of `Ready` is about: the release, the color, the component.
 fn about(message: &str) -> Vec<&str> {
     message.split(": ").take(2).collect()
 }
 
 /// Keeps the time of the last change of status, and the message of a lasting trouble: kubelet alternates its words.
-fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
+fn merge(ctx: &Context, before: &[Condition], said: Vec<DesiredCondition>) -> Vec<Condition> {
     said.into_iter()
         .map(|said| {
             let status = if said.status { "True" } else { "False" };
@@ -343,7 +343,7 @@ fn merge(ctx: &Ctx, before: &[Condition], said: Vec<Said>) -> Vec<Condition> {
             Condition {
                 type_: said.kind.to_owned(),
                 status: status.to_owned(),
-                last_transition_time: same.map_or(Time(ctx.stamp), |old| old.last_transition_time.clone()),
+                last_transition_time: same.map_or(Time(ctx.now_for_record), |old| old.last_transition_time.clone()),
                 message: lasting.map_or(said.message, |old| old.message.clone()),
                 reason: said.reason,
                 observed_generation: Some(ctx.intent.generation),

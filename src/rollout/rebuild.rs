@@ -9,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::{Deployment, Facts, FrontState, ObjectId, Revision, Workload, is_epoch};
 use super::health::component_complete;
 use super::intent::Intent;
-use super::shift::{Shift, restarts};
-use super::{Action, Ctx, Move, Notice, Plan, Want, What, history, project};
+use super::shift::{Transition, restarts};
+use super::{Action, Context, Effect, EventNote, Plan, Desired, EventReason, history, project};
 use crate::api::status::{
-    Clocks, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
+    Timers, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
 };
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 /// A side that a front Service claims to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,77 +26,77 @@ struct Claim {
 /// What to do with a resource whose status has no machine in it.
 pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
     let claims = claims(facts);
-    let bare = is_bare(facts) && claims.is_empty();
-    let epoch = highest_epoch(before, facts) + i64::from(!bare);
-    let mut status = blank(facts, epoch, now);
+    let empty = is_empty(facts) && claims.is_empty();
+    let epoch = highest_epoch(before, facts) + i64::from(!empty);
+    let mut status = status_of_revisions(facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
         Serving::One(claim) => {
-            if let Some(stamps) = stamp_first(facts, &claims, &claim.side) {
+            if let Some(stamps) = raise_epoch_first(facts, &claims, &claim.side) {
                 return stamps;
             }
-            serve_one(&mut status, facts, &claim, now);
+            recover_one(&mut status, facts, &claim, now);
         }
-        Serving::Torn { keep, other } => mend_torn(&mut status, facts, &keep, other.as_ref(), now),
+        Serving::Disagree { keep, other } => recover_disagreement(&mut status, facts, &keep, other.as_ref(), now),
     }
-    history::tell_apart(&mut status.release_history);
+    history::drop_duplicates(&mut status.release_history);
     // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12), unless another
     // is on its way.
     let moving = status.rollout.as_ref().is_some_and(|rollout| rollout.target.is_some());
     let failed = status.record_of_hash(&intent.wanted.hash);
     let failed = failed.filter(|record| record.status == RecordStatus::Failed && !moving);
     if let Some(failed) = failed.map(|record| record.version.clone()) {
-        history::line_up(&mut status.release_history, &failed);
+        history::sort_during_rollout(&mut status.release_history, &failed);
     }
     let rollout = status.rollout.clone();
-    let Some(rollout) = rollout else { return Plan { next: Move::Wait, notices: vec![], again: None } };
-    let ctx = Ctx { intent, status: &status, rollout: &rollout, facts, now, stamp: now };
-    if bare {
+    let Some(rollout) = rollout else { return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None } };
+    let ctx = Context { intent, status: &status, rollout: &rollout, facts, now, now_for_record: now };
+    if empty {
         return first(&ctx, before);
     }
     let mut plan =
-        Shift::of(&ctx).commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
+        Transition::of(&ctx).commit().unwrap_or(Plan { effect: Effect::Wait, notes: vec![], requeue_after: None });
     let text = "the status was lost and has been rebuilt from the objects; no workload was touched";
-    plan.notices.push(Notice::new(What::StatusRebuilt, text));
+    plan.notes.push(EventNote::new(EventReason::StatusRebuilt, text));
     plan
 }
 
 /// Nothing is there yet: start the first release, unless something forbids it.
-fn first(ctx: &Ctx, before: &MetadataServicesStatus) -> Plan {
-    if ctx.want() == Want::Spec && !ctx.policy().paused {
-        let mut shift = Shift::of(ctx);
-        shift.start(Trigger::Spec);
-        return shift.commit().unwrap_or(Plan { next: Move::Wait, notices: vec![], again: None });
+fn first(ctx: &Context, before: &MetadataServicesStatus) -> Plan {
+    if ctx.desired() == Desired::Spec && !ctx.policy().paused {
+        let mut transition = Transition::of(ctx);
+        transition.start(Trigger::Spec);
+        return transition.commit().unwrap_or(Plan { effect: Effect::Wait, notes: vec![], requeue_after: None });
     }
     let status = project::pending(ctx.intent, ctx.facts, before, ctx.now);
     if status == *before {
-        return Plan { next: Move::Wait, notices: vec![], again: None };
+        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
     }
-    let notices = project::news(&before.conditions, &status.conditions);
-    Plan { next: Move::Commit(Box::new(status)), notices, again: None }
+    let notes = project::condition_events(&before.conditions, &status.conditions);
+    Plan { effect: Effect::UpdateStatus(Box::new(status)), notes, requeue_after: None }
 }
 
-/// Whether no colour object and no revision is there.
-fn is_bare(facts: &Facts) -> bool {
-    facts.revisions.is_empty() && Colour::ALL.into_iter().all(|colour| !is_occupied(facts, colour))
+/// Whether no color object and no revision is there.
+fn is_empty(facts: &Facts) -> bool {
+    facts.revisions.is_empty() && Color::ALL.into_iter().all(|color| !is_occupied(facts, color))
 }
 
-fn is_occupied(facts: &Facts, colour: Colour) -> bool {
-    use super::facts::Piece;
-    facts.colours.get(colour).any(|workload| {
+fn is_occupied(facts: &Facts, color: Color) -> bool {
+    use super::facts::ObjectState;
+    facts.colors.get(color).any(|workload| {
         workload.deployment != Deployment::Absent
-            || workload.service != Piece::Absent
-            || workload.config_map != Piece::Absent
+            || workload.service != ObjectState::Absent
+            || workload.config_map != ObjectState::Absent
     })
 }
 
 /// A status with the history that the revisions tell, and an epoch above all that was seen.
-fn blank(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
+fn status_of_revisions(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
     // Numbers order the history. A release that was gone back to has a higher one than those created after it.
     let mut last = i64::MIN;
     let in_order = facts.revisions.iter().map(|revision| {
         last = revision.created.max(last.saturating_add(1));
-        recorded(revision, last, now)
+        record_of_revision(revision, last, now)
     });
     MetadataServicesStatus {
         // Not trimmed yet: it is not known here what serves.
@@ -107,7 +107,7 @@ fn blank(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
             since: Time(now),
             target: None,
             previous: None,
-            clocks: Clocks::default(),
+            timers: Timers::default(),
             switched_at: None,
             restarted_before: vec![],
             request: None,
@@ -117,14 +117,14 @@ fn blank(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
 }
 
 /// A record of a revision that last served since `activated` (seconds since 1970) at the earliest.
-fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecord {
+fn record_of_revision(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecord {
     let created = Timestamp::from_second(revision.created).unwrap_or(now);
     // A revision that is not Failed was good enough to be switched to.
     let activated = Timestamp::from_second(activated).unwrap_or(created);
     ReleaseRecord {
         version: revision.version.clone(),
         hash: revision.hash.clone(),
-        strategy: Colour::Blue,
+        strategy: Color::Blue,
         storage_tag: revision.images.storage.tag.clone(),
         schema_tag: revision.images.schema.tag.clone(),
         storage_image: revision.images.storage.reference.clone(),
@@ -145,9 +145,9 @@ fn recorded(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecor
 fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
     let decided = status.rollout.as_ref().map(|rollout| rollout.epoch).filter(|epoch| is_epoch(*epoch));
     let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
-    let objects = Colour::ALL
+    let objects = Color::ALL
         .into_iter()
-        .flat_map(|colour| facts.colours.get(colour).iter().flat_map(|(_, workload)| workload.tags()));
+        .flat_map(|color| facts.colors.get(color).iter().flat_map(|(_, workload)| workload.tags()));
     let objects = objects.flatten().map(|tag| tag.epoch);
     fronts.chain(objects).chain(decided).max().unwrap_or(0).max(0)
 }
@@ -155,27 +155,27 @@ fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
 fn claims(facts: &Facts) -> Vec<Claim> {
     let claim = |state: &FrontState| {
         let version = state.version.clone()?;
-        // The colour of the claimed release is where its Deployments are; the selector is only a hint.
-        let strategy = home(facts, &version, state.selects)?;
+        // The color of the claimed release is where its Deployments are; the selector is only a hint.
+        let strategy = color_of(facts, &version, state.selects)?;
         Some(Claim { side: Side { strategy, version }, epoch: state.epoch })
     };
     facts.front.iter().filter_map(|(_, front)| claim(front.state()?)).collect()
 }
 
-/// The colour on which a release's Deployments are; if both (a restart), the one that is selected.
-fn home(facts: &Facts, version: &str, selects: Option<Colour>) -> Option<Colour> {
-    let homes: Vec<Colour> =
-        Colour::ALL.into_iter().filter(|colour| holds(facts, *colour, version)).collect();
-    match homes.as_slice() {
+/// The color on which a release's Deployments are; if both (a restart), the one that is selected.
+fn color_of(facts: &Facts, version: &str, selects: Option<Color>) -> Option<Color> {
+    let candidates: Vec<Color> =
+        Color::ALL.into_iter().filter(|color| holds(facts, *color, version)).collect();
+    match candidates.as_slice() {
         [] => selects,
         [one] => Some(*one),
-        _ => selects.or_else(|| homes.first().copied()),
+        _ => selects.or_else(|| candidates.first().copied()),
     }
 }
 
-/// Whether a Deployment of a release is on a colour.
-pub(super) fn holds(facts: &Facts, colour: Colour, version: &str) -> bool {
-    facts.colours.get(colour).any(|workload| {
+/// Whether a Deployment of a release is on a color.
+pub(super) fn holds(facts: &Facts, color: Color, version: &str) -> bool {
+    facts.colors.get(color).any(|workload| {
         workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
     })
 }
@@ -183,7 +183,7 @@ pub(super) fn holds(facts: &Facts, colour: Colour, version: &str) -> bool {
 enum Serving {
     Nothing,
     One(Claim),
-    Torn { keep: Claim, other: Option<Claim> },
+    Disagree { keep: Claim, other: Option<Claim> },
 }
 
 /// Which release serves. If the fronts differ: the one with the higher epoch, unless it failed. A side that failed or is
@@ -191,13 +191,13 @@ enum Serving {
 /// get lost just before the way back was begun. Of two fronts that differ, a side that failed always gives way to one
 /// that did not: it was marked before the way back was begun, and there is no way back to it.
 fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
-    let sound = |claim: &Claim| is_sound(facts, status, &claim.side);
+    let able = |claim: &Claim| can_serve(facts, status, &claim.side);
     let failed = |claim: &Claim| has_failed(status, &claim.side);
     match claims {
         [] => Serving::Nothing,
-        [one] => Serving::Torn { keep: one.clone(), other: None },
+        [one] => Serving::Disagree { keep: one.clone(), other: None },
         [one, two, ..] if one.side == two.side => {
-            let warm = warm_side(facts, one).filter(|warm| !sound(one) && sound(warm));
+            let warm = unreferenced_side(facts, one).filter(|warm| !able(one) && able(warm));
             Serving::One(warm.unwrap_or_else(|| one.clone()))
         }
         [one, two, ..] => {
@@ -207,10 +207,10 @@ fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> 
                 (true, false) => return Serving::One(older.clone()),
                 _ => {}
             }
-            if !sound(newer) && sound(older) {
+            if !able(newer) && able(older) {
                 return Serving::One(older.clone());
             }
-            Serving::Torn { keep: newer.clone(), other: Some(older.clone()) }
+            Serving::Disagree { keep: newer.clone(), other: Some(older.clone()) }
         }
     }
 }
@@ -220,32 +220,32 @@ fn has_failed(status: &MetadataServicesStatus, side: &Side) -> bool {
 }
 
 /// Whether a side can serve. Stamps are written before it is gone back to, and need not have been observed yet.
-fn is_sound(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
+fn can_serve(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
     let complete = |workload: &Workload| component_complete(workload, &side.version);
     status.record(&side.version).is_some()
         && !has_failed(status, side)
-        && facts.colours.get(side.strategy).all(complete)
+        && facts.colors.get(side.strategy).all(complete)
 }
 
-/// The one release that the colour holds that no front names.
-fn warm_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
+/// The one release that the color holds that no front names.
+fn unreferenced_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     let strategy = claim.side.strategy.other();
-    let colour = facts.colours.get(strategy);
-    let version = colour.storage.deployment.state()?.tag.version.clone();
-    let same = colour.schema.deployment.state()?.tag.version == version;
+    let color = facts.colors.get(strategy);
+    let version = color.storage.deployment.state()?.tag.version.clone();
+    let same = color.schema.deployment.state()?.tag.version == version;
     same.then_some(Claim { side: Side { strategy, version }, epoch: claim.epoch })
 }
 
 /// A side that no front Service names may have been on its way out when the status was lost, and what was decided then may
 /// still land. So its objects are written to before it is gone back to: deletes of before meet another resourceVersion.
 /// A number above those of the fronts says that it is done: they get a later one before anything is deleted.
-fn stamp_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
+fn raise_epoch_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
     if claims.iter().any(|claim| claim.side == *side) {
         return None;
     }
     let last = claims.iter().map(|claim| claim.epoch).max()?;
     let mut groups = vec![vec![], vec![], vec![]];
-    for (component, workload) in facts.colours.get(side.strategy).iter() {
+    for (component, workload) in facts.colors.get(side.strategy).iter() {
         let ids = [
             ObjectId::Deployment(component, side.strategy),
             ObjectId::Service(component, side.strategy),
@@ -253,18 +253,18 @@ fn stamp_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
         ];
         for ((id, tag), group) in ids.into_iter().zip(workload.tags()).zip(&mut groups) {
             if tag.is_some_and(|tag| tag.epoch <= last) {
-                group.push(Action::Stamp(id, last + 1));
+                group.push(Action::RaiseEpoch(id, last + 1));
             }
         }
     }
     Plan::act(groups)
 }
 
-/// One side serves, or is gone back to. What the other colour holds is pruned, but as after any rollback: once both
+/// One side serves, or is gone back to. What the other color holds is pruned, but as after any rollback: once both
 /// fronts carry the new epoch, EndpointSlices prove where traffic goes and the delay is over. That they point there
 /// already proves nothing: a patch that another operator decided before the loss may still be on its way, and only the
 /// stamp of the new epoch keeps it out.
-fn serve_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
+fn recover_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
     ensure_record(status, facts, claim, now);
     history::activate(&mut status.release_history, &claim.side.version, claim.side.strategy, now);
     status.active_strategy = Some(claim.side.strategy);
@@ -276,7 +276,7 @@ fn serve_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, 
 }
 
 /// The fronts differ: switch both to the side that is kept. The other side stays the way back, if it is one.
-fn mend_torn(
+fn recover_disagreement(
     status: &mut MetadataServicesStatus,
     facts: &Facts,
     keep: &Claim,
@@ -290,11 +290,11 @@ fn mend_torn(
     }
     if let Some(other) = other.filter(|other| other.side.strategy != keep.side.strategy) {
         ensure_record(status, facts, other, now);
-        history::reinstate(&mut status.release_history, &other.side.version, other.side.strategy, now);
+        history::reactivate(&mut status.release_history, &other.side.version, other.side.strategy, now);
         status.active_strategy = Some(other.side.strategy);
         status.active_release_version = Some(other.side.version.clone());
     }
-    history::line_up(&mut status.release_history, &keep.side.version);
+    history::sort_during_rollout(&mut status.release_history, &keep.side.version);
     if let Some(rollout) = &mut status.rollout {
         rollout.step = Step::Switching;
         rollout.target = Some(keep.side.clone());
@@ -306,10 +306,10 @@ fn mend_torn(
 
 /// A serving release whose revision is gone, or cannot be read, is known from its Deployments.
 fn ensure_record(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
-    let colour = facts.colours.get(claim.side.strategy);
+    let color = facts.colors.get(claim.side.strategy);
     let hash = Component::ALL
         .into_iter()
-        .find_map(|component| Some(colour.get(component).deployment.state()?.tag.hash.clone()));
+        .find_map(|component| Some(color.get(component).deployment.state()?.tag.hash.clone()));
     if let Some(record) = history::find(&mut status.release_history, &claim.side.version) {
         if record.hash.is_empty() {
             record.hash = hash.unwrap_or_default();

@@ -4,13 +4,13 @@
 //! in between neither loses it nor does it twice.
 
 use super::health::shorten;
-use super::shift::Shift;
-use super::{Amend, Answer, Ctx, Move, Plan, Want, What};
+use super::shift::Transition;
+use super::{ResourcePatch, Context, Effect, Plan, Desired, EventReason};
 use crate::api::status::{RecordStatus, ReleaseRecord, Request, Step, Trigger};
 use crate::names::{RESTART, RETRY, ROLLBACK_TO};
 
 /// What a pending request leads to; `None` if there is none, or it has to wait for its step.
-pub(super) fn plan(ctx: &Ctx) -> Answer {
+pub(super) fn plan(ctx: &Context) -> Option<Plan> {
     let requests = &ctx.intent.requests;
     if let Some(value) = &requests.rollback_to {
         return rollback(ctx, value);
@@ -24,25 +24,25 @@ pub(super) fn plan(ctx: &Ctx) -> Answer {
     retried.or_else(|| requests.restart.as_ref().and_then(|value| restart(ctx, value)))
 }
 
-fn amend(restore: Option<String>, annotation: &'static str) -> Answer {
+fn amend(restore: Option<String>, annotation: &'static str) -> Option<Plan> {
     Some(Plan {
-        next: Move::Amend(Amend { restore, remove: vec![annotation] }),
-        notices: vec![],
-        again: None,
+        effect: Effect::PatchResource(ResourcePatch { restore, remove: vec![annotation] }),
+        notes: vec![],
+        requeue_after: None,
     })
 }
 
 /// Whether this very request is noted already.
-fn noted<'a>(ctx: &'a Ctx, kind: Trigger, value: &str) -> Option<&'a Request> {
+fn noted<'a>(ctx: &'a Context, kind: Trigger, value: &str) -> Option<&'a Request> {
     ctx.rollout.request.as_ref().filter(|request| request.kind == kind && request.value == value)
 }
 
 /// Whether it is noted, and was not refused: what was refused once may have a meaning by now.
-fn accepted(ctx: &Ctx, kind: Trigger, value: &str) -> bool {
+fn accepted(ctx: &Context, kind: Trigger, value: &str) -> bool {
     noted(ctx, kind, value).is_some_and(|request| request.refused.is_none())
 }
 
-fn rollback(ctx: &Ctx, value: &str) -> Answer {
+fn rollback(ctx: &Context, value: &str) -> Option<Plan> {
     let record = match target(ctx, value) {
         Ok(record) => record,
         Err(why) => return refuse(ctx, Trigger::Rollback, value, &why),
@@ -58,7 +58,7 @@ fn rollback(ctx: &Ctx, value: &str) -> Answer {
 }
 
 /// The record that a rollback names, or why it cannot be gone back to.
-fn target<'a>(ctx: &'a Ctx, value: &str) -> Result<&'a ReleaseRecord, String> {
+fn target<'a>(ctx: &'a Context, value: &str) -> Result<&'a ReleaseRecord, String> {
     let choices = || {
         let good: Vec<&str> = ctx
             .status
@@ -93,18 +93,18 @@ fn target<'a>(ctx: &'a Ctx, value: &str) -> Result<&'a ReleaseRecord, String> {
 }
 
 /// Notes the rollback. A release that failed once but was good is asked for by name: its block is lifted.
-fn accept_rollback(ctx: &Ctx, value: &str, record: &ReleaseRecord) -> Answer {
-    let mut shift = Shift::of(ctx);
-    shift.note(Trigger::Rollback, value, None);
+fn accept_rollback(ctx: &Context, value: &str, record: &ReleaseRecord) -> Option<Plan> {
+    let mut transition = Transition::of(ctx);
+    transition.note(Trigger::Rollback, value, None);
     if record.status == RecordStatus::Failed {
-        shift.unblock(&record.version);
+        transition.unblock(&record.version);
     }
-    shift.tell(What::RequestAccepted, format!("rolling back to {value}"));
-    shift.commit()
+    transition.tell(EventReason::RequestAccepted, format!("rolling back to {value}"));
+    transition.commit()
 }
 
 /// Notes why a request cannot be met, then takes its annotation away. A long value is cut: it may be anything.
-fn refuse(ctx: &Ctx, kind: Trigger, value: &str, why: &str) -> Answer {
+fn refuse(ctx: &Context, kind: Trigger, value: &str, why: &str) -> Option<Plan> {
     let annotation = match kind {
         Trigger::Retry => RETRY,
         Trigger::Restart => RESTART,
@@ -115,26 +115,26 @@ fn refuse(ctx: &Ctx, kind: Trigger, value: &str, why: &str) -> Answer {
     if noted(ctx, kind, value).is_some_and(|request| request.refused.as_ref() == Some(&message)) {
         return amend(None, annotation);
     }
-    let mut shift = Shift::of(ctx);
-    shift.note(kind, value, Some(message.clone()));
-    shift.tell(What::RequestRefused, message);
-    shift.commit()
+    let mut transition = Transition::of(ctx);
+    transition.note(kind, value, Some(message.clone()));
+    transition.tell(EventReason::RequestRefused, message);
+    transition.commit()
 }
 
-fn retry(ctx: &Ctx, value: &str) -> Answer {
+fn retry(ctx: &Context, value: &str) -> Option<Plan> {
     if accepted(ctx, Trigger::Retry, value) {
         return amend(None, RETRY);
     }
     match ctx.rollout.step {
-        Step::Stable if ctx.blocked() && (ctx.policy().paused || ctx.want() == Want::Nothing) => None,
+        Step::Stable if ctx.blocked() && (ctx.policy().paused || ctx.desired() == Desired::Unknown) => None,
         Step::Stable if ctx.blocked() => {
-            let mut shift = Shift::of(ctx);
-            shift.note(Trigger::Retry, value, None);
-            shift.start(Trigger::Retry);
-            shift.commit()
+            let mut transition = Transition::of(ctx);
+            transition.note(Trigger::Retry, value, None);
+            transition.start(Trigger::Retry);
+            transition.commit()
         }
         // Whatever is under way may still fail: keep the request until it is known whether it has a meaning.
-        Step::Switching | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => None,
+        Step::Switching | Step::Watching | Step::RollingBack | Step::Prune | Step::Unknown => None,
         Step::Deploying if ctx.active().is_some() => None,
         Step::Stable | Step::Deploying => {
             refuse(ctx, Trigger::Retry, value, "no failed release waits for a retry")
@@ -142,7 +142,7 @@ fn retry(ctx: &Ctx, value: &str) -> Answer {
     }
 }
 
-fn restart(ctx: &Ctx, value: &str) -> Answer {
+fn restart(ctx: &Context, value: &str) -> Option<Plan> {
     if accepted(ctx, Trigger::Restart, value) {
         return amend(None, RESTART);
     }
@@ -150,7 +150,7 @@ fn restart(ctx: &Ctx, value: &str) -> Answer {
         return None;
     }
     // A wanted release goes first and replaces every pod anyway; one that may not start holds this back too.
-    if ctx.want() != Want::Active {
+    if ctx.desired() != Desired::Active {
         return None;
     }
     let active = ctx.active()?;
@@ -158,14 +158,14 @@ fn restart(ctx: &Ctx, value: &str) -> Answer {
     if !ctx.has_template(hash) {
         return refuse(ctx, Trigger::Restart, value, "the serving release's ControllerRevision is gone");
     }
-    let mut shift = Shift::of(ctx);
-    shift.note(Trigger::Restart, value, None);
-    shift.restart(&active);
-    shift.commit()
+    let mut transition = Transition::of(ctx);
+    transition.note(Trigger::Restart, value, None);
+    transition.restart(&active);
+    transition.commit()
 }
 
 /// Forgets an accepted request once its annotation is gone and it has been acted on.
-pub(super) fn done(ctx: &Ctx) -> bool {
+pub(super) fn done(ctx: &Context) -> bool {
     ctx.rollout.request.as_ref().is_some_and(|request| {
         let annotation = match request.kind {
             Trigger::Rollback => &ctx.intent.requests.rollback_to,
@@ -174,9 +174,9 @@ pub(super) fn done(ctx: &Ctx) -> bool {
             Trigger::AutoRollback | Trigger::Spec => &None,
         };
         // A rollback is acted on when its release is on its way, or serves.
-        let begun = request.kind != Trigger::Rollback
-            || ctx.want() != Want::Spec
+        let unready_time_began = request.kind != Trigger::Rollback
+            || ctx.desired() != Desired::Spec
             || ctx.rollout.target.as_ref().is_some_and(|target| target.version == request.value);
-        request.refused.is_none() && annotation.is_none() && begun
+        request.refused.is_none() && annotation.is_none() && unready_time_began
     })
 }

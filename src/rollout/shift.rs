@@ -5,41 +5,41 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::Facts;
 use super::health::Verdict;
 use super::intent::Wanted;
-use super::{Answer, Ctx, Move, Notice, Plan, What, history, project, request};
+use super::{Context, Effect, EventNote, Plan, EventReason, history, project, request};
 use crate::api::status::{
-    Clocks, MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout,
+    Timers, MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout,
     Side, Step, Trigger,
 };
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 /// A status in the making. What it tells people is told only when it is persisted.
-pub(super) struct Shift<'a> {
-    ctx: &'a Ctx<'a>,
+pub(super) struct Transition<'a> {
+    ctx: &'a Context<'a>,
     status: MetadataServicesStatus,
     rollout: Rollout,
-    notices: Vec<Notice>,
+    notes: Vec<EventNote>,
 }
 
-impl<'a> Shift<'a> {
+impl<'a> Transition<'a> {
     /// Begins with the status as it is.
-    pub fn of(ctx: &'a Ctx<'a>) -> Self {
-        Self { ctx, status: ctx.status.clone(), rollout: ctx.rollout.clone(), notices: vec![] }
+    pub fn of(ctx: &'a Context<'a>) -> Self {
+        Self { ctx, status: ctx.status.clone(), rollout: ctx.rollout.clone(), notes: vec![] }
     }
 
     /// Persists it.
-    pub fn commit(mut self) -> Answer {
+    pub fn commit(mut self) -> Option<Plan> {
         if self.rollout.request == self.ctx.rollout.request && request::done(self.ctx) {
             self.rollout.request = None;
         }
         self.status.rollout = Some(self.rollout);
         let status = project::status(self.ctx, self.status);
-        self.notices.extend(project::news(&self.ctx.status.conditions, &status.conditions));
-        Some(Plan { next: Move::Commit(Box::new(status)), notices: self.notices, again: None })
+        self.notes.extend(project::condition_events(&self.ctx.status.conditions, &status.conditions));
+        Some(Plan { effect: Effect::UpdateStatus(Box::new(status)), notes: self.notes, requeue_after: None })
     }
 
     /// Adds something to tell.
-    pub fn tell(&mut self, what: What, message: impl Into<String>) {
-        self.notices.push(Notice::new(what, message));
+    pub fn tell(&mut self, what: EventReason, message: impl Into<String>) {
+        self.notes.push(EventNote::new(what, message));
     }
 
     /// Notes a request by annotation.
@@ -55,14 +55,14 @@ impl<'a> Shift<'a> {
     }
 
     /// Changes the clocks of the step.
-    pub const fn clocks(&mut self) -> &mut Clocks {
-        &mut self.rollout.clocks
+    pub const fn timers(&mut self) -> &mut Timers {
+        &mut self.rollout.timers
     }
 
     /// Dates what began after `latest` as begun now; whether there was any.
-    pub fn redate(&mut self, latest: i64) -> bool {
-        let Rollout { since, clocks, .. } = &mut self.rollout;
-        let Clocks {
+    pub fn reset_future_times(&mut self, latest: i64) -> bool {
+        let Rollout { since, timers, .. } = &mut self.rollout;
+        let Timers {
             ready_since,
             storage_failing_since,
             schema_failing_since,
@@ -70,7 +70,7 @@ impl<'a> Shift<'a> {
             unready_pod: _,
             empty_since,
             both_down_since,
-        } = clocks;
+        } = timers;
         let running = [
             ready_since,
             storage_failing_since,
@@ -82,7 +82,7 @@ impl<'a> Shift<'a> {
         let times = running.into_iter().flatten().chain([since]);
         let mut any = false;
         for time in times.filter(|time| time.0.as_second() > latest) {
-            *time = Time(self.ctx.stamp);
+            *time = Time(self.ctx.now_for_record);
             any = true;
         }
         any
@@ -99,7 +99,7 @@ impl<'a> Shift<'a> {
 
     /// Notes when all pods of the target were first ready.
     pub fn ready(&mut self, version: &str) {
-        let now = Time(self.ctx.stamp);
+        let now = Time(self.ctx.now_for_record);
         if let Some(record) = history::find(&mut self.status.release_history, version) {
             record.ready_at = Some(now);
         }
@@ -107,61 +107,61 @@ impl<'a> Shift<'a> {
 
     fn enter(&mut self, step: Step) {
         self.rollout.step = step;
-        self.rollout.since = Time(self.ctx.stamp);
-        self.rollout.clocks = Clocks::default();
+        self.rollout.since = Time(self.ctx.now_for_record);
+        self.rollout.timers = Timers::default();
     }
 
-    /// Starts the release that the spec describes, on the colour that does not serve.
+    /// Starts the release that the spec describes, on the color that does not serve.
     pub fn start(&mut self, trigger: Trigger) {
         let wanted = &self.ctx.intent.wanted;
-        let colour = self.status.active_strategy.map_or(Colour::Blue, Colour::other);
+        let color = self.status.active_strategy.map_or(Color::Blue, Color::other);
         let revisions = self.ctx.facts.revisions.iter().filter(|revision| revision.hash != wanted.hash);
         let kept: Vec<&str> = revisions.map(|revision| revision.version.as_str()).collect();
         let (name, ignored) =
-            history::name_release(&self.status.release_history, &kept, wanted, self.ctx.stamp);
+            history::name_release(&self.status.release_history, &kept, wanted, self.ctx.now_for_record);
         if let Some(ignored) = ignored.filter(|_| self.status.record_of_hash(&wanted.hash).is_none()) {
             let text = format!("spec.releaseVersion {ignored} names another release already; using {name}");
-            self.tell(What::ReleaseVersionIgnored, text);
+            self.tell(EventReason::ReleaseVersionIgnored, text);
         }
-        self.open(&wanted.clone(), name, colour, trigger);
+        self.open(&wanted.clone(), name, color, trigger);
     }
 
-    /// Deploys the serving release anew on the other colour.
+    /// Deploys the serving release anew on the other color.
     pub fn restart(&mut self, active: &Side) {
-        if let Some(wanted) = recorded(&self.status, &active.version) {
-            let colour = active.strategy.other();
-            self.open(&wanted, active.version.clone(), colour, Trigger::Restart);
+        if let Some(wanted) = release_of_record(&self.status, &active.version) {
+            let color = active.strategy.other();
+            self.open(&wanted, active.version.clone(), color, Trigger::Restart);
         }
     }
 
-    fn open(&mut self, wanted: &Wanted, name: String, colour: Colour, trigger: Trigger) {
+    fn open(&mut self, wanted: &Wanted, name: String, color: Color, trigger: Trigger) {
         let history = &mut self.status.release_history;
-        let version = history::open(history, wanted, name, colour, trigger, self.ctx.stamp);
+        let version = history::start_attempt(history, wanted, name, color, trigger, self.ctx.now_for_record);
         self.enter(Step::Deploying);
         self.rollout.epoch += 1;
-        self.rollout.target = Some(Side { strategy: colour, version: version.clone() });
+        self.rollout.target = Some(Side { strategy: color, version: version.clone() });
         self.rollout.previous = None;
         self.rollout.switched_at = None;
         self.rollout.restarted_before = vec![];
         self.rollout.request = self.rollout.request.take().filter(|request| request.refused.is_none());
         let tags = format!("storage {}, schema {}", wanted.images.storage.tag, wanted.images.schema.tag);
-        self.tell(What::ReleaseStarted, format!("deploying {version} to {colour} ({tags})"));
+        self.tell(EventReason::ReleaseStarted, format!("deploying {version} to {color} ({tags})"));
     }
 
     /// Decides that traffic goes to the target.
     pub fn switch(&mut self, target: &Side) {
         self.enter(Step::Switching);
         self.rollout.epoch += 1;
-        self.rollout.switched_at = Some(Time(self.ctx.stamp));
+        self.rollout.switched_at = Some(Time(self.ctx.now_for_record));
         self.rollout.restarted_before = restarts(self.ctx.facts, target.strategy);
-        let (version, colour) = (&target.version, target.strategy);
-        self.tell(What::TrafficSwitched, format!("switching traffic to {version} on {colour}"));
+        let (version, color) = (&target.version, target.strategy);
+        self.tell(EventReason::TrafficSwitched, format!("switching traffic to {version} on {color}"));
     }
 
     /// The target serves: it becomes the active release, what served before stays warm.
     pub fn serve(&mut self, target: &Side) {
         let previous = self.status.active();
-        history::activate(&mut self.status.release_history, &target.version, target.strategy, self.ctx.stamp);
+        history::activate(&mut self.status.release_history, &target.version, target.strategy, self.ctx.now_for_record);
         let rolled_back = matches!(self.trigger_of(&target.version), Some(Trigger::Rollback));
         if let Some(from) = previous.as_ref().filter(|_| rolled_back) {
             self.last_rollback(&from.version, &target.version, "Manual", "asked for by annotation");
@@ -169,7 +169,7 @@ impl<'a> Shift<'a> {
         self.status.active_strategy = Some(target.strategy);
         self.status.active_release_version = Some(target.version.clone());
         self.rollout.target = None;
-        let next = if previous.is_some() { Step::Grace } else { Step::Stable };
+        let next = if previous.is_some() { Step::Watching } else { Step::Stable };
         self.rollout.previous = previous;
         self.enter(next);
     }
@@ -184,27 +184,27 @@ impl<'a> Shift<'a> {
             to: to.to_owned(),
             trigger: trigger.to_owned(),
             reason: reason.to_owned(),
-            time: Time(self.ctx.stamp),
+            time: Time(self.ctx.now_for_record),
         });
     }
 
-    /// The release on its way is given up: its colour is pruned, what serves stays.
-    pub fn give_up(&mut self, target: &Side, ending: &Ending) {
-        self.end(&target.version, ending);
+    /// The release on its way is given up: its color is pruned, what serves stays.
+    pub fn give_up(&mut self, target: &Side, outcome: &Outcome) {
+        self.end(&target.version, outcome);
         self.prune();
     }
 
     /// Traffic goes back to the side that served before.
-    pub fn go_back(&mut self, to: &Side, left: &Side, ending: &Ending) {
-        history::reinstate(&mut self.status.release_history, &to.version, to.strategy, self.ctx.stamp);
-        match ending {
-            Ending::Failed(_) => {
+    pub fn go_back(&mut self, to: &Side, left: &Side, outcome: &Outcome) {
+        history::reactivate(&mut self.status.release_history, &to.version, to.strategy, self.ctx.now_for_record);
+        match outcome {
+            Outcome::Failed(_) => {
                 if let Some(record) = history::find(&mut self.status.release_history, &to.version) {
                     record.trigger = Trigger::AutoRollback;
                 }
             }
-            Ending::Dropped(what, why) => {
-                let trigger = if *what == What::RolledBack { "Automatic" } else { "Manual" };
+            Outcome::Cancelled(what, why) => {
+                let trigger = if *what == EventReason::RolledBack { "Automatic" } else { "Manual" };
                 self.last_rollback(&left.version, &to.version, trigger, &why.reason.clone());
             }
         }
@@ -214,18 +214,18 @@ impl<'a> Shift<'a> {
         self.rollout.epoch += 1;
         self.rollout.target = None;
         self.rollout.previous = None;
-        self.end(&left.version, ending);
+        self.end(&left.version, outcome);
         // A failure has said already what goes on serving.
-        if matches!(ending, Ending::Dropped(..)) {
+        if matches!(outcome, Outcome::Cancelled(..)) {
             let switched = format!("switching traffic back to {} on {}", to.version, to.strategy);
-            self.tell(What::TrafficSwitched, switched);
+            self.tell(EventReason::TrafficSwitched, switched);
         }
     }
 
     /// Another side than the one that was decided on is kept, since it is the one that can serve; the decision
     /// gets a new number.
     pub fn keep_instead(&mut self, side: &Side) {
-        let now = self.ctx.stamp;
+        let now = self.ctx.now_for_record;
         history::activate(&mut self.status.release_history, &side.version, side.strategy, now);
         self.status.active_strategy = Some(side.strategy);
         self.status.active_release_version = Some(side.version.clone());
@@ -238,23 +238,23 @@ impl<'a> Shift<'a> {
         self.rollout.epoch = epoch;
     }
 
-    fn end(&mut self, version: &str, ending: &Ending) {
-        let (history, now) = (&mut self.status.release_history, self.ctx.stamp);
-        let (what, why) = match ending {
-            Ending::Failed(why) => {
+    fn end(&mut self, version: &str, outcome: &Outcome) {
+        let (history, now) = (&mut self.status.release_history, self.ctx.now_for_record);
+        let (what, why) = match outcome {
+            Outcome::Failed(why) => {
                 history::fail(history, version, why.clone(), now);
-                (What::RolloutFailed, why)
+                (EventReason::RolloutFailed, why)
             }
-            Ending::Dropped(what, why) => {
+            Outcome::Cancelled(what, why) => {
                 history::abandon(history, version, why.clone(), now);
                 (*what, why)
             }
         };
         self.tell(what, format!("{version}: {}", why.message));
-        if let (Ending::Failed(why), Some(to)) = (ending, self.status.active_release_version.clone()) {
+        if let (Outcome::Failed(why), Some(to)) = (outcome, self.status.active_release_version.clone()) {
             let why = why.reason.clone();
             self.last_rollback(version, &to, "Automatic", &why);
-            self.tell(What::RolledBack, format!("{to} goes on serving; {version} failed ({why})"));
+            self.tell(EventReason::RolledBack, format!("{to} goes on serving; {version} failed ({why})"));
         }
     }
 
@@ -265,7 +265,7 @@ impl<'a> Shift<'a> {
         self.rollout.previous = None;
     }
 
-    /// The colour of what is on its way is cleared first. What the spec describes is begun anew by that; a restart is only
+    /// The color of what is on its way is cleared first. What the spec describes is begun anew by that; a restart is only
     /// remembered here.
     pub fn clear(&mut self, target: &Side) {
         self.prune();
@@ -275,12 +275,12 @@ impl<'a> Shift<'a> {
 
     /// Nothing is left to do.
     pub fn rest(&mut self) {
-        // What was to be begun anew on a clean colour, and is not wanted any more.
+        // What was to be begun anew on a clean color, and is not wanted any more.
         let records = &self.status.release_history;
         let pending = records.iter().find(|record| record.status == RecordStatus::Pending);
         if let Some(version) = pending.map(|record| record.version.clone()) {
             let why = Verdict::plain("Superseded", "it was given up before it was deployed".into());
-            history::abandon(&mut self.status.release_history, &version, why, self.ctx.stamp);
+            history::abandon(&mut self.status.release_history, &version, why, self.ctx.now_for_record);
         }
         self.enter(Step::Stable);
         self.rollout.target = None;
@@ -290,15 +290,15 @@ impl<'a> Shift<'a> {
 }
 
 /// How an attempt ends without serving on.
-pub(super) enum Ending {
+pub(super) enum Outcome {
     /// It failed, and stays blocked until asked for again.
     Failed(Verdict),
     /// It was given up; what to tell, and why.
-    Dropped(What, Verdict),
+    Cancelled(EventReason, Verdict),
 }
 
 /// A recorded release as something to deploy.
-fn recorded(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
+fn release_of_record(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
     use super::facts::Image;
     let record = status.record(version)?;
     Some(Wanted {
@@ -311,11 +311,11 @@ fn recorded(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
     })
 }
 
-/// Restart counts of a colour's pods, as many as a status has a place for.
-pub(super) fn restarts(facts: &Facts, colour: Colour) -> Vec<PodRestarts> {
+/// Restart counts of a color's pods, as many as a status has a place for.
+pub(super) fn restarts(facts: &Facts, color: Color) -> Vec<PodRestarts> {
     Component::ALL
         .into_iter()
-        .flat_map(|component| &facts.colours.get(colour).get(component).pods.restarts)
+        .flat_map(|component| &facts.colors.get(color).get(component).pods.restarts)
         .map(|(pod, count)| PodRestarts { pod: pod.clone(), count: *count })
         .take(RESTARTS_KEPT)
         .collect()

@@ -3,18 +3,18 @@
 
 use std::collections::HashSet;
 
-use super::facts::{Facts, Triple, is_epoch};
+use super::facts::{Facts, Route, is_epoch};
 use super::{decision, rebuild};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step};
 
 /// Whether a status hangs together, and with what is there. One of a newer version is not judged.
-pub(super) fn is_sound(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
+pub(super) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     rollout.step == Step::Unknown
-        || (is_whole(status, rollout) && is_recorded(status, rollout) && is_borne_out(status, rollout, facts))
+        || (has_required_fields(status, rollout) && history_agrees(status, rollout) && objects_agree(status, rollout, facts))
 }
 
 /// What the step needs is there.
-fn is_whole(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
+fn has_required_fields(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     let known = |side: &Side| status.record(&side.version).is_some();
     let active = status.active();
     let apart = |side: &Side| active.as_ref().is_none_or(|active| active.strategy != side.strategy);
@@ -25,7 +25,7 @@ fn is_whole(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
                 rollout.switched_at.is_some()
                     && rollout.target.as_ref().is_some_and(|target| known(target) && apart(target))
             }
-            Step::Grace => {
+            Step::Watching => {
                 let previous = rollout.previous.as_ref();
                 rollout.switched_at.is_some()
                     && active.is_some()
@@ -38,7 +38,7 @@ fn is_whole(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
 
 /// The history says the same as the step: what serves is Active, what is on its way Pending (or Active: a restart), and
 /// nothing else is.
-fn is_recorded(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
+fn history_agrees(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     let records = &status.release_history;
     let (mut versions, mut hashes) = (HashSet::new(), HashSet::new());
     let distinct = records.iter().all(|record| {
@@ -49,12 +49,12 @@ fn is_recorded(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     let serves = |version: &str| active.as_deref() == Some(version);
     let target = match rollout.step {
         Step::Deploying | Step::Switching => rollout.target.as_ref().map(|side| side.version.as_str()),
-        Step::Stable | Step::Grace | Step::RollingBack | Step::Prune | Step::Unknown => None,
+        Step::Stable | Step::Watching | Step::RollingBack | Step::Prune | Step::Unknown => None,
     };
     distinct
         && records.iter().all(|record| match record.status {
             RecordStatus::Active => serves(&record.version),
-            // What is on its way is begun anew when the colour was found dirty.
+            // What is on its way is begun anew when the color was found dirty.
             RecordStatus::Pending => {
                 !serves(&record.version)
                     && (rollout.step == Step::Prune || target == Some(record.version.as_str()))
@@ -65,16 +65,16 @@ fn is_recorded(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
         })
 }
 
-/// The side that serves is not on the other colour, and the front Services do not refute the status.
-fn is_borne_out(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
+/// The side that serves is not on the other color, and the front Services do not refute the status.
+fn objects_agree(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     let decision = decision(status, rollout);
-    let elsewhere = decision.colour.is_some_and(|colour| {
-        let on = |colour| rebuild::holds(facts, colour, &decision.version);
-        !on(colour) && on(colour.other())
+    let elsewhere = decision.color.is_some_and(|color| {
+        let on = |color| rebuild::holds(facts, color, &decision.version);
+        !on(color) && on(color.other())
     });
     is_epoch(rollout.epoch)
         && !elsewhere
-        && !is_refuted(&decision, facts)
+        && !objects_contradict(&decision, facts)
         && !is_marked(status, rollout, facts)
 }
 
@@ -83,7 +83,7 @@ fn is_borne_out(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Fact
 fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     let side = match rollout.step {
         Step::Switching => rollout.target.clone(),
-        Step::Grace => status.active(),
+        Step::Watching => status.active(),
         Step::Stable | Step::Deploying | Step::RollingBack | Step::Prune | Step::Unknown => None,
     };
     side.is_some_and(|side| facts.is_marked(&side.version))
@@ -92,7 +92,7 @@ fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) 
 /// Both front Services carry a later decision, or a release although none ever served. One alone may be another hand's
 /// work, and is mended. Another release under the same number is no proof: after a loss the number of a decision that
 /// nobody knows any more is given again, and a patch of the first may still land.
-pub(super) fn is_refuted(decision: &Triple, facts: &Facts) -> bool {
+pub(super) fn objects_contradict(decision: &Route, facts: &Facts) -> bool {
     facts.front.all(|front| {
         front.state().is_some_and(|state| {
             state.epoch > decision.epoch || (decision.version.is_empty() && state.version.is_some())

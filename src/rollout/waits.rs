@@ -7,15 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Cause, Deployment, Workload};
 use super::health::{self, Verdict};
-use super::{Ctx, deploying};
+use super::{Context, deploying};
 use crate::api::status::Step;
-use crate::names::{self, Colour, Component, RETRY};
+use crate::names::{self, Color, Component, RETRY};
 
 /// Seconds after which what ought to have gone by itself is named.
-const LINGERS: i64 = 60;
+const LINGER_SECONDS: i64 = 60;
 
 /// Requests that wait for the end of a pause.
-pub(super) fn held_requests(ctx: &Ctx) -> String {
+pub(super) fn deferred_requests(ctx: &Context) -> String {
     let requests = &ctx.intent.requests;
     let held =
         [(RETRY, requests.retry.is_some() && ctx.blocked()), (names::RESTART, requests.restart.is_some())];
@@ -27,7 +27,7 @@ pub(super) fn held_requests(ctx: &Ctx) -> String {
 }
 
 /// What is waited for, and when the wait ends.
-pub(super) fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
+pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
     let policy = ctx.policy();
     let since = &ctx.rollout.since;
     let plain = |message: String| (format!("{step:?}"), message);
@@ -39,7 +39,7 @@ pub(super) fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
             "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
             due(since, policy.dwell)
         )),
-        Step::Grace => plain(format!(
+        Step::Watching => plain(format!(
             "the old release is kept warm until {}, and until EndpointSlices of both Services show only the new one",
             due(since, policy.cleanup_delay)
         )),
@@ -52,16 +52,16 @@ pub(super) fn under_way(ctx: &Ctx, step: Step) -> (String, String) {
     }
 }
 
-/// What is left on the colours that do not serve when a Deployment has gone.
-fn undeployed<'a>(ctx: &'a Ctx) -> impl Iterator<Item = (Colour, Component, &'a Workload)> {
-    let doomed = Colour::ALL.into_iter().filter(|colour| Some(*colour) != ctx.status.active_strategy);
+/// What is left on the colors that do not serve when a Deployment has gone.
+fn undeployed<'a>(ctx: &'a Context) -> impl Iterator<Item = (Color, Component, &'a Workload)> {
+    let to_delete = Color::ALL.into_iter().filter(|color| Some(*color) != ctx.status.active_strategy);
     let of =
-        |colour| ctx.facts.colours.get(colour).iter().map(move |(component, it)| (colour, component, it));
-    doomed.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
+        |color| ctx.facts.colors.get(color).iter().map(move |(component, it)| (color, component, it));
+    to_delete.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
 }
 
 /// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
-fn pruning(ctx: &Ctx) -> String {
+fn pruning(ctx: &Context) -> String {
     let strays: Vec<&str> = undeployed(ctx)
         .filter(|(.., workload)| !workload.replica_sets)
         .flat_map(|(.., workload)| &workload.pods.foreign)
@@ -72,25 +72,25 @@ fn pruning(ctx: &Ctx) -> String {
     }
     let pods = strays.join(", ");
     format!(
-        "waiting for pods that carry the labels of a colour but belong to no release of it: {pods}; delete them"
+        "waiting for pods that carry the labels of a color but belong to no release of it: {pods}; delete them"
     )
 }
 
 /// What is still there a good while after its Deployment went: nobody deletes it, or somebody holds it.
-fn lingering(ctx: &Ctx) -> String {
+fn lingering(ctx: &Context) -> String {
     let left: Vec<String> = undeployed(ctx)
         .filter(|(.., workload)| workload.replica_sets)
-        .map(|(colour, component, _)| names::workload(&ctx.intent.name, component, colour))
+        .map(|(color, component, _)| names::workload(&ctx.intent.name, component, color))
         .collect();
-    if left.is_empty() || ctx.in_step() < LINGERS {
+    if left.is_empty() || ctx.in_step() < LINGER_SECONDS {
         return String::new();
     }
     format!("; a ReplicaSet of {} has lost its Deployment and does not go: delete it", left.join(" and "))
 }
 
-fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
+fn deploying_message(ctx: &Context, target: &str) -> (String, String) {
     let policy = ctx.policy();
-    if let Some(since) = &ctx.rollout.clocks.ready_since {
+    if let Some(since) = &ctx.rollout.timers.ready_since {
         let text = format!("{target} is ready; traffic is switched at {}", due(since, policy.grace));
         return ("GracePeriod".into(), text);
     }
@@ -100,15 +100,15 @@ fn deploying_message(ctx: &Ctx, target: &str) -> (String, String) {
     {
         return (reason, message);
     }
-    let colour = ctx.rollout.target.as_ref().map(|side| ctx.facts.colours.get(side.strategy));
-    let waits = colour.and_then(|colour| {
-        colour.iter().find_map(|(component, workload)| {
+    let color = ctx.rollout.target.as_ref().map(|side| ctx.facts.colors.get(side.strategy));
+    let waits = color.and_then(|color| {
+        color.iter().find_map(|(component, workload)| {
             health::worst(workload)
-                .filter(|trouble| trouble.cause == Cause::Unschedulable)
-                .map(|trouble| Verdict::of(component, trouble))
+                .filter(|problem| problem.cause == Cause::Unschedulable)
+                .map(|problem| Verdict::of(component, problem))
         })
     });
-    let deadline = due(deploying::begun(ctx.rollout), policy.deploy_timeout);
+    let deadline = due(deploying::unready_time_began(ctx.rollout), policy.deploy_timeout);
     match waits {
         Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
         None => (

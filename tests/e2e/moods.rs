@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 
 use crate::stage::Stage;
 
-/// Ready pods of a component in a colour: name and address.
-fn pods(history: &History, stage: &Stage, component: &str, colour: &str) -> Vec<(String, String)> {
+/// Ready pods of a component in a color: name and address.
+fn pods(history: &History, stage: &Stage, component: &str, color: &str) -> Vec<(String, String)> {
     let pods = history.all_live(Kind::Pod);
     pods.into_iter()
         .filter(|pod| {
             pod.label("app") == Some(&stage.subject.name)
                 && pod.label("component") == Some(component)
-                && pod.label("strategy") == Some(colour)
+                && pod.label("strategy") == Some(color)
                 && pod.condition("Ready") == "True"
                 && pod.get("/metadata/deletionTimestamp").is_none()
         })
@@ -25,14 +25,14 @@ fn pods(history: &History, stage: &Stage, component: &str, colour: &str) -> Vec<
         .collect()
 }
 
-/// The colour that clients are led to.
+/// The color that clients are led to.
 pub fn serving(stage: &Stage) -> String {
     let history = stage.bed.timeline.history();
     let service = history.live(Kind::Service, &format!("{}-storage", stage.subject.name)).unwrap();
     service.text("/spec/selector/strategy").to_owned()
 }
 
-/// Changes the mood of so many pods of a component in the serving colour.
+/// Changes the mood of so many pods of a component in the serving color.
 pub async fn be(stage: &Stage, component: &str, mood: &str, count: usize) {
     let port = if component == "storage" { 9005 } else { 9006 };
     let pods = pods(&stage.bed.timeline.history(), stage, component, &serving(stage));
@@ -51,31 +51,31 @@ pub async fn be(stage: &Stage, component: &str, mood: &str, count: usize) {
     }
 }
 
-/// A ready pod of the serving colour.
+/// A ready pod of the serving color.
 fn one(stage: &Stage, component: &str) -> String {
     let pods = pods(&stage.bed.timeline.history(), stage, component, &serving(stage));
     pods.into_iter().next().expect("a ready pod").0
 }
 
-/// Deletes a pod of the serving colour, as `kubectl delete pod` does.
+/// Deletes a pod of the serving color, as `kubectl delete pod` does.
 pub async fn delete_one(stage: &Stage, component: &str) {
     let name = one(stage, component);
     stage.bed.api::<Pod>().delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
-/// Evicts a pod of the serving colour, as `kubectl drain` does.
+/// Evicts a pod of the serving color, as `kubectl drain` does.
 pub async fn evict_one(stage: &Stage, component: &str) {
     let name = one(stage, component);
     stage.bed.api::<Pod>().evict(&name, &EvictParams::default()).await.unwrap();
 }
 
-/// Waits until so many pods of a component in a colour are ready.
+/// Waits until so many pods of a component in a color are ready.
 pub async fn ready(stage: &Stage, component: &str, count: usize) {
-    let colour = serving(stage);
+    let color = serving(stage);
     stage
         .bed
         .wait(&format!("{count} ready pods of {component}"), |history| {
-            (pods(history, stage, component, &colour).len() == count).then_some(())
+            (pods(history, stage, component, &color).len() == count).then_some(())
         })
         .await;
 }

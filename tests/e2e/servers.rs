@@ -71,7 +71,7 @@ const GATE: &str = "test/gate";
 fn a_pod_is_ready_when_its_readiness_gates_say_so() {
     on_node(async |cluster| {
         let mut stage = Stage::open(cluster, "gates", &json!({})).await;
-        let (first, switches, colour) = (stage.tag(), stage.switches(), serving(&stage));
+        let (first, switches, color) = (stage.tag(), stage.switches(), serving(&stage));
         stage.scene("pods wait for their gates");
         install_gate(cluster, &stage.bed.namespace).await;
         stage.upgrade().await;
@@ -94,7 +94,7 @@ fn a_pod_is_ready_when_its_readiness_gates_say_so() {
         say(&stage, "schema", 2, "True").await;
         stage.warm(60).await;
         stage.step("Grace").await;
-        assert_ne!(serving(&stage), colour);
+        assert_ne!(serving(&stage), color);
         stage.scene("a gate closes after the switch");
         stage.bed.linger(2).await;
         say(&stage, "storage", 1, "False").await;

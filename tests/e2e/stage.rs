@@ -55,7 +55,7 @@ pub fn component(tag: u32, more: &[(&str, &str)]) -> Value {
     let release = json!({"fieldRef": {"fieldPath": "metadata.annotations['e6data.io/release-version']"}});
     let mut env = vec![
         json!({"name": "COMPONENT", "valueFrom": label("component")}),
-        json!({"name": "COLOUR", "valueFrom": label("strategy")}),
+        json!({"name": "COLOR", "valueFrom": label("strategy")}),
         json!({"name": "RELEASE", "valueFrom": release}),
         json!({"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
     ];
@@ -159,13 +159,13 @@ impl Stage {
         assert_eq!(self.subject.state(&history).unwrap().step(), step);
     }
 
-    /// Waits for the way back, whose old colour then need not stay for a minute.
+    /// Waits for the way back, whose old color then need not stay for a minute.
     pub async fn returns(&self) {
         self.step("RollingBack").await;
         self.warm(2).await;
     }
 
-    /// Keeps the colour that lost for so many seconds.
+    /// Keeps the color that lost for so many seconds.
     pub async fn warm(&self, seconds: u32) {
         self.subject.edit(&json!({"rollout": {"cleanupDelaySeconds": seconds}})).await.unwrap();
     }
@@ -185,12 +185,12 @@ impl Stage {
     pub fn switches(&self) -> usize {
         let history = self.bed.timeline.history();
         let name = format!("{}-storage", self.subject.name);
-        let mut colours: Vec<String> = history
+        let mut colors: Vec<String> = history
             .of(testbed::Kind::Service, &name)
             .map(|entry| entry.text("/spec/selector/strategy").to_owned())
             .collect();
-        colours.dedup();
-        colours.len() - 1
+        colors.dedup();
+        colors.len() - 1
     }
 
     /// Ends the clients; fails with every request that failed though it should not have. Gives the records made on

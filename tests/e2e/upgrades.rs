@@ -24,7 +24,7 @@ fn upgrades_and_ways_back() {
     });
 }
 
-/// Editing back while the old colour is warm: traffic returns at once.
+/// Editing back while the old color is warm: traffic returns at once.
 async fn undo(stage: &mut Stage) {
     stage.scene("undo by an edit in Grace");
     stage.warm(60).await;
@@ -38,7 +38,7 @@ async fn undo(stage: &mut Stage) {
 }
 
 async fn rollback(stage: &mut Stage) {
-    stage.scene("manual rollback to a warm colour");
+    stage.scene("manual rollback to a warm color");
     let before = stage.tag() - 1;
     let good = stage.version(before);
     stage.warm(60).await;
@@ -47,7 +47,7 @@ async fn rollback(stage: &mut Stage) {
     stage.subject.annotate("e6data.io/rollback-to", &good).await.unwrap();
     stage.returns().await;
     stage.serves(before).await;
-    stage.scene("manual rollback to a colour that is gone");
+    stage.scene("manual rollback to a color that is gone");
     let tag = stage.upgrade().await;
     stage.serves(tag).await;
     stage.subject.annotate("e6data.io/rollback-to", &good).await.unwrap();

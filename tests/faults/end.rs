@@ -53,10 +53,10 @@ impl Mask<'_> {
 /// Replaces the two generated words at the end of pods' names.
 fn pods_masked(text: &str) -> String {
     let mut text = text.to_owned();
-    for (component, colour) in
+    for (component, color) in
         [("storage", "blue"), ("storage", "green"), ("schema", "blue"), ("schema", "green")]
     {
-        let prefix = format!("{NAME}-{component}-{colour}-");
+        let prefix = format!("{NAME}-{component}-{color}-");
         let parts: Vec<&str> = text.split(&prefix).collect();
         let generated = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let rest: Vec<&str> = parts.iter().skip(1).map(|part| part.trim_start_matches(generated)).collect();
@@ -154,7 +154,7 @@ fn whole(mask: &Mask, entry: &Entry) -> Value {
     value
 }
 
-/// Pods that stay, by component, colour and readiness.
+/// Pods that stay, by component, color and readiness.
 fn pods(history: &History) -> Value {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     // One that is going is the kubelet's business.

@@ -40,7 +40,7 @@ pub enum Scenario {
     Abort,
     /// A release is overtaken before the switch by a third one.
     Supersede,
-    /// The resource is deleted while both colours live.
+    /// The resource is deleted while both colors live.
     Delete,
     /// A failed release is tried again, and is good now.
     Retry,

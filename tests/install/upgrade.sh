@@ -42,11 +42,11 @@ deeds_since() { # TIME
   jq -r --arg since "$1" 'select(.requestReceivedTimestamp >= $since) | select(.objectRef.resource == "deployments")
     | select(.user.username | endswith(":e6-operator-controller-manager")) | select(.verb | IN("create", "update", "patch")) | "\(.verb) \(.objectRef.name)"' "$audit_log"
 }
-both_colours() { [ "$(kubectl get deployments -n shop -o name | wc -l)" = 4 ]; }
-hold() { # a finalizer on the ReplicaSets of the colour that goes, so that Prune lasts
-  local colour
-  colour=$(part shop sample1 .status.activeStrategy)
-  kubectl get replicasets -n shop -l "app=sample1,strategy=$colour" -o name |
+both_colors() { [ "$(kubectl get deployments -n shop -o name | wc -l)" = 4 ]; }
+hold() { # a finalizer on the ReplicaSets of the color that goes, so that Prune lasts
+  local color
+  color=$(part shop sample1 .status.activeStrategy)
+  kubectl get replicasets -n shop -l "app=sample1,strategy=$color" -o name |
     xargs -I % kubectl patch % -n shop --type=merge -p '{"metadata":{"finalizers":["example.com/hold"]}}' >/dev/null
 }
 release() {
@@ -69,7 +69,7 @@ for wanted in Deploying Switching Grace Prune; do
   if [ "$wanted" = Prune ]; then hold; fi
   to_next
   eventually "step $wanted under the operator that calls itself by $running version" is_in "$wanted"
-  if [ "$wanted" = Deploying ]; then eventually "both colours are there" both_colours; fi
+  if [ "$wanted" = Deploying ]; then eventually "both colors are there" both_colors; fi
   keep "$(tr '[:upper:]' '[:lower:]' <<<"$wanted")"
   since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   sleep 1 # the log's times are finer
@@ -98,7 +98,7 @@ same "no pod came" "" \
 # A rollout that was left a day ago, by the other version.
 to_next
 eventually "step Deploying again" is_in Deploying
-eventually "both colours are there" both_colours
+eventually "both colors are there" both_colors
 stop_operator
 kubectl get metadataservices sample1 -n shop -o json |
   jq '.status |= walk(if type == "string" and test("^[0-9-]{10}T[0-9:]{8}Z$") then (fromdate - 86400 | todate) else . end)' |

@@ -185,19 +185,19 @@ async fn without_managers(bench: &Bench, players: &mut [Player]) {
     for player in players.iter() {
         let history = player.stage.history().await;
         let state = player.stage.subject.state(&history).unwrap();
-        let colours: std::collections::BTreeSet<_> = history
+        let colors: std::collections::BTreeSet<_> = history
             .all_live(Kind::Pod)
             .iter()
             .filter_map(|pod| pod.label("strategy").map(str::to_owned))
             .collect();
-        pruning += usize::from(state.step() == "Prune" && colours.len() == 2);
+        pruning += usize::from(state.step() == "Prune" && colors.len() == 2);
         assert!(
-            !state.is_stable() || state.active() != state.version_of_tag("5") || colours.len() == 1,
-            "{}: Stable with pods of {colours:?}",
+            !state.is_stable() || state.active() != state.version_of_tag("5") || colors.len() == 1,
+            "{}: Stable with pods of {colors:?}",
             player.stage.namespace
         );
     }
-    assert!(pruning >= 2, "only {pruning} were met in Prune with pods on both colours");
+    assert!(pruning >= 2, "only {pruning} were met in Prune with pods on both colors");
     bench.cluster.start_component("kube-controller-manager").await.unwrap();
     all_rest(players, "kube-controller-manager stopped", "5").await;
 }

@@ -16,16 +16,16 @@ pub enum Damage {
     Crashed,
 }
 
-/// Makes all pods of a component on a colour go bad.
-pub async fn break_pods(bed: &Bed, app: &str, component: &str, colour: &str, damage: Damage) {
+/// Makes all pods of a component on a color go bad.
+pub async fn break_pods(bed: &Bed, app: &str, component: &str, color: &str, damage: Damage) {
     let api: Api<Pod> = bed.api();
     let history = bed.history().await;
     let all = history.all_live(Kind::Pod).into_iter();
     let pods: Vec<_> = all
         .filter(|pod| pod.label("app") == Some(app) && pod.label("component") == Some(component))
-        .filter(|pod| pod.label("strategy") == Some(colour))
+        .filter(|pod| pod.label("strategy") == Some(color))
         .collect();
-    assert!(!pods.is_empty(), "no pod of {app} {component} {colour}");
+    assert!(!pods.is_empty(), "no pod of {app} {component} {color}");
     for pod in pods {
         let status = pod.object["status"]["containerStatuses"][0].clone();
         let patch = json!({"status": report(status, damage)});

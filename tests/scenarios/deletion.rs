@@ -69,7 +69,7 @@ async fn delete_in(step: &'static str, foreground: bool) {
     let (successor, _) = bed.deploy("a", &quick("5", "5")).await;
     let history = bed.history().await;
     let state = successor.state(&history).unwrap();
-    assert_eq!((state.summary(), state.colour()), (vec!["5 Active".to_owned()], "blue"));
+    assert_eq!((state.summary(), state.color()), (vec!["5 Active".to_owned()], "blue"));
     bed.finish().await;
 }
 

@@ -10,25 +10,25 @@ use testbed::{History, Kind, State, Subject, Verb};
 
 use crate::bed::{Bed, case, together};
 
-/// The pods of a colour by name, with their UIDs: unchanged means untouched.
-pub fn pods(history: &History, app: &str, colour: &str) -> BTreeMap<String, String> {
+/// The pods of a color by name, with their UIDs: unchanged means untouched.
+pub fn pods(history: &History, app: &str, color: &str) -> BTreeMap<String, String> {
     history
         .all_live(Kind::Pod)
         .into_iter()
-        .filter(|pod| pod.label("app") == Some(app) && pod.label("strategy") == Some(colour))
+        .filter(|pod| pod.label("app") == Some(app) && pod.label("strategy") == Some(color))
         .filter(|pod| pod.get("/metadata/deletionTimestamp").is_none())
         .map(|pod| (pod.name.clone(), pod.text("/metadata/uid").to_owned()))
         .collect()
 }
 
-/// The colours that a front Service has selected, in order, each once.
+/// The colors that a front Service has selected, in order, each once.
 pub fn selected(history: &History, app: &str, component: &str) -> Vec<String> {
-    let mut colours: Vec<String> = history
+    let mut colors: Vec<String> = history
         .of(Kind::Service, &format!("{app}-{component}"))
         .map(|entry| entry.text("/spec/selector/strategy").to_owned())
         .collect();
-    colours.dedup();
-    colours
+    colors.dedup();
+    colors
 }
 
 /// The public phases that a resource went through, in order, each once.
@@ -47,7 +47,7 @@ async fn a_first_release_is_deployed_and_an_upgrade_of_both_tags_follows() {
     assert_eq!(phases(&history, &subject), ["", "Deploying", "Switching", "Stable"]);
     assert_eq!(selected(&history, "sample1", "storage"), ["none", "blue"]);
     let state = subject.state(&history).unwrap();
-    assert_eq!((state.colour(), state.summary()), ("blue", vec!["1.0.437 Active".to_owned()]));
+    assert_eq!((state.color(), state.summary()), ("blue", vec!["1.0.437 Active".to_owned()]));
     let address = format!("sample1-storage.{}.svc:9005", bed.namespace);
     assert_eq!(state.0.text("/status/endpoints/storage"), address);
     let image = history.live(Kind::Deployment, "sample1-schema-blue").unwrap();
@@ -60,7 +60,7 @@ async fn a_first_release_is_deployed_and_an_upgrade_of_both_tags_follows() {
     let history = bed.history().await;
     let state = subject.state(&history).unwrap();
     assert_eq!(state.summary(), ["1.0.437 Superseded", "1.0.500 Active"]);
-    assert_eq!((state.colour(), state.pending()), ("green", ""));
+    assert_eq!((state.color(), state.pending()), ("green", ""));
     assert_ne!(state.active(), first);
     let all = ["", "Deploying", "Switching", "Stable", "Deploying", "Switching", "Cleanup", "Stable"];
     assert_eq!(phases(&history, &subject), all);

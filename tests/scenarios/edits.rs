@@ -112,7 +112,7 @@ async fn back(step: &'static str) {
         assert_eq!(selected(&history, "a", component), switches);
     }
     if step != "Prune" {
-        assert_eq!(state.colour(), "blue");
+        assert_eq!(state.color(), "blue");
         assert_eq!(pods(&history, "a", "blue"), blue, "the first release's pods have served all along");
     }
     assert_eq!(state.records().last().unwrap()["status"], "Active");
@@ -138,7 +138,7 @@ fn retry_and_restart_wait_for_their_time() {
 async fn retry() {
     let bed = Bed::new("retry").await;
     let mut spec = quick("1", "1");
-    // The quota lets one colour live; raised, the same release can start.
+    // The quota lets one color live; raised, the same release can start.
     merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 3}}));
     let (subject, _) = bed.deploy("a", &spec).await;
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}});
@@ -176,14 +176,14 @@ async fn restart_in_stable() {
     let bed = Bed::new("restart").await;
     let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
     subject.annotate("e6data.io/restart", "now").await.unwrap();
-    let green = |state: State<'_>| state.is_stable() && state.colour() == "green";
+    let green = |state: State<'_>| state.is_stable() && state.color() == "green";
     let entry = bed.until(&subject, "to serve on green", green).await;
     assert_eq!(State(&entry).active(), version, "the same release anew");
     assert_eq!(State(&entry).summary(), ["1 Active"]);
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
     // The same request once more is a new one.
     subject.annotate("e6data.io/restart", "now").await.unwrap();
-    let blue = |state: State<'_>| state.is_stable() && state.colour() == "blue";
+    let blue = |state: State<'_>| state.is_stable() && state.color() == "blue";
     bed.until(&subject, "to serve on blue", blue).await;
     bed.finish().await;
 }
@@ -192,7 +192,7 @@ async fn restart_in_mid_rollout() {
     let bed = Bed::new("restart-rolling").await;
     let (subject, _) = in_step(&bed, "Switching").await;
     subject.annotate("e6data.io/restart", "now").await.unwrap();
-    let again = |state: State<'_>| state.is_stable() && state.colour() == "blue";
+    let again = |state: State<'_>| state.is_stable() && state.color() == "blue";
     let entry = bed.until(&subject, "the restart after the rollout", again).await;
     assert_eq!(State(&entry).summary(), ["1 Superseded", "2 Active"]);
     assert_eq!(selected(&bed.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);

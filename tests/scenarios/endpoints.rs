@@ -38,15 +38,15 @@ async fn more_than_one_slice_each() {
     bed.finish().await;
 }
 
-async fn has_two_slices_each(bed: &Bed, colour: &str) {
+async fn has_two_slices_each(bed: &Bed, color: &str) {
     for (component, replicas) in [("storage", 120), ("schema", 101)] {
         let both = |history: &History| {
             let slices = listed(history, component);
             let pods: Vec<&String> = slices.iter().flatten().collect();
-            let ours = pods.iter().all(|pod| pod.starts_with(&format!("a-{component}-{colour}-")));
+            let ours = pods.iter().all(|pod| pod.starts_with(&format!("a-{component}-{color}-")));
             (slices.len() >= 2 && pods.len() == replicas && ours).then_some(())
         };
-        bed.wait(&format!("{replicas} endpoints of {component} {colour} in two slices"), both).await;
+        bed.wait(&format!("{replicas} endpoints of {component} {color} in two slices"), both).await;
     }
 }
 
@@ -136,8 +136,8 @@ fn listed(history: &History, component: &str) -> Vec<Vec<String>> {
     slices.map(|slice| pods(&slice.object)).collect()
 }
 
-async fn of_storage(bed: &Bed, colour: &str) -> Vec<String> {
-    let all = pods(&bed.history().await, "a", colour).into_keys();
+async fn of_storage(bed: &Bed, color: &str) -> Vec<String> {
+    let all = pods(&bed.history().await, "a", color).into_keys();
     all.filter(|name| name.starts_with("a-storage-")).collect()
 }
 

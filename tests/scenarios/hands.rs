@@ -48,7 +48,7 @@ async fn deleted_serving(kind: Kind, name: &'static str) {
     bed.delete(kind, name).await;
     made_again(&bed, kind, name, before["metadata"]["uid"].as_str().unwrap()).await;
     let entry = bed.stable(&subject).await;
-    assert_eq!((State(&entry).active(), State(&entry).colour()), (version.as_str(), "blue"));
+    assert_eq!((State(&entry).active(), State(&entry).color()), (version.as_str(), "blue"));
     let after = bed.history().await.live(kind, name).unwrap().object.clone();
     for part in ["/spec/template", "/spec/selector", "/data", "/spec/ports"] {
         assert_eq!(after.pointer(part), before.pointer(part), "{part} is what it was");
@@ -355,7 +355,7 @@ async fn an_edited_template_is_named_not_fought_and_healed_by_a_restart() {
     );
     subject.annotate("e6data.io/restart", "now").await.unwrap();
     let healed = |state: State<'_>| {
-        state.is_stable() && state.colour() == "green" && state.condition("Drifted", "status") == "False"
+        state.is_stable() && state.color() == "green" && state.condition("Drifted", "status") == "False"
     };
     let entry = bed.until(&subject, "to be healed", healed).await;
     assert_eq!(State(&entry).active(), version);

@@ -159,8 +159,8 @@ async fn a_rollback_brings_back_the_images_that_ran_whatever_the_default_registr
     bed.start();
     subject.upgrade("2", "2").await.unwrap();
     bed.serves(&subject, "2").await;
-    let image = |history: &History, colour: &str| {
-        let deployment = history.live(Kind::Deployment, &format!("a-storage-{colour}")).unwrap();
+    let image = |history: &History, color: &str| {
+        let deployment = history.live(Kind::Deployment, &format!("a-storage-{color}")).unwrap();
         deployment.text("/spec/template/spec/containers/0/image").to_owned()
     };
     assert_eq!(image(&bed.history().await, "green"), "new.example/e6/storage:2");

@@ -66,7 +66,7 @@ async fn scale_in_mid_rollout() {
     bed.finish().await;
 }
 
-/// `kubectl scale` or an autoscaler: not reverted, and the next colour starts at that size.
+/// `kubectl scale` or an autoscaler: not reverted, and the next color starts at that size.
 async fn scaled_by_another_hand() {
     let bed = Bed::new("scale-hand").await;
     let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
@@ -124,7 +124,7 @@ async fn budget() {
     bed.finish().await;
 }
 
-/// A smaller number together with a new release: neither colour keeps the old size.
+/// A smaller number together with a new release: neither color keeps the old size.
 async fn smaller_with_a_release() {
     let bed = Bed::new("smaller").await;
     let mut spec = quick("1", "1");

@@ -19,13 +19,13 @@ fn a_lost_status_is_rebuilt_in_any_step_and_what_serves_goes_on() {
     together(STEPS.map(|step| case(step, move || lose_in(step))).into());
 }
 
-/// The colour that both front Services select; none while they differ.
+/// The color that both front Services select; none while they differ.
 fn served(history: &History) -> Option<String> {
-    let colour = |component: &str| {
+    let color = |component: &str| {
         let front = history.live(Kind::Service, &format!("a-{component}"))?;
         Some(front.text("/spec/selector/strategy").to_owned())
     };
-    colour("storage").filter(|one| Some(one) == colour("schema").as_ref())
+    color("storage").filter(|one| Some(one) == color("schema").as_ref())
 }
 
 async fn lose_in(step: &'static str) {
@@ -41,11 +41,11 @@ async fn lose_in(step: &'static str) {
     };
     // In RollingBack the fronts may still select the bad release; the good one is what must live on.
     let good = (step == "RollingBack").then(|| "blue".to_owned());
-    let colour = match good {
-        Some(colour) => colour,
+    let color = match good {
+        Some(color) => color,
         None => served(&bed.history().await).unwrap(),
     };
-    let before = pods(&bed.timeline.history(), "a", &colour);
+    let before = pods(&bed.timeline.history(), "a", &color);
     let fronts = |history: &History| {
         ["a-storage", "a-schema"]
             .map(|name| history.live(Kind::Service, name).unwrap().text("/metadata/uid").to_owned())
@@ -64,12 +64,12 @@ async fn lose_in(step: &'static str) {
         assert_both_served(&history, from, "a");
     }
     let state = State(&entry);
-    if state.colour() == colour {
-        assert_eq!(pods(&history, "a", &colour), before, "the serving pods are untouched");
+    if state.color() == color {
+        assert_eq!(pods(&history, "a", &color), before, "the serving pods are untouched");
     } else {
         // A further release replaced it, blue-green: while it served, its pods were those.
         let switched =
-            history.of(Kind::Service, "a-storage").rfind(|one| one.text("/spec/selector/strategy") == colour);
+            history.of(Kind::Service, "a-storage").rfind(|one| one.text("/spec/selector/strategy") == color);
         let at = switched.unwrap().resource_version;
         for (name, uid) in &before {
             let pod = history.live_at(Kind::Pod, name, at).unwrap();

@@ -9,7 +9,7 @@ use testbed::{History, Kind, State};
 
 use crate::bed::Bed;
 
-/// The Deployment of the colour that leaves has lost the label by which it is found: it goes all the same.
+/// The Deployment of the color that leaves has lost the label by which it is found: it goes all the same.
 #[tokio::test]
 async fn a_leaving_deployment_without_its_label_goes_too() {
     let mut bed = Bed::new("meddle-leaving").await;
@@ -100,7 +100,7 @@ async fn a_time_that_cannot_be_read_stops_nobody() {
     bed.restart().await;
     subject.upgrade("2", "2").await.unwrap();
     bed.serves(&subject, "2").await;
-    assert!(api.get_opt("a-storage-config-blue").await.unwrap().is_none(), "it went with its colour");
+    assert!(api.get_opt("a-storage-config-blue").await.unwrap().is_none(), "it went with its color");
     // The eye of the scenario reads times, and has lost sight of ConfigMaps.
     bed.leave().await;
 }

@@ -263,6 +263,6 @@ async fn a_failing_first_release_waits_and_heals() {
     assert_eq!(State(&entry).condition("Stalled", "status"), "False");
     let history = bed.history().await;
     assert_eq!(selected(&history, "a", "storage").len(), 2);
-    assert_eq!(pods(&history, "a", State(&entry).colour()).len(), 2);
+    assert_eq!(pods(&history, "a", State(&entry).color()).len(), 2);
     bed.finish().await;
 }

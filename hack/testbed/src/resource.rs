@@ -236,7 +236,7 @@ impl<'a> State<'a> {
     }
 
     /// `status.activeStrategy`.
-    pub fn colour(&self) -> &'a str {
+    pub fn color(&self) -> &'a str {
         self.0.text("/status/activeStrategy")
     }
 

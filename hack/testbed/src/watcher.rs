@@ -25,8 +25,8 @@ use crate::history::{Entry, History};
 
 /// The two components of a release.
 pub const COMPONENTS: [&str; 2] = ["storage", "schema"];
-/// The two colours.
-pub const COLOURS: [&str; 2] = ["blue", "green"];
+/// The two colors.
+pub const COLORS: [&str; 2] = ["blue", "green"];
 
 /// What another hand did in a history, and the watcher overlooks.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,7 @@ const fn rule(invariant: &'static str, says: &'static str, check: fn(&Moment<'_>
 pub const RULES: [Rule; 26] = [
     rule(
         "I1",
-        "each front selects none, or a colour whose Deployment is there and of its release",
+        "each front selects none, or a color whose Deployment is there and of its release",
         traffic::routed,
     ),
     rule("I2", "a selector changes only to Deployments that were complete", traffic::to_the_complete),
@@ -107,9 +107,9 @@ pub const RULES: [Rule; 26] = [
     rule("I6", "a Deployment's replicas are not lowered below what is asked for", objects::replicas),
     rule("I7", "selectors are whole", objects::selectors),
     rule("I8", "the fronts stay, with UID and clusterIP", objects::identity),
-    rule("I9", "a colour goes only in Prune, when both fronts carry the decision", traffic::deleted_in_prune),
-    rule("I9", "a colour that had traffic goes only after proof and delay", traffic::deleted_when_proved),
-    rule("I10", "in Prune no selector changes to the losing colour", traffic::not_back_in_prune),
+    rule("I9", "a color goes only in Prune, when both fronts carry the decision", traffic::deleted_in_prune),
+    rule("I9", "a color that had traffic goes only after proof and delay", traffic::deleted_when_proved),
+    rule("I10", "in Prune no selector changes to the losing color", traffic::not_back_in_prune),
     rule("I11", "what a release fixes never changes in place", objects::fixed),
     rule("I12", "only the machine's edges occur", records::edges),
     rule("I13", "epochs never fall, in the status and on the fronts", records::epochs),

@@ -33,8 +33,8 @@ pub struct Origin {
     pub component: String,
     /// The release's version.
     pub release: String,
-    /// The pods' colour.
-    pub colour: String,
+    /// The pods' color.
+    pub color: String,
     /// The pod.
     pub pod: String,
 }
@@ -100,10 +100,10 @@ impl FromStr for Origin {
     fn from_str(text: &str) -> Result<Self, NotARecord> {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {
-            [component, release, colour, pod] => Ok(Self {
+            [component, release, color, pod] => Ok(Self {
                 component: (*component).to_owned(),
                 release: (*release).to_owned(),
-                colour: (*colour).to_owned(),
+                color: (*color).to_owned(),
                 pod: (*pod).to_owned(),
             }),
             _ => Err(NotARecord(text.to_owned())),
@@ -113,7 +113,7 @@ impl FromStr for Origin {
 
 impl Display for Origin {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {} {}", self.component, self.release, self.colour, self.pod)
+        write!(f, "{} {} {} {}", self.component, self.release, self.color, self.pod)
     }
 }
 

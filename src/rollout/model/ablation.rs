@@ -5,10 +5,10 @@ use jiff::Timestamp;
 
 use super::times::WAIT;
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step};
-use crate::names::{Colour, PerColour};
-use crate::rollout::facts::{Facts, Front, FrontState, Pods, Tag, Workload};
+use crate::names::{Color, PerColor};
+use crate::rollout::facts::{Facts, Front, FrontState, Pods, ReleaseRef, Workload};
 use crate::rollout::intent::Intent;
-use crate::rollout::{Move, Plan, plan};
+use crate::rollout::{Effect, Plan, plan};
 
 /// A guard that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ pub enum Ablation {
     NoFlapping,
     /// Prune ends before everything is gone.
     NotGone,
-    /// Objects of another decision on the pending colour are taken for its own.
+    /// Objects of another decision on the pending color are taken for its own.
     NotDirty,
     /// Pods of something else do not keep a Deployment from being created.
     NoStrays,
@@ -74,7 +74,7 @@ pub enum Ablation {
     NoGoodRecord,
     /// A resource that is being deleted is rolled out like any other.
     NoDeletion,
-    /// What a colour is cleared for is not remembered.
+    /// What a color is cleared for is not remembered.
     ForgetRestart,
 }
 
@@ -92,7 +92,7 @@ impl Ablation {
         let mut status = status.cloned();
         self.bend(&mut status, &mut facts);
         let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));
-        let switched = matches!(step, Some(Step::Switching | Step::Grace | Step::RollingBack));
+        let switched = matches!(step, Some(Step::Switching | Step::Watching | Step::RollingBack));
         let ahead = if self == Self::NoWaits && switched { WAIT } else { 0 };
         let now = Timestamp::from_second(now.as_second() + ahead).unwrap();
         let made = plan(intent, status.as_ref(), &facts, now);
@@ -108,7 +108,7 @@ impl Ablation {
             Self::NoBlock if step == Some(Step::Stable) => unblock(status.as_mut()),
             Self::NoProof => each_front(facts, |front| {
                 let selects = front.selects;
-                let one = PerColour::from_fn(|colour| u32::from(selects == Some(colour)));
+                let one = PerColor::from_fn(|color| u32::from(selects == Some(color)));
                 (front.ready, front.listed) = (one, one);
             }),
             Self::RebuildGoesBackAtOnce if step.is_none() => outnumber(facts),
@@ -134,11 +134,11 @@ impl Ablation {
         now: Timestamp,
         made: Plan,
     ) -> Plan {
-        let Move::Commit(new) = &made.next else { return made };
+        let Effect::UpdateStatus(new) = &made.effect else { return made };
         let (Some(to), from) = (&new.rollout, status.and_then(|status| status.rollout.as_ref())) else {
             return made;
         };
-        let wait = || Plan { next: Move::Wait, notices: vec![], again: Some(1) };
+        let wait = || Plan { effect: Effect::Wait, notes: vec![], requeue_after: Some(1) };
         let enters_prune = to.step == Step::Prune && from.is_some_and(|from| from.step != Step::Prune);
         match self {
             Self::PruneUnpersisted if enters_prune => self.plan_as(intent, new, facts, now),
@@ -194,7 +194,7 @@ impl Ablation {
 fn committed(new: &MetadataServicesStatus, rollout: Rollout, made: &Plan) -> Plan {
     let pending_strategy = rollout.target.as_ref().map(|target| target.strategy);
     let new = MetadataServicesStatus { rollout: Some(rollout), pending_strategy, ..new.clone() };
-    Plan { next: Move::Commit(Box::new(new)), ..made.clone() }
+    Plan { effect: Effect::UpdateStatus(Box::new(new)), ..made.clone() }
 }
 
 fn is(from: Option<&Rollout>, step: Step) -> bool {
@@ -204,14 +204,14 @@ fn is(from: Option<&Rollout>, step: Step) -> bool {
 /// Another side is kept than was decided on.
 fn is_unstuck(from: Option<&Rollout>, to: &Rollout) -> bool {
     from.is_some_and(|from| {
-        let moving = matches!(from.step, Step::Switching | Step::Grace | Step::RollingBack);
+        let moving = matches!(from.step, Step::Switching | Step::Watching | Step::RollingBack);
         moving && to.step == Step::Prune && to.epoch > from.epoch
     })
 }
 
 /// Traffic goes back for a newer release, since nothing goes back by itself.
 fn makes_room(intent: &Intent, new: &MetadataServicesStatus, from: Option<&Rollout>, to: &Rollout) -> bool {
-    let back = to.step == Step::RollingBack && (is(from, Step::Switching) || is(from, Step::Grace));
+    let back = to.step == Step::RollingBack && (is(from, Step::Switching) || is(from, Step::Watching));
     let active = new.active().and_then(|side| new.record(&side.version));
     let undone = active.is_some_and(|record| record.hash == intent.wanted.hash);
     back && !undone && !intent.policy.auto_rollback
@@ -224,11 +224,11 @@ fn proved(status: &MetadataServicesStatus, facts: &Facts) -> bool {
         .is_some_and(|side| facts.front.all(|front| front.state().is_some_and(|it| it.proves(side.strategy))))
 }
 
-/// What lies on the colour that does not serve is no release that could be kept.
+/// What lies on the color that does not serve is no release that could be kept.
 fn hide_other_side(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use crate::rollout::facts::Deployment;
     let Some(active) = status.and_then(|status| status.active_strategy) else { return };
-    if let Deployment::Present(state) = &mut facts.colours.get_mut(active.other()).storage.deployment {
+    if let Deployment::Present(state) = &mut facts.colors.get_mut(active.other()).storage.deployment {
         state.tag.version = "none".into();
     }
 }
@@ -242,10 +242,10 @@ fn each_front(facts: &mut Facts, change: impl Fn(&mut FrontState)) {
 }
 
 fn each_pods(facts: &mut Facts, change: impl Fn(&mut Pods)) {
-    for colour in Colour::ALL {
-        let colour = facts.colours.get_mut(colour);
-        change(&mut colour.storage.pods);
-        change(&mut colour.schema.pods);
+    for color in Color::ALL {
+        let color = facts.colors.get_mut(color);
+        change(&mut color.storage.pods);
+        change(&mut color.schema.pods);
     }
 }
 
@@ -279,7 +279,7 @@ fn unblock(status: Option<&mut MetadataServicesStatus>) {
     }
 }
 
-fn target(status: Option<&MetadataServicesStatus>) -> Option<(Colour, String, i64)> {
+fn target(status: Option<&MetadataServicesStatus>) -> Option<(Color, String, i64)> {
     let rollout = status?.rollout.as_ref()?;
     let target = rollout.target.as_ref()?;
     Some((target.strategy, target.version.clone(), rollout.epoch))
@@ -287,25 +287,25 @@ fn target(status: Option<&MetadataServicesStatus>) -> Option<(Colour, String, i6
 
 fn make_full(facts: &mut Facts) {
     use crate::rollout::facts::Deployment;
-    for colour in Colour::ALL {
-        let colour = facts.colours.get_mut(colour);
-        for workload in [&mut colour.storage, &mut colour.schema] {
+    for color in Color::ALL {
+        let color = facts.colors.get_mut(color);
+        for workload in [&mut color.storage, &mut color.schema] {
             if let Deployment::Present(state) = &mut workload.deployment {
                 (state.updated, state.ready, state.available, state.replicas) =
                     (state.desired, state.desired, state.desired, state.desired);
-                workload.pods.trouble = None;
+                workload.pods.problem = None;
             }
         }
     }
 }
 
-/// The colours that do not serve look empty once their Deployments are gone.
+/// The colors that do not serve look empty once their Deployments are gone.
 fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use crate::rollout::facts::Deployment;
     let active = status.and_then(|status| status.active_strategy);
-    for colour in Colour::ALL.into_iter().filter(|colour| Some(*colour) != active) {
-        let colour = facts.colours.get_mut(colour);
-        for workload in [&mut colour.storage, &mut colour.schema] {
+    for color in Color::ALL.into_iter().filter(|color| Some(*color) != active) {
+        let color = facts.colors.get_mut(color);
+        for workload in [&mut color.storage, &mut color.schema] {
             if workload.deployment == Deployment::Absent {
                 *workload = crate::rollout::facts::Workload::default();
             }
@@ -313,12 +313,12 @@ fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     }
 }
 
-/// Whatever lies on the pending colour looks like the target's own.
+/// Whatever lies on the pending color looks like the target's own.
 fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use crate::rollout::facts::Deployment;
-    let Some((colour, version, epoch)) = target(status) else { return };
-    let colour = facts.colours.get_mut(colour);
-    for workload in [&mut colour.storage, &mut colour.schema] {
+    let Some((color, version, epoch)) = target(status) else { return };
+    let color = facts.colors.get_mut(color);
+    for workload in [&mut color.storage, &mut color.schema] {
         if matches!(workload.deployment, Deployment::Present(_)) {
             workload.pods.strays.clear();
         }
@@ -326,25 +326,25 @@ fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     }
 }
 
-/// Whatever lies on a colour looks later than what the front Services carry.
+/// Whatever lies on a color looks later than what the front Services carry.
 fn outnumber(facts: &mut Facts) {
     let later = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch + 1)).max();
     let later = later.unwrap_or(0);
-    for colour in Colour::ALL {
-        let colour = facts.colours.get_mut(colour);
-        for workload in [&mut colour.storage, &mut colour.schema] {
+    for color in Color::ALL {
+        let color = facts.colors.get_mut(color);
+        for workload in [&mut color.storage, &mut color.schema] {
             each_tag(workload, |tag| tag.epoch = tag.epoch.max(later));
         }
     }
 }
 
-fn each_tag(workload: &mut Workload, change: impl Fn(&mut Tag)) {
-    use crate::rollout::facts::{Deployment, Piece};
+fn each_tag(workload: &mut Workload, change: impl Fn(&mut ReleaseRef)) {
+    use crate::rollout::facts::{Deployment, ObjectState};
     if let Deployment::Present(state) = &mut workload.deployment {
         change(&mut state.tag);
     }
     for piece in [&mut workload.config_map, &mut workload.service] {
-        if let Piece::Present(tag) = piece {
+        if let ObjectState::Present(tag) = piece {
             change(tag);
         }
     }

@@ -85,11 +85,11 @@ macro_rules! guards {
 }
 
 guards! {
-    i13_version_of_the_resource: missed(CommitAnyVersion, "I9", at(Step::Grace, breaks(STALL)));
+    i13_version_of_the_resource: missed(CommitAnyVersion, "I9", at(Step::Watching, breaks(STALL)));
     i40_version_of_a_front_service: missed(PointAnyVersion, "I1", at(Step::Switching, breaks(STALL)));
     i40_uid_and_version_of_what_is_deleted: missed(DeleteAnything, "I9", at(Step::Prune, edit(STALL)));
     i41_second_read_of_the_resource: missed(NoSecondRead, "I9", at(Step::Prune, edit(STALL)));
-    i9_prune_is_persisted: missed(PruneUnpersisted, "I1", at(Step::Grace, breaks(STALL)));
+    i9_prune_is_persisted: missed(PruneUnpersisted, "I1", at(Step::Watching, breaks(STALL)));
     i9_stamp: missed(NoStamp, "I1", at(Step::Switching, breaks(STALL)));
     i9_endpoint_slices: missed(NoProof, "I9", at(Step::Switching, ONE));
     i9_waits: missed(NoWaits, "I9", edit(judged(ONE)));
@@ -128,7 +128,7 @@ guards! {
         "D8",
         at(Step::Deploying, Config { lag: true, budget: Budget { hands: 1, ..NONE }, ..judged(ONE) })
     );
-    d10_restart_whose_colour_is_cleared: missed(
+    d10_restart_whose_color_is_cleared: missed(
         ForgetRestart,
         "D10",
         at(Step::Deploying, ask(edit(judged(STALL))))
@@ -137,7 +137,7 @@ guards! {
     #[ignore = "make model-deep"]
     spare_first_read_edit: not_missed(NoFirstRead, deep(at(Step::Prune, edit(STALL))));
     #[ignore = "make model-deep"]
-    spare_first_read_break: not_missed(NoFirstRead, deep(at(Step::Grace, breaks(STALL))));
+    spare_first_read_break: not_missed(NoFirstRead, deep(at(Step::Watching, breaks(STALL))));
     d6_version_of_what_is_deleted: missed(DeleteAnyVersion, "I3", at(Step::Prune, breaks(loss(STALL))));
     spare_version: not_missed(DeleteAnyVersion, at(Step::Prune, breaks(STALL)));
     #[ignore = "make model-deep"]

@@ -10,7 +10,7 @@ use super::tell;
 use super::times::Pass;
 use super::world::rested;
 use crate::api::status::{RecordStatus, Side, Step};
-use crate::names::Colour;
+use crate::names::Color;
 
 /// So many passes and events bring every state to rest.
 const PATIENCE: usize = 400;
@@ -42,8 +42,8 @@ impl Search {
         state.ghost.tampered = self.tables.tampered;
         (state.ghost.waived, state.ghost.unmarked) = (waived, unmarked);
         if healed {
-            for colour in Colour::ALL {
-                self.heal(&mut state, colour);
+            for color in Color::ALL {
+                self.heal(&mut state, color);
             }
         }
         let kind = usize::from(healed);
@@ -65,7 +65,7 @@ impl Search {
             let acted = decision.plan != 0 && self.carry_out(&mut state, decision.plan)?;
             if acted || self.nature_acts(&mut state) {
                 idle = 0;
-            } else if decision.again && idle < 2 {
+            } else if decision.requeue_after && idle < 2 {
                 self.pass(&mut state, if idle == 0 { Pass::Waits } else { Pass::Timeout });
                 idle += 1;
             } else {
@@ -92,8 +92,8 @@ impl Search {
     /// The next thing that happens by itself, if there is one.
     fn nature_acts(&mut self, state: &mut State) -> bool {
         let before = state.world;
-        for colour in Colour::ALL {
-            self.become_ready(state, colour);
+        for color in Color::ALL {
+            self.become_ready(state, color);
         }
         self.slices_follow(state);
         collect(state);
@@ -138,11 +138,11 @@ fn is_excused(
     serving: Option<&Side>,
     target: Option<&Side>,
 ) -> Result<(), String> {
-    let sick = |colour: Colour| end.cells[super::state::at(colour)].iter().any(|cell| cell.pod != Pod::Ready);
+    let sick = |color: Color| end.cells[super::state::at(color)].iter().any(|cell| cell.pod != Pod::Ready);
     let excused = match step {
         Step::Deploying => (serving.is_none() || !auto) && target.is_some_and(|target| sick(target.strategy)),
-        Step::Switching | Step::Grace if auto => !newer && sick(Colour::Blue) && sick(Colour::Green),
-        Step::Switching | Step::Grace => !newer && target.or(serving).is_some_and(|new| sick(new.strategy)),
+        Step::Switching | Step::Watching if auto => !newer && sick(Color::Blue) && sick(Color::Green),
+        Step::Switching | Step::Watching => !newer && target.or(serving).is_some_and(|new| sick(new.strategy)),
         Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
         Step::Stable | Step::Prune | Step::Unknown => false,
     };
@@ -150,5 +150,5 @@ fn is_excused(
 }
 
 fn is_deployed(world: &World, release: u8) -> bool {
-    world.cells.iter().any(|colour| colour.iter().all(|cell| cell.deployed() == Some(release)))
+    world.cells.iter().any(|color| color.iter().all(|cell| cell.deployed() == Some(release)))
 }

@@ -7,7 +7,7 @@ use super::state::{Cell, Life, Part, Pod, Record, State, Target, at, of};
 use super::tables::Deed;
 use super::times::Pass;
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 /// How a pod goes bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,14 +80,14 @@ impl Search {
     fn happen(&mut self, state: &State, turn: Turn) -> State {
         let mut next = *state;
         match turn {
-            Turn::Ready(colour) => self.become_ready(&mut next, colour),
+            Turn::Ready(color) => self.become_ready(&mut next, color),
             Turn::Slices => self.slices_follow(&mut next),
             Turn::Collect => collect(&mut next),
             Turn::Pass(pass) => self.pass(&mut next, pass),
-            Turn::Break(component, colour, kind) => self.go_bad(&mut next, component, colour, kind),
-            Turn::Heal(colour) => {
+            Turn::Break(component, color, kind) => self.go_bad(&mut next, component, color, kind),
+            Turn::Heal(color) => {
                 next.budget.heals -= 1;
-                self.heal(&mut next, colour);
+                self.heal(&mut next, color);
             }
             Turn::Wipe => {
                 next.budget.losses -= 1;
@@ -97,10 +97,10 @@ impl Search {
                 self.resource_changed(&mut next, None);
             }
             Turn::Remove(target) => self.remove(&mut next, target),
-            Turn::Drift(component, colour) => {
+            Turn::Drift(component, color) => {
                 next.budget.drifts -= 1;
                 next.ghost.tampered = true;
-                next.world.doors[of(component)].selects = Some(colour);
+                next.world.doors[of(component)].selects = Some(color);
                 self.touched(&mut next, usize::MAX, Target::Door(of(component)), false);
             }
             Turn::Edit(release) => {
@@ -139,36 +139,36 @@ impl Search {
         state.ghost.waived &= self.tables.step(&state.world) == Some(Step::Prune);
     }
 
-    pub fn become_ready(&mut self, state: &mut State, colour: Colour) {
+    pub fn become_ready(&mut self, state: &mut State, color: Color) {
         for component in 0..2 {
-            let cell = &mut state.world.cells[at(colour)][component];
+            let cell = &mut state.world.cells[at(color)][component];
             if cell.pod == Pod::Starting {
                 cell.pod = Pod::Ready;
-                self.pod_changed(state, at(colour), component);
+                self.pod_changed(state, at(color), component);
             }
         }
     }
 
-    pub fn heal(&mut self, state: &mut State, colour: Colour) {
+    pub fn heal(&mut self, state: &mut State, color: Color) {
         for component in 0..2 {
-            let cell = &mut state.world.cells[at(colour)][component];
+            let cell = &mut state.world.cells[at(color)][component];
             if matches!(cell.pod, Pod::Failing | Pod::Unready) {
                 cell.pod = Pod::Ready;
-                self.pod_changed(state, at(colour), component);
+                self.pod_changed(state, at(color), component);
             }
         }
     }
 
-    fn go_bad(&mut self, state: &mut State, component: Component, colour: Colour, kind: Break) {
+    fn go_bad(&mut self, state: &mut State, component: Component, color: Color, kind: Break) {
         state.budget.breaks -= 1;
-        let cell = state.world.cell_mut(component, colour);
+        let cell = state.world.cell_mut(component, color);
         match kind {
             Break::Fail => cell.pod = Pod::Failing,
             Break::Unready => cell.pod = Pod::Unready,
             Break::Restart => cell.restarts += 1,
         }
         if kind != Break::Restart {
-            self.pod_changed(state, at(colour), of(component));
+            self.pod_changed(state, at(color), of(component));
         }
     }
 
@@ -197,9 +197,9 @@ impl Search {
         match target {
             Target::Door(door) => state.world.doors[door] = super::state::Door::default(),
             Target::Record(record) => state.world.records[record] = Record::default(),
-            Target::Part(colour, component, 0) => state.world.cells[colour][component].lose_deployment(lag),
-            Target::Part(colour, component, part) => {
-                state.world.cells[colour][component].parts[usize::from(part)] = Part::default();
+            Target::Part(color, component, 0) => state.world.cells[color][component].lose_deployment(lag),
+            Target::Part(color, component, part) => {
+                state.world.cells[color][component].parts[usize::from(part)] = Part::default();
             }
         }
         self.gone(state, usize::MAX, target);
@@ -231,7 +231,7 @@ impl Search {
             .tables
             .status(state.world.status)
             .and_then(|status| status.rollout.as_ref())
-            .is_some_and(|rollout| rollout.clocks.ready_since.is_some());
+            .is_some_and(|rollout| rollout.timers.ready_since.is_some());
         let begins = |actor: &super::state::Actor| {
             actor.plan != 0 && matches!(self.tables.deed(actor.plan, 0), Deed::Commit(_)) && actor.doomed != 0
         };
@@ -243,9 +243,9 @@ impl Search {
 
 /// What nodes and controllers do sooner or later, and time.
 fn nature(state: &State, turns: &mut Vec<Turn>) {
-    for colour in Colour::ALL {
-        if state.world.cells[at(colour)].iter().any(|cell| cell.pod == Pod::Starting) {
-            turns.push(Turn::Ready(colour));
+    for color in Color::ALL {
+        if state.world.cells[at(color)].iter().any(|cell| cell.pod == Pod::Starting) {
+            turns.push(Turn::Ready(color));
         }
     }
     if state.world.doors.iter().any(|door| door.listed != door.selects) {
@@ -267,23 +267,23 @@ fn misfortune(state: &State, fine: bool, turns: &mut Vec<Turn>) {
     if budget.losses > 0 && state.world.status != 0 {
         turns.push(Turn::Wipe);
     }
-    for colour in Colour::ALL {
+    for color in Color::ALL {
         let sick = |cell: &Cell| matches!(cell.pod, Pod::Failing | Pod::Unready);
-        if budget.heals > 0 && state.world.cells[at(colour)].iter().any(sick) {
-            turns.push(Turn::Heal(colour));
+        if budget.heals > 0 && state.world.cells[at(color)].iter().any(sick) {
+            turns.push(Turn::Heal(color));
         }
         for component in Component::ALL.into_iter().take(if fine { 2 } else { 1 }) {
-            match state.world.cell(component, colour).pod {
+            match state.world.cell(component, color).pod {
                 _ if budget.breaks == 0 => {}
-                Pod::Starting => turns.push(Turn::Break(component, colour, Break::Fail)),
+                Pod::Starting => turns.push(Turn::Break(component, color, Break::Fail)),
                 Pod::Ready => {
-                    turns.push(Turn::Break(component, colour, Break::Unready));
-                    turns.push(Turn::Break(component, colour, Break::Restart));
+                    turns.push(Turn::Break(component, color, Break::Unready));
+                    turns.push(Turn::Break(component, color, Break::Restart));
                 }
                 Pod::None | Pod::Failing | Pod::Unready => {}
             }
             if budget.drifts > 0 && state.world.doors[of(component)].there {
-                turns.push(Turn::Drift(component, colour));
+                turns.push(Turn::Drift(component, color));
             }
         }
     }
@@ -299,10 +299,10 @@ fn removals(state: &State, turns: &mut Vec<Turn>) {
     for (n, record) in state.world.records.iter().enumerate() {
         turns.extend((record.number != 0).then_some(Turn::Remove(Target::Record(n))));
     }
-    for (colour, cells) in state.world.cells.iter().enumerate() {
+    for (color, cells) in state.world.cells.iter().enumerate() {
         for (component, cell) in cells.iter().enumerate() {
             let there = (0..3_u8).filter(|part| cell.parts[usize::from(*part)].release != 0);
-            turns.extend(there.map(|part| Turn::Remove(Target::Part(colour, component, part))));
+            turns.extend(there.map(|part| Turn::Remove(Target::Part(color, component, part))));
         }
     }
 }

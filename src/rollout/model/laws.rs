@@ -6,7 +6,7 @@ use super::tables::Deed;
 use super::tests::BASE;
 use super::world::{check, committed, landed, rested};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Step};
-use crate::names::Colour;
+use crate::names::Color;
 use crate::rollout::sim::laws::Judgement;
 use crate::rollout::tests::laws::{says, words};
 
@@ -29,13 +29,13 @@ const EXEMPT: [(&str, &str); 4] = [
 ];
 
 const WAIT: Deed = Deed::Commit(0);
-const POINT: Deed = Deed::Point { door: 0, selects: Some(Colour::Green), release: 2, epoch: 4 };
-const CREATE: Deed = Deed::Create { colour: 1, component: 0, part: DEPLOYMENT, release: 2, epoch: 3 };
-const DELETE: Deed = Deed::DeletePart { colour: 0, component: 0, part: DEPLOYMENT };
+const POINT: Deed = Deed::Point { door: 0, selects: Some(Color::Green), release: 2, epoch: 4 };
+const CREATE: Deed = Deed::Create { color: 1, component: 0, part: DEPLOYMENT, release: 2, epoch: 3 };
+const DELETE: Deed = Deed::DeletePart { color: 0, component: 0, part: DEPLOYMENT };
 const RESTORE: Deed = restore(1);
 
 const fn restore(restore: u8) -> Deed {
-    Deed::Amend { restore, rollback: true, retry: false, restart: false }
+    Deed::ResourcePatch { restore, rollback: true, retry: false, restart: false }
 }
 
 impl Good {
@@ -110,7 +110,7 @@ fn writes() -> Vec<&'static str> {
                 ("I13: the stamp of a front Service goes from {} to {epoch}", |it| {
                     it.state.world.doors[0].epoch = 9;
                 }),
-                ("I1, I10: a front Service is pointed to {} on {colour}, which is not there", |it| {
+                ("I1, I10: a front Service is pointed to {} on {color}, which is not there", |it| {
                     it.state.world.cells[1][1].parts[0].release = 3;
                 }),
             ],
@@ -134,14 +134,14 @@ fn writes() -> Vec<&'static str> {
             DELETE,
             Good::lands,
             &[
-                ("I3, I9: a {what} on {colour} is deleted, which a front Service selects", |it| {
-                    it.state.world.doors[0].selects = Some(Colour::Blue);
+                ("I3, I9: a {what} on {color} is deleted, which a front Service selects", |it| {
+                    it.state.world.doors[0].selects = Some(Color::Blue);
                 }),
                 ("I4: a {what} is deleted while the front Services differ", |it| {
                     it.state.world.doors[0].release = 1;
                 }),
-                ("I9: a {what} on {colour} is deleted while EndpointSlices list its pods", |it| {
-                    it.state.world.doors[0].listed = Some(Colour::Blue);
+                ("I9: a {what} on {color} is deleted while EndpointSlices list its pods", |it| {
+                    it.state.world.doors[0].listed = Some(Color::Blue);
                 }),
             ],
         ),
@@ -167,16 +167,16 @@ fn statuses() -> Vec<&'static str> {
 
 fn states() -> Vec<&'static str> {
     broken(
-        Start::At(Step::Grace),
+        Start::At(Step::Watching),
         WAIT,
         Good::holds,
         &[
-            ("I1: a front Service selects {} on {colour}, which is not there", |it| {
+            ("I1: a front Service selects {} on {color}, which is not there", |it| {
                 it.state.world.doors[0].release = 3;
             }),
             ("I4: the front Services differ in {step:?}", |it| {
                 let door = &mut it.state.world.doors[0];
-                (door.selects, door.release) = (Some(Colour::Blue), 1);
+                (door.selects, door.release) = (Some(Color::Blue), 1);
             }),
             ("I5: a selector moved {:?} times in one rollout", |it| it.state.ghost.moves = [3, 0]),
         ],
@@ -233,7 +233,7 @@ fn unhealthy_ends() -> Vec<&'static str> {
         WAIT,
         healed,
         &[("I37: all pods are well, and it stays in {:?}", |it| {
-            it.edit(|status| status.rollout.as_mut().unwrap().step = Step::Grace);
+            it.edit(|status| status.rollout.as_mut().unwrap().step = Step::Watching);
         })],
     )
 }

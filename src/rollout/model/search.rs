@@ -13,7 +13,7 @@ use super::tables::{Deed, Tables};
 use super::tell;
 use super::times::Pass;
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::sim::laws::Judgement;
 
 /// Where a search begins.
@@ -64,15 +64,15 @@ pub enum Turn {
     LookRest(u8),
     Write(u8, u8),
     Crash(u8),
-    Ready(Colour),
+    Ready(Color),
     Slices,
     Collect,
     Pass(Pass),
-    Break(Component, Colour, Break),
-    Heal(Colour),
+    Break(Component, Color, Break),
+    Heal(Color),
     Wipe,
     Remove(Target),
-    Drift(Component, Colour),
+    Drift(Component, Color),
     Edit(Release),
     Rollback(Release),
     Retry,

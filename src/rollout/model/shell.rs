@@ -11,7 +11,7 @@ use super::state::{Actor, Age, DEPLOYMENT, Door, Life, Part, Pod, Record, State,
 use super::tables::{Deed, grace_begins};
 use super::world::{committed, landed};
 use crate::api::status::Step;
-use crate::names::Colour;
+use crate::names::Color;
 
 /// Which part of the objects a torn look reads first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ impl Search {
         Ok(next.map(|mut next| {
             let plan = next.actors[actor].plan;
             let guarded =
-                plan != 0 && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::Amend { .. });
+                plan != 0 && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. });
             if outdated && guarded {
                 next.actors[actor] = Actor::default();
             }
@@ -152,11 +152,11 @@ impl Search {
         self.heed(judgement)?;
         let bereft = state.actors[actor].bereft;
         match deed {
-            Deed::Commit(_) | Deed::Amend { .. } if bereft || state.world.resource.life == Life::Gone => {
+            Deed::Commit(_) | Deed::ResourcePatch { .. } if bereft || state.world.resource.life == Life::Gone => {
                 return Ok(Outcome::Refused);
             }
             Deed::Commit(status) => self.commit(state, actor, status)?,
-            Deed::Amend { restore, rollback, retry, restart } => {
+            Deed::ResourcePatch { restore, rollback, retry, restart } => {
                 let resource = &mut state.world.resource;
                 if restore != 0 && resource.spec != restore {
                     resource.spec = restore;
@@ -170,23 +170,23 @@ impl Search {
             Deed::CreateDoor(_) | Deed::Create { .. } => return Ok(self.create(state, actor, deed)),
             Deed::Point { .. } => return Ok(self.point(state, actor, deed)),
             Deed::Record { .. } => return Ok(self.record(state, actor, deed)),
-            Deed::Stamp { colour, component, part, epoch } => {
-                let object = &mut state.world.cells[colour][component].parts[usize::from(part)];
+            Deed::Stamp { color, component, part, epoch } => {
+                let object = &mut state.world.cells[color][component].parts[usize::from(part)];
                 if object.release == 0 {
                     return Ok(Outcome::Refused);
                 }
                 object.epoch = epoch;
-                self.touched(state, actor, Target::Part(colour, component, part), false);
+                self.touched(state, actor, Target::Part(color, component, part), false);
             }
-            Deed::DeletePart { colour, component, part } => {
+            Deed::DeletePart { color, component, part } => {
                 let lag = self.config.lag;
-                let cell = &mut state.world.cells[colour][component];
+                let cell = &mut state.world.cells[color][component];
                 if part == DEPLOYMENT {
                     cell.lose_deployment(lag);
                 } else {
                     cell.parts[usize::from(part)] = Part::default();
                 }
-                self.gone(state, actor, Target::Part(colour, component, part));
+                self.gone(state, actor, Target::Part(color, component, part));
             }
             Deed::DeleteRecord(at) => {
                 state.world.records[at] = Record::default();
@@ -218,8 +218,8 @@ impl Search {
                 *door = Door { there: true, orphan, ..Door::default() };
                 self.touched(state, actor, Target::Door(at), true);
             }
-            Deed::Create { colour, component, part, release, epoch } => {
-                let cell = &mut state.world.cells[colour][component];
+            Deed::Create { color, component, part, release, epoch } => {
+                let cell = &mut state.world.cells[color][component];
                 let known = &mut cell.parts[usize::from(part)];
                 if known.release != 0 {
                     return self.met(known.orphan);
@@ -228,7 +228,7 @@ impl Search {
                 if part == DEPLOYMENT {
                     cell.pod = Pod::Starting;
                 }
-                self.touched(state, actor, Target::Part(colour, component, part), true);
+                self.touched(state, actor, Target::Part(color, component, part), true);
             }
             _ => {}
         }
@@ -273,8 +273,8 @@ impl Search {
         let doomed = state.actors[actor].doomed;
         let before = self.tables.status(state.world.status);
         let after = self.tables.status(status).unwrap();
-        if let Some(colour) = grace_begins(before, after) {
-            for (component, cell) in state.world.colour_mut(colour).iter_mut().enumerate() {
+        if let Some(color) = grace_begins(before, after) {
+            for (component, cell) in state.world.color_mut(color).iter_mut().enumerate() {
                 cell.flapped &= doomed & (2 << component) != 0;
             }
         }
@@ -283,8 +283,8 @@ impl Search {
         };
         if step(Some(after)) == Some(Step::Switching) && step(before) != Some(Step::Switching) {
             let target = after.rollout.as_ref().and_then(|rollout| rollout.target.as_ref());
-            let colour = target.map_or(Colour::Blue, |target| target.strategy);
-            state.world.colour_mut(colour).iter_mut().for_each(|cell| cell.settled = cell.pod != Pod::None);
+            let color = target.map_or(Color::Blue, |target| target.strategy);
+            state.world.color_mut(color).iter_mut().for_each(|cell| cell.settled = cell.pod != Pod::None);
         }
         if step(Some(after)) == Some(Step::Stable) {
             state.world.cells.iter_mut().flatten().for_each(|cell| cell.settled = false);
@@ -309,7 +309,7 @@ impl Search {
             let first = if actor.plan == 0 { None } else { Some(self.tables.deed(actor.plan, 0)) };
             let guarded = match first {
                 Some(Deed::Commit(_)) => !self.ablated(Ablation::CommitAnyVersion),
-                Some(Deed::Amend { .. }) => true,
+                Some(Deed::ResourcePatch { .. }) => true,
                 _ => false,
             };
             if guarded && by != Some(n) {
@@ -324,9 +324,9 @@ impl Search {
             Deed::Point { door, .. } => {
                 target == Target::Door(door) && !search.ablated(Ablation::PointAnyVersion)
             }
-            Deed::Stamp { colour, component, part, .. } => target == Target::Part(colour, component, part),
-            Deed::DeletePart { colour, component, part } => {
-                target == Target::Part(colour, component, part)
+            Deed::Stamp { color, component, part, .. } => target == Target::Part(color, component, part),
+            Deed::DeletePart { color, component, part } => {
+                target == Target::Part(color, component, part)
                     && !search.ablated(Ablation::DeleteAnything)
                     && (created || !search.ablated(Ablation::DeleteAnyVersion))
             }
@@ -342,7 +342,7 @@ impl Search {
     pub fn gone(&mut self, state: &mut State, by: usize, target: Target) {
         self.doom(state, by, |_, deed| match deed {
             Deed::Point { door, .. } => target == Target::Door(door),
-            Deed::Stamp { colour, component, part, .. } => target == Target::Part(colour, component, part),
+            Deed::Stamp { color, component, part, .. } => target == Target::Part(color, component, part),
             Deed::Record { release, create, .. } => {
                 target == Target::Record(usize::from(release) - 1) && !create
             }
@@ -351,21 +351,21 @@ impl Search {
     }
 
     /// A pod changed its readiness, and with it the status and the version of its Deployment.
-    pub fn pod_changed(&mut self, state: &mut State, colour: usize, component: usize) {
-        state.world.cells[colour][component].flapped = true;
+    pub fn pod_changed(&mut self, state: &mut State, color: usize, component: usize) {
+        state.world.cells[color][component].flapped = true;
         for actor in &mut state.actors {
-            if actor.plan != 0 && self.begins_grace(actor.plan, colour) {
+            if actor.plan != 0 && self.begins_grace(actor.plan, color) {
                 actor.doomed |= 2 << component;
             }
         }
-        self.touched(state, usize::MAX, Target::Part(colour, component, DEPLOYMENT), false);
+        self.touched(state, usize::MAX, Target::Part(color, component, DEPLOYMENT), false);
     }
 
-    /// Whether a plan persists the beginning of a grace period on this colour.
-    fn begins_grace(&self, plan: u32, colour: usize) -> bool {
+    /// Whether a plan persists the beginning of a grace period on this color.
+    fn begins_grace(&self, plan: u32, color: usize) -> bool {
         let Deed::Commit(status) = self.tables.deed(plan, 0) else { return false };
         let begun = self.tables.status(status).and_then(|status| grace_begins(None, status));
-        begun.is_some_and(|begun| super::state::at(begun) == colour)
+        begun.is_some_and(|begun| super::state::at(begun) == color)
     }
 
     fn doom(&mut self, state: &mut State, by: usize, is_doomed: impl Fn(&Self, Deed) -> bool) {
@@ -391,7 +391,7 @@ impl Search {
     /// Writes that are next and will be refused may as well have been: it makes no difference when.
     fn give_way(&mut self, state: &mut State, n: usize) {
         let doer = state.actors[n];
-        if doer.plan == 0 || matches!(self.tables.deed(doer.plan, 0), Deed::Commit(_) | Deed::Amend { .. }) {
+        if doer.plan == 0 || matches!(self.tables.deed(doer.plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. }) {
             return;
         }
         for deed in self.open_deeds(&doer).0 {

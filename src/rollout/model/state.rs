@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 /// The releases `a`, `b`, `c`; 0 is none.
 pub type Release = u8;
@@ -38,7 +38,7 @@ pub enum Pod {
     Unready,
 }
 
-/// The objects of one component on one colour.
+/// The objects of one component on one color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The Deployment, the ConfigMap and the Service.
@@ -55,7 +55,7 @@ pub struct Cell {
     pub stray: Release,
 }
 
-/// An object of a colour.
+/// An object of a color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Part {
     /// The release it belongs to; 0 if it does not exist.
@@ -76,12 +76,12 @@ pub const SERVICE: u8 = 2;
 pub struct Door {
     pub there: bool,
     pub orphan: bool,
-    pub selects: Option<Colour>,
+    pub selects: Option<Color>,
     pub release: Release,
     pub epoch: u8,
     pub switched: Option<Age>,
-    /// The colour whose pods its EndpointSlices list.
-    pub listed: Option<Colour>,
+    /// The color whose pods its EndpointSlices list.
+    pub listed: Option<Color>,
 }
 
 /// A ControllerRevision.
@@ -123,7 +123,7 @@ pub struct World {
     /// Number of the status; 0 is none.
     pub status: u32,
     pub doors: [Door; 2],
-    /// By colour, then component.
+    /// By color, then component.
     pub cells: [[Cell; 2]; 2],
     pub records: [Record; 3],
 }
@@ -213,17 +213,17 @@ pub enum Target {
 }
 
 impl World {
-    pub fn cell(&self, component: Component, colour: Colour) -> &Cell {
-        &self.cells[at(colour)][of(component)]
+    pub fn cell(&self, component: Component, color: Color) -> &Cell {
+        &self.cells[at(color)][of(component)]
     }
 
-    pub fn cell_mut(&mut self, component: Component, colour: Colour) -> &mut Cell {
-        &mut self.cells[at(colour)][of(component)]
+    pub fn cell_mut(&mut self, component: Component, color: Color) -> &mut Cell {
+        &mut self.cells[at(color)][of(component)]
     }
 
-    /// Both places of a colour.
-    pub fn colour_mut(&mut self, colour: Colour) -> &mut [Cell; 2] {
-        &mut self.cells[at(colour)]
+    /// Both places of a color.
+    pub fn color_mut(&mut self, color: Color) -> &mut [Cell; 2] {
+        &mut self.cells[at(color)]
     }
 }
 
@@ -245,10 +245,10 @@ impl Cell {
     }
 }
 
-pub const fn at(colour: Colour) -> usize {
-    match colour {
-        Colour::Blue => 0,
-        Colour::Green => 1,
+pub const fn at(color: Color) -> usize {
+    match color {
+        Color::Blue => 0,
+        Color::Green => 1,
     }
 }
 

@@ -10,20 +10,20 @@ use super::state::{
 };
 use super::times::{NOW, Pass, normal, now, older, seconds, waits};
 use crate::api::status::{MetadataServicesStatus, Step};
-use crate::names::{Colour, Component, PerColour, PerComponent, RESTART, RETRY, ROLLBACK_TO};
-use crate::rollout::facts::{Cause, Facts, ObjectId, Revision, Tag};
+use crate::names::{Color, Component, PerColor, PerComponent, RESTART, RETRY, ROLLBACK_TO};
+use crate::rollout::facts::{Cause, Facts, ObjectId, Revision, ReleaseRef};
 use crate::rollout::intent::{Intent, Policy, Requests};
 use crate::rollout::sim::cluster::{self, Cluster};
 use crate::rollout::sim::laws::{self, Judgement};
 use crate::rollout::sim::scene::Scene;
 use crate::rollout::sim::{hash, template};
-use crate::rollout::{Action, Amend, Move, Plan, explain, plan};
+use crate::rollout::{Action, ResourcePatch, Effect, Plan, explain, plan};
 
 /// One write of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deed {
     Commit(u32),
-    Amend {
+    ResourcePatch {
         restore: Release,
         rollback: bool,
         retry: bool,
@@ -32,12 +32,12 @@ pub enum Deed {
     CreateDoor(usize),
     Point {
         door: usize,
-        selects: Option<Colour>,
+        selects: Option<Color>,
         release: Release,
         epoch: u8,
     },
     Create {
-        colour: usize,
+        color: usize,
         component: usize,
         part: u8,
         release: Release,
@@ -51,13 +51,13 @@ pub enum Deed {
         create: bool,
     },
     Stamp {
-        colour: usize,
+        color: usize,
         component: usize,
         part: u8,
         epoch: u8,
     },
     DeletePart {
-        colour: usize,
+        color: usize,
         component: usize,
         part: u8,
     },
@@ -66,7 +66,7 @@ pub enum Deed {
 
 /// What an operator does in a pass: group after group. Empty: it waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct Deferred {
     pub groups: Vec<Vec<Deed>>,
 }
 
@@ -91,8 +91,8 @@ pub struct Tables {
     statuses: Vec<MetadataServicesStatus>,
     status_numbers: HashMap<u64, Vec<u32>>,
     aged: HashMap<(u32, Pass), u32>,
-    plans: Vec<Held>,
-    plan_numbers: HashMap<Held, u32>,
+    plans: Vec<Deferred>,
+    plan_numbers: HashMap<Deferred, u32>,
     decisions: HashMap<World, Decision>,
 }
 
@@ -109,7 +109,7 @@ impl Tables {
             statuses: vec![MetadataServicesStatus::default()],
             status_numbers: HashMap::new(),
             aged: HashMap::new(),
-            plans: vec![Held::default()],
+            plans: vec![Deferred::default()],
             plan_numbers: HashMap::new(),
             decisions: HashMap::new(),
         }
@@ -124,7 +124,7 @@ impl Tables {
         Some(self.status(world.status)?.rollout.as_ref()?.step)
     }
 
-    pub fn held(&self, plan: u32) -> &Held {
+    pub fn held(&self, plan: u32) -> &Deferred {
         &self.plans[index(plan)]
     }
 
@@ -145,7 +145,7 @@ impl Tables {
         id
     }
 
-    pub fn intern_plan(&mut self, held: Held) -> u32 {
+    pub fn intern_plan(&mut self, deferred: Deferred) -> u32 {
         if held.groups.is_empty() {
             return 0;
         }
@@ -177,7 +177,7 @@ impl Tables {
         match self.held(plan).groups.first().and_then(|group| group.first()) {
             Some(Deed::Commit(status)) => {
                 let aged = self.age(*status, pass);
-                self.intern_plan(Held { groups: vec![vec![Deed::Commit(aged)]] })
+                self.intern_plan(Deferred { groups: vec![vec![Deed::Commit(aged)]] })
             }
             _ => plan,
         }
@@ -217,11 +217,11 @@ impl Tables {
         plan: Plan,
     ) -> Result<Decision, String> {
         let mut plan = plan;
-        if let Move::Commit(new) = plan.next.clone()
+        if let Effect::UpdateStatus(new) = plan.effect.clone()
             && self.intern_status((*new).clone()) == world.status
         {
             plan = self.plan(intent, Some(&new), facts);
-            if let Move::Commit(again) = &plan.next {
+            if let Effect::UpdateStatus(again) = &plan.effect {
                 return Err(format!("I30: written again and again: {again:?} after {new:?}"));
             }
         }
@@ -231,8 +231,8 @@ impl Tables {
                 &plan,
             )?;
         }
-        let again = plan.again.is_some();
-        let held = self.translate(world, plan.next);
+        let again = plan.requeue_after.is_some();
+        let held = self.translate(world, plan.effect);
         Ok(Decision { plan: self.intern_plan(held), again })
     }
 
@@ -241,7 +241,7 @@ impl Tables {
         let (intent, mut facts) = (self.intent(world), self.facts(world));
         facts.taken = vec!["an object (it has no controller)".into()];
         let told = explain(&intent, self.status(world.status), &facts, now());
-        let held = told.map_or_else(Held::default, |plan| self.translate(world, plan.next));
+        let held = told.map_or_else(Deferred::default, |plan| self.translate(world, plan.effect));
         let same =
             matches!(held.groups.first().map(Vec::as_slice), Some([Deed::Commit(id)]) if *id == world.status);
         Decision { plan: if same { 0 } else { self.intern_plan(held) }, again: true }
@@ -274,14 +274,14 @@ impl Tables {
     pub fn facts(&self, world: &World) -> Facts {
         let status = self.status(world.status);
         let since = status
-            .and_then(|status| status.rollout.as_ref()?.clocks.ready_since.as_ref())
+            .and_then(|status| status.rollout.as_ref()?.timers.ready_since.as_ref())
             .map_or(NOW, |time| time.0.as_second());
         let cluster = Cluster {
             now: NOW,
             fronts: PerComponent::from_fn(|component| door(world, component)),
-            cells: PerColour::from_fn(|colour| {
+            cells: PerColor::from_fn(|color| {
                 PerComponent::from_fn(|component| {
-                    cell(world.cell(component, colour), component, colour, since)
+                    cell(world.cell(component, color), component, color, since)
                 })
             }),
             revisions: revisions(world),
@@ -290,16 +290,16 @@ impl Tables {
         cluster.facts(status)
     }
 
-    fn translate(&mut self, world: &World, next: Move) -> Held {
+    fn translate(&mut self, world: &World, effect: Effect) -> Deferred {
         let groups = match next {
-            Move::Wait => vec![],
-            Move::Commit(status) => vec![vec![Deed::Commit(self.intern_status(*status))]],
-            Move::Amend(amend) => vec![vec![amended(&amend)]],
-            Move::Act(groups) => {
+            Effect::Wait => vec![],
+            Effect::UpdateStatus(status) => vec![vec![Deed::Commit(self.intern_status(*status))]],
+            Effect::PatchResource(amend) => vec![vec![amended(&amend)]],
+            Effect::Write(groups) => {
                 groups.iter().map(|group| group.iter().map(|action| deed(world, action)).collect()).collect()
             }
         };
-        Held { groups }
+        Deferred { groups }
     }
 }
 
@@ -321,16 +321,16 @@ fn digest(status: &MetadataServicesStatus) -> u64 {
 }
 
 fn judge(scene: &Scene, plan: &Plan) -> Judgement {
-    match &plan.next {
-        Move::Wait => laws::rest(scene, plan, false),
-        Move::Commit(status) => laws::commit(scene, status),
-        Move::Act(groups) => groups.iter().flatten().try_for_each(|action| laws::action(scene, action)),
-        Move::Amend(amend) => amendment(scene, amend),
+    match &plan.effect {
+        Effect::Wait => laws::rest(scene, plan, false),
+        Effect::UpdateStatus(status) => laws::commit(scene, status),
+        Effect::Write(groups) => groups.iter().flatten().try_for_each(|action| laws::action(scene, action)),
+        Effect::PatchResource(amend) => amendment(scene, amend),
     }
 }
 
 /// I24: only a release that served is restored, and only what was asked for is removed.
-fn amendment(scene: &Scene, amend: &Amend) -> Judgement {
+fn amendment(scene: &Scene, amend: &ResourcePatch) -> Judgement {
     let record = |version: &str| scene.status.and_then(|status| status.record(version));
     match &amend.restore {
         Some(version) if record(version).is_none_or(|record| record.activated_at.is_none()) => {
@@ -348,9 +348,9 @@ fn door(world: &World, component: Component) -> Option<cluster::Door> {
         version: (door.release != 0).then(|| name(door.release).to_owned()),
         epoch: i64::from(door.epoch),
         switched_at: door.switched.map(seconds),
-        slices: PerColour::from_fn(|colour| {
-            let cell = world.cell(component, colour);
-            let listed = if door.listed == Some(colour) { pods(cell) } else { 0 };
+        slices: PerColor::from_fn(|color| {
+            let cell = world.cell(component, color);
+            let listed = if door.listed == Some(color) { pods(cell) } else { 0 };
             let ready = u32::from(cell.pod == Pod::Ready) + u32::from(cell.stray != 0);
             (ready.min(listed), listed)
         }),
@@ -361,15 +361,15 @@ fn pods(cell: &Cell) -> u32 {
     u32::from(cell.pod != Pod::None) + u32::from(cell.stray != 0)
 }
 
-fn tag(part: super::state::Part) -> Option<Tag> {
-    (part.release != 0 && !part.orphan).then(|| Tag {
+fn tag(part: super::state::Part) -> Option<ReleaseRef> {
+    (part.release != 0 && !part.orphan).then(|| ReleaseRef {
         version: name(part.release).into(),
         hash: hash(name(part.release)),
         epoch: i64::from(part.epoch),
     })
 }
 
-fn cell(cell: &Cell, component: Component, colour: Colour, ready_since: i64) -> cluster::Cell {
+fn cell(cell: &Cell, component: Component, color: Color, ready_since: i64) -> cluster::Cell {
     let deployment = tag(cell.parts[usize::from(DEPLOYMENT)]);
     let release = name(cell.parts[usize::from(DEPLOYMENT)].release);
     let pod = |name: String, version: String, ready| cluster::Pod {
@@ -385,10 +385,10 @@ fn cell(cell: &Cell, component: Component, colour: Colour, ready_since: i64) -> 
     };
     let mut pods = vec![];
     if cell.pod != Pod::None {
-        pods.push(pod(format!("{component}-{colour}-{release}"), release.into(), cell.pod == Pod::Ready));
+        pods.push(pod(format!("{component}-{color}-{release}"), release.into(), cell.pod == Pod::Ready));
     }
     if cell.stray != 0 {
-        let stray = format!("{component}-{colour}-{}-stray", name(cell.stray));
+        let stray = format!("{component}-{color}-{}-stray", name(cell.stray));
         let mut pod = pod(stray.clone(), stray, true);
         (pod.created, pod.restarts, pod.changed) = (NOW + 100_000, 0, None);
         pods.push(pod);
@@ -397,7 +397,7 @@ fn cell(cell: &Cell, component: Component, colour: Colour, ready_since: i64) -> 
         deployment: deployment.map(|tag| cluster::Dep {
             tag,
             desired: 1,
-            trouble: None,
+            problem: None,
             drifted_by: vec![],
             observed: true,
         }),
@@ -429,9 +429,9 @@ fn revisions(world: &World) -> Vec<Revision> {
     revisions
 }
 
-fn amended(amend: &Amend) -> Deed {
+fn amended(amend: &ResourcePatch) -> Deed {
     let removes = |key: &str| amend.remove.contains(&key);
-    Deed::Amend {
+    Deed::ResourcePatch {
         restore: amend.restore.as_deref().map_or(0, number),
         rollback: removes(ROLLBACK_TO),
         retry: removes(RETRY),
@@ -442,18 +442,18 @@ fn amended(amend: &Amend) -> Deed {
 fn deed(world: &World, action: &Action) -> Deed {
     match action {
         Action::CreateFront(component) => Deed::CreateDoor(of(*component)),
-        Action::Point(component, triple) => Deed::Point {
+        Action::Route(component, route) => Deed::Point {
             door: of(*component),
-            selects: triple.colour,
-            release: number(&triple.version),
-            epoch: u8::try_from(triple.epoch).unwrap(),
+            selects: route.color,
+            release: number(&route.version),
+            epoch: u8::try_from(route.epoch).unwrap(),
         },
         Action::Create(id, tagged) => {
-            let (colour, component, part) = place(id);
+            let (color, component, part) = place(id);
             let (release, epoch) = (number(&tagged.version), u8::try_from(tagged.epoch).unwrap());
-            Deed::Create { colour, component, part, release, epoch }
+            Deed::Create { color, component, part, release, epoch }
         }
-        Action::Record { tagged, failed } => {
+        Action::RecordRevision { tagged, failed } => {
             let release = number(&tagged.version);
             let own = |record: &&super::state::Record| !record.orphan;
             let last = world.records.iter().filter(own).map(|record| record.number).max().unwrap_or(0);
@@ -463,26 +463,26 @@ fn deed(world: &World, action: &Action) -> Deed {
             let number = if raised { last + 1 } else { 0 };
             Deed::Record { release, failed: failed.is_some(), number, create: seen.is_none() }
         }
-        Action::Stamp(id, epoch) => {
-            let (colour, component, part) = place(id);
-            Deed::Stamp { colour, component, part, epoch: u8::try_from(*epoch).unwrap() }
+        Action::RaiseEpoch(id, epoch) => {
+            let (color, component, part) = place(id);
+            Deed::Stamp { color, component, part, epoch: u8::try_from(*epoch).unwrap() }
         }
         Action::Delete(ObjectId::Revision(version)) => Deed::DeleteRecord(usize::from(number(version)) - 1),
         Action::Delete(id) => {
-            let (colour, component, part) = place(id);
-            Deed::DeletePart { colour, component, part }
+            let (color, component, part) = place(id);
+            Deed::DeletePart { color, component, part }
         }
-        Action::Adopt(_) | Action::Settle(_) | Action::Account => panic!("not in the model: {action:?}"),
+        Action::Adopt(_) | Action::ApplySetting(_) | Action::ApplyServiceAccount => panic!("not in the model: {action:?}"),
     }
 }
 
 fn place(id: &ObjectId) -> (usize, usize, u8) {
     match id {
-        ObjectId::Deployment(component, colour) => (at(*colour), of(*component), DEPLOYMENT),
-        ObjectId::ConfigMap(component, colour) => (at(*colour), of(*component), CONFIG),
-        ObjectId::Service(component, colour) => (at(*colour), of(*component), SERVICE),
+        ObjectId::Deployment(component, color) => (at(*color), of(*component), DEPLOYMENT),
+        ObjectId::ConfigMap(component, color) => (at(*color), of(*component), CONFIG),
+        ObjectId::Service(component, color) => (at(*color), of(*component), SERVICE),
         ObjectId::Front(_) | ObjectId::Revision(_) | ObjectId::Extra(_) => {
-            panic!("no object of a colour: {id:?}")
+            panic!("no object of a color: {id:?}")
         }
     }
 }
@@ -491,8 +491,8 @@ fn place(id: &ObjectId) -> (usize, usize, u8) {
 pub fn grace_begins(
     before: Option<&MetadataServicesStatus>,
     after: &MetadataServicesStatus,
-) -> Option<Colour> {
-    let clock = |status: &MetadataServicesStatus| status.rollout.as_ref()?.clocks.ready_since.clone();
+) -> Option<Color> {
+    let clock = |status: &MetadataServicesStatus| status.rollout.as_ref()?.timers.ready_since.clone();
     let begun = clock(after).filter(|since| since.0.as_second() == seconds(Age::Fresh))?;
     let new = before.and_then(clock) != Some(begun);
     after.rollout.as_ref()?.target.as_ref().filter(|_| new).map(|target| target.strategy)

@@ -5,7 +5,7 @@ use super::search::{Search, Turn};
 use super::state::{Cell, Life, Pod, State, Target, World, name};
 use super::tables::Deed;
 use super::times::Pass;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 const OPERATORS: [&str; 2] = ["operator A", "operator B"];
 
@@ -22,25 +22,25 @@ pub fn turn(search: &Search, state: &State, turn: Turn) -> String {
             format!("{} writes: {words}{}", operator(actor), if refused { " (409)" } else { "" })
         }
         Turn::Crash(actor) => format!("{} crashes and starts again", operator(actor)),
-        Turn::Ready(colour) => format!("the pods on {colour} that start become ready"),
+        Turn::Ready(color) => format!("the pods on {color} that start become ready"),
         Turn::Slices => "EndpointSlices follow the front Services".into(),
         Turn::Collect => "the garbage collector catches up".into(),
         Turn::Pass(Pass::Waits) => "time passes: every wait but the deploy timeout is over".into(),
         Turn::Pass(Pass::Timeout) => "time passes: the deploy timeout is over".into(),
         Turn::Pass(Pass::Back) => "the API server's clock jumps back".into(),
-        Turn::Break(component, colour, kind) => {
+        Turn::Break(component, color, kind) => {
             let words = match kind {
                 Break::Fail => "cannot start",
                 Break::Unready => "loses its readiness",
                 Break::Restart => "restarts",
             };
-            format!("the pod of {component} on {colour} {words}")
+            format!("the pod of {component} on {color} {words}")
         }
-        Turn::Heal(colour) => format!("the broken pods on {colour} become ready"),
+        Turn::Heal(color) => format!("the broken pods on {color} become ready"),
         Turn::Wipe => "the status is lost".into(),
         Turn::Remove(target) => format!("another hand deletes {}", object(target)),
-        Turn::Drift(component, colour) => {
-            format!("another hand points the front Service of {component} to {colour}")
+        Turn::Drift(component, color) => {
+            format!("another hand points the front Service of {component} to {color}")
         }
         Turn::Edit(release) => format!("the user edits the spec to release {}", name(release)),
         Turn::Rollback(release) => format!("the user annotates rollback-to={}", name(release)),
@@ -55,9 +55,9 @@ pub fn turn(search: &Search, state: &State, turn: Turn) -> String {
 fn object(target: Target) -> String {
     match target {
         Target::Door(door) => format!("the front Service of {}", Component::ALL[door]),
-        Target::Part(colour, component, part) => {
+        Target::Part(color, component, part) => {
             let kind = ["Deployment", "ConfigMap", "Service"][usize::from(part)];
-            format!("the {kind} of {} on {}", Component::ALL[component], Colour::ALL[colour])
+            format!("the {kind} of {} on {}", Component::ALL[component], Color::ALL[color])
         }
         Target::Record(record) => {
             format!("the revision of {}", name(u8::try_from(record).unwrap() + 1))
@@ -75,30 +75,30 @@ fn deed(search: &Search, deed: Deed) -> String {
                 format!("status {:?}{}, epoch {}", rollout.step, target.unwrap_or_default(), rollout.epoch)
             })
         }
-        Deed::Amend { restore: 0, .. } => "the spec: an annotation is removed".into(),
-        Deed::Amend { restore, .. } => format!("the spec: release {} is restored", name(restore)),
+        Deed::ResourcePatch { restore: 0, .. } => "the spec: an annotation is removed".into(),
+        Deed::ResourcePatch { restore, .. } => format!("the spec: release {} is restored", name(restore)),
         Deed::CreateDoor(door) => format!("creates the front Service of {}", Component::ALL[door]),
         Deed::Point { door, selects, release, epoch } => format!(
             "points the front Service of {} to {} on {}, epoch {epoch}",
             Component::ALL[door],
             name(release),
-            selects.map_or("none", Colour::as_str)
+            selects.map_or("none", Color::as_str)
         ),
-        Deed::Create { colour, component, part, release, epoch } => {
+        Deed::Create { color, component, part, release, epoch } => {
             format!(
                 "creates {} for {}, epoch {epoch}",
-                object(Target::Part(colour, component, part)),
+                object(Target::Part(color, component, part)),
                 name(release)
             )
         }
         Deed::Record { release, failed, .. } => {
             format!("records {} as {}", name(release), if failed { "failed" } else { "good" })
         }
-        Deed::Stamp { colour, component, part, epoch } => {
-            format!("stamps {} with {epoch}", object(Target::Part(colour, component, part)))
+        Deed::Stamp { color, component, part, epoch } => {
+            format!("stamps {} with {epoch}", object(Target::Part(color, component, part)))
         }
-        Deed::DeletePart { colour, component, part } => {
-            format!("deletes {}", object(Target::Part(colour, component, part)))
+        Deed::DeletePart { color, component, part } => {
+            format!("deletes {}", object(Target::Part(color, component, part)))
         }
         Deed::DeleteRecord(record) => format!("deletes {}", object(Target::Record(record))),
     }
@@ -124,11 +124,11 @@ pub fn world(search: &Search, world: &World) -> String {
         format!("{step:?} epoch {epoch} active {active} [{}]", history.join(" "))
     });
     let fronts = world.doors.map(|door| {
-        let to = door.selects.map_or("none", Colour::as_str);
+        let to = door.selects.map_or("none", Color::as_str);
         let kept = if door.orphan { " orphaned" } else { "" };
         if door.there { format!("{}/{to}/{}{kept}", name(door.release), door.epoch) } else { "-".into() }
     });
-    let cells = world.cells.map(|colour| colour.map(|found| cell(&found)).join(" "));
+    let cells = world.cells.map(|color| color.map(|found| cell(&found)).join(" "));
     format!(
         "spec {}{}; {machine}; fronts {}; blue {}; green {}",
         name(world.resource.spec),

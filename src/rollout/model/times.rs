@@ -81,14 +81,14 @@ fn stamp(time: &mut Time, second: i64) {
 
 fn each_wait(status: &mut MetadataServicesStatus, change: impl Fn(Age) -> Age) {
     let Some(rollout) = &mut status.rollout else { return };
-    let clocks = &mut rollout.clocks;
+    let timers = &mut rollout.timers;
     let optional = [
-        &mut clocks.ready_since,
-        &mut clocks.storage_failing_since,
-        &mut clocks.schema_failing_since,
-        &mut clocks.unready_since,
-        &mut clocks.empty_since,
-        &mut clocks.both_down_since,
+        &mut timers.ready_since,
+        &mut timers.storage_failing_since,
+        &mut timers.schema_failing_since,
+        &mut timers.unready_since,
+        &mut timers.empty_since,
+        &mut timers.both_down_since,
         &mut rollout.switched_at,
     ];
     let times = optional.into_iter().flatten().chain([&mut rollout.since]);

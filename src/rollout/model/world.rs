@@ -8,7 +8,7 @@ use super::state::{DEPLOYMENT, Life, Record, State, World, name, number};
 use super::tables::Deed;
 use super::times::{NOW, waits};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step, Trigger};
-use crate::names::Colour;
+use crate::names::Color;
 use crate::rollout::sim::laws::{Judgement, law};
 
 fn rollout(search: &Search, status: u32) -> Option<&Rollout> {
@@ -34,24 +34,24 @@ pub fn landed(search: &Search, state: &State, actor: usize, deed: Deed) -> Judge
                 "I13: the stamp of a front Service goes from {} to {epoch}",
                 front.epoch
             );
-            if let Some(colour) = selects.filter(|_| !state.ghost.tampered && !front.orphan) {
+            if let Some(color) = selects.filter(|_| !state.ghost.tampered && !front.orphan) {
                 law!(
-                    deployed(world, colour) == [Some(release); 2],
-                    "I1, I10: a front Service is pointed to {} on {colour}, which is not there",
+                    deployed(world, color) == [Some(release); 2],
+                    "I1, I10: a front Service is pointed to {} on {color}, which is not there",
                     name(release)
                 );
             }
             Ok(())
         }
-        Deed::DeletePart { colour, component, part } => deleted(state, colour, component, part),
-        Deed::Create { colour, component, part, .. } => {
-            let there = world.cells[colour][component].parts[usize::from(part)].release != 0;
+        Deed::DeletePart { color, component, part } => deleted(state, color, component, part),
+        Deed::Create { color, component, part, .. } => {
+            let there = world.cells[color][component].parts[usize::from(part)].release != 0;
             let differ = fronts_differ(world) && !state.ghost.tampered;
             // What is made for a resource that is gone is the garbage collector's, and beside what its successor has.
             law!(there || !differ || bereft, "I4: {deed:?} while the front Services differ");
             Ok(())
         }
-        Deed::Amend { restore, .. } => {
+        Deed::ResourcePatch { restore, .. } => {
             law!(restore == 0 || search.served(world, restore), "I24: {} never served", name(restore));
             Ok(())
         }
@@ -64,14 +64,14 @@ fn is_of_the_resource(world: &World, deed: Deed) -> bool {
     match deed {
         Deed::Point { door, .. } => world.doors[door].there && !world.doors[door].orphan,
         Deed::Record { release, create: false, .. } => is_kept(world.records[usize::from(release) - 1]),
-        Deed::DeletePart { colour, component, part } | Deed::Stamp { colour, component, part, .. } => {
-            let object = world.cells[colour][component].parts[usize::from(part)];
+        Deed::DeletePart { color, component, part } | Deed::Stamp { color, component, part, .. } => {
+            let object = world.cells[color][component].parts[usize::from(part)];
             object.release != 0 && !object.orphan
         }
         Deed::DeleteRecord(at) => is_kept(world.records[at]),
         // A status and a spec are the resource's own; what a create meets stays as it is.
         Deed::Commit(_)
-        | Deed::Amend { .. }
+        | Deed::ResourcePatch { .. }
         | Deed::CreateDoor(_)
         | Deed::Create { .. }
         | Deed::Record { create: true, .. } => false,
@@ -82,28 +82,28 @@ const fn is_kept(record: Record) -> bool {
     record.number != 0 && !record.orphan
 }
 
-fn deployed(world: &World, colour: Colour) -> [Option<u8>; 2] {
-    world.cells[super::state::at(colour)].map(|cell| cell.deployed())
+fn deployed(world: &World, color: Color) -> [Option<u8>; 2] {
+    world.cells[super::state::at(color)].map(|cell| cell.deployed())
 }
 
-fn deleted(state: &State, colour: usize, component: usize, part: u8) -> Judgement {
+fn deleted(state: &State, color: usize, component: usize, part: u8) -> Judgement {
     let world = &state.world;
-    let object = world.cells[colour][component].parts[usize::from(part)];
+    let object = world.cells[color][component].parts[usize::from(part)];
     if object.release == 0 || object.orphan || state.ghost.tampered {
         return Ok(());
     }
-    let colour = Colour::ALL[colour];
+    let color = Color::ALL[color];
     let what = ["Deployment", "ConfigMap", "Service"][usize::from(part)];
     let fronts = world.doors;
     law!(
-        fronts.iter().all(|front| front.selects != Some(colour)),
-        "I3, I9: a {what} on {colour} is deleted, which a front Service selects"
+        fronts.iter().all(|front| front.selects != Some(color)),
+        "I3, I9: a {what} on {color} is deleted, which a front Service selects"
     );
     law!(!fronts_differ(world), "I4: a {what} is deleted while the front Services differ");
-    let proved = fronts.iter().all(|front| front.listed != Some(colour));
+    let proved = fronts.iter().all(|front| front.listed != Some(color));
     law!(
         proved || state.ghost.waived || part != DEPLOYMENT,
-        "I9: a {what} on {colour} is deleted while EndpointSlices list its pods"
+        "I9: a {what} on {color} is deleted while EndpointSlices list its pods"
     );
     Ok(())
 }
@@ -154,7 +154,7 @@ fn is_waived(from: &Rollout, to: &Rollout) -> bool {
     if from.step == Step::RollingBack {
         return to.epoch == from.epoch && lasted(&from.since);
     }
-    to.epoch > from.epoch && from.clocks.both_down_since.as_ref().is_some_and(lasted)
+    to.epoch > from.epoch && from.timers.both_down_since.as_ref().is_some_and(lasted)
 }
 
 /// I18: what is durably marked as failed is tried again only when somebody asks; or once, when the status was lost around
@@ -181,10 +181,10 @@ pub fn check(search: &Search, state: &State) -> Judgement {
         return Ok(());
     }
     for front in world.doors.iter().filter(|front| front.there && !front.orphan) {
-        if let Some(colour) = front.selects {
+        if let Some(color) = front.selects {
             law!(
-                deployed(world, colour) == [Some(front.release); 2],
-                "I1: a front Service selects {} on {colour}, which is not there",
+                deployed(world, color) == [Some(front.release); 2],
+                "I1: a front Service selects {} on {color}, which is not there",
                 name(front.release)
             );
         }

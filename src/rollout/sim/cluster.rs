@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::api::status::{MetadataServicesStatus, PodRestarts, restarted_before};
-use crate::names::{Colour, Component, PerColour, PerComponent};
+use crate::names::{Color, Component, PerColor, PerComponent};
 use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, ObjectId, Piece, Pods, Revision, Tag,
-    Trouble, Workload,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, ObjectId, ObjectState, Pods, Revision, ReleaseRef,
+    Problem, Workload,
 };
 
 /// How pods of a template behave when they are created.
@@ -35,33 +35,33 @@ pub struct Pod {
 /// A Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dep {
-    pub tag: Tag,
+    pub tag: ReleaseRef,
     pub desired: i32,
-    pub trouble: Option<Cause>,
+    pub problem: Option<Cause>,
     pub drifted_by: Vec<String>,
     pub observed: bool,
 }
 
-/// The objects of one component on one colour.
+/// The objects of one component on one color.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
     pub deployment: Option<Dep>,
     pub terminating: bool,
-    pub config: Option<Tag>,
-    pub service: Option<Tag>,
+    pub config: Option<ReleaseRef>,
+    pub service: Option<ReleaseRef>,
     pub pods: Vec<Pod>,
     pub sets: bool,
 }
 
-/// A front Service and what its `EndpointSlices` list: (ready, listed) of each colour.
+/// A front Service and what its `EndpointSlices` list: (ready, listed) of each color.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Door {
-    pub selects: Option<Colour>,
+    pub selects: Option<Color>,
     pub exact: bool,
     pub version: Option<String>,
     pub epoch: i64,
     pub switched_at: Option<i64>,
-    pub slices: PerColour<(u32, u32)>,
+    pub slices: PerColor<(u32, u32)>,
 }
 
 /// Everything that is on the API server apart from the resource itself.
@@ -69,7 +69,7 @@ pub struct Door {
 pub struct Cluster {
     pub now: i64,
     pub fronts: PerComponent<Option<Door>>,
-    pub cells: PerColour<PerComponent<Cell>>,
+    pub cells: PerColor<PerComponent<Cell>>,
     pub revisions: Vec<Revision>,
     pub boots: HashMap<(String, Component), Boot>,
     /// Whether `EndpointSlices` stand still.
@@ -82,20 +82,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn cell(&self, component: Component, colour: Colour) -> &Cell {
-        self.cells.get(colour).get(component)
+    pub fn cell(&self, component: Component, color: Color) -> &Cell {
+        self.cells.get(color).get(component)
     }
 
-    pub fn cell_mut(&mut self, component: Component, colour: Colour) -> &mut Cell {
-        self.cells.get_mut(colour).get_mut(component)
+    pub fn cell_mut(&mut self, component: Component, color: Color) -> &mut Cell {
+        self.cells.get_mut(color).get_mut(component)
     }
 
     /// The `ReplicaSet` controller and kubelet: a new pod of a cell's Deployment.
-    pub fn spawn(&mut self, component: Component, colour: Colour) {
-        let Some(dep) = self.cell(component, colour).deployment.clone() else { return };
+    pub fn spawn(&mut self, component: Component, color: Color) {
+        let Some(dep) = self.cell(component, color).deployment.clone() else { return };
         let boot = self.boots.get(&(dep.tag.hash.clone(), component)).copied().unwrap_or(Boot::Ready(3));
         self.born += 1;
-        let name = format!("{component}-{colour}-{}", self.born);
+        let name = format!("{component}-{color}-{}", self.born);
         let now = self.now;
         let mut pod = Pod {
             name,
@@ -111,47 +111,47 @@ impl Cluster {
         match boot {
             Boot::Ready(after) => pod.due = Some(now + after),
             Boot::Fails(Cause::Quota | Cause::PodsRefused) => {
-                let cell = self.cell_mut(component, colour);
-                cell.deployment.as_mut().unwrap().trouble = boot_cause(boot);
+                let cell = self.cell_mut(component, color);
+                cell.deployment.as_mut().unwrap().problem = boot_cause(boot);
                 return;
             }
             Boot::Fails(Cause::ProgressDeadline) => {
-                let cell = self.cell_mut(component, colour);
-                cell.deployment.as_mut().unwrap().trouble = boot_cause(boot);
+                let cell = self.cell_mut(component, color);
+                cell.deployment.as_mut().unwrap().problem = boot_cause(boot);
             }
             Boot::Fails(cause) => pod.cause = Some(cause),
         }
-        self.cell_mut(component, colour).pods.push(pod);
+        self.cell_mut(component, color).pods.push(pod);
     }
 
-    pub fn create_deployment(&mut self, component: Component, colour: Colour, tag: Tag) {
-        let serving = self.cell(component, colour.other()).deployment.as_ref().map_or(0, |dep| dep.desired);
+    pub fn create_deployment(&mut self, component: Component, color: Color, tag: ReleaseRef) {
+        let serving = self.cell(component, color.other()).deployment.as_ref().map_or(0, |dep| dep.desired);
         let desired = self.replicas.max(serving);
-        let cell = self.cell_mut(component, colour);
-        assert!(cell.deployment.is_none(), "AlreadyExists: Deployment {component} {colour}");
-        cell.deployment = Some(Dep { tag, desired, trouble: None, drifted_by: vec![], observed: true });
+        let cell = self.cell_mut(component, color);
+        assert!(cell.deployment.is_none(), "AlreadyExists: Deployment {component} {color}");
+        cell.deployment = Some(Dep { tag, desired, problem: None, drifted_by: vec![], observed: true });
         cell.sets = true;
         for _ in 0..desired {
-            self.spawn(component, colour);
+            self.spawn(component, color);
         }
     }
 
-    /// Writes the number of a decision on an object of a colour.
+    /// Writes the number of a decision on an object of a color.
     pub fn stamp(&mut self, id: &ObjectId, epoch: i64) {
         let tag = match id {
-            ObjectId::Deployment(component, colour) => {
-                self.cell_mut(*component, *colour).deployment.as_mut().map(|dep| &mut dep.tag)
+            ObjectId::Deployment(component, color) => {
+                self.cell_mut(*component, *color).deployment.as_mut().map(|dep| &mut dep.tag)
             }
-            ObjectId::Service(component, colour) => self.cell_mut(*component, *colour).service.as_mut(),
-            ObjectId::ConfigMap(component, colour) => self.cell_mut(*component, *colour).config.as_mut(),
+            ObjectId::Service(component, color) => self.cell_mut(*component, *color).service.as_mut(),
+            ObjectId::ConfigMap(component, color) => self.cell_mut(*component, *color).config.as_mut(),
             ObjectId::Front(_) | ObjectId::Revision(_) | ObjectId::Extra(_) => None,
         };
         tag.expect("404: nothing to stamp").epoch = epoch;
     }
 
-    pub fn delete_deployment(&mut self, component: Component, colour: Colour) {
+    pub fn delete_deployment(&mut self, component: Component, color: Color) {
         let held = self.deletes_held;
-        let cell = self.cell_mut(component, colour);
+        let cell = self.cell_mut(component, color);
         cell.deployment = None;
         cell.terminating = false;
         if !held {
@@ -162,9 +162,9 @@ impl Cluster {
 
     /// The garbage collector catches up.
     pub fn collect(&mut self) {
-        for colour in Colour::ALL {
+        for color in Color::ALL {
             for component in Component::ALL {
-                let cell = self.cell_mut(component, colour);
+                let cell = self.cell_mut(component, color);
                 if cell.deployment.is_none() {
                     cell.pods.clear();
                     cell.sets = false;
@@ -175,18 +175,18 @@ impl Cluster {
 
     /// When the next pod becomes ready by itself.
     pub fn next_event(&self) -> Option<i64> {
-        let cells = Colour::ALL
+        let cells = Color::ALL
             .into_iter()
-            .flat_map(|colour| Component::ALL.into_iter().map(move |component| self.cell(component, colour)));
+            .flat_map(|color| Component::ALL.into_iter().map(move |component| self.cell(component, color)));
         cells.flat_map(|cell| &cell.pods).filter_map(|pod| pod.due).min()
     }
 
     /// Nodes and the `EndpointSlice` controller do what is due.
     pub fn tick(&mut self) {
         let now = self.now;
-        for colour in Colour::ALL {
+        for color in Color::ALL {
             for component in Component::ALL {
-                for pod in &mut self.cell_mut(component, colour).pods {
+                for pod in &mut self.cell_mut(component, color).pods {
                     if pod.due.is_some_and(|due| due <= now) {
                         pod.due = None;
                         pod.ready = true;
@@ -203,16 +203,16 @@ impl Cluster {
 
     fn slice(&mut self) {
         for component in Component::ALL {
-            let counts = |colour: Colour, selects: Option<Colour>| {
-                let pods = &self.cells.get(colour).get(component).pods;
-                let listed = if selects == Some(colour) { pods.len() } else { 0 };
+            let counts = |color: Color, selects: Option<Color>| {
+                let pods = &self.cells.get(color).get(component).pods;
+                let listed = if selects == Some(color) { pods.len() } else { 0 };
                 let ready = pods.iter().filter(|pod| pod.ready).count().min(listed);
                 (u32::try_from(ready).unwrap(), u32::try_from(listed).unwrap())
             };
             let Some(selects) = self.fronts.get(component).as_ref().map(|door| door.selects) else {
                 continue;
             };
-            let slices = PerColour::from_fn(|colour| counts(colour, selects));
+            let slices = PerColor::from_fn(|color| counts(color, selects));
             self.fronts.get_mut(component).as_mut().unwrap().slices = slices;
         }
     }
@@ -227,8 +227,8 @@ impl Cluster {
         revisions.sort_by_key(|revision| revision.number);
         Facts {
             front: PerComponent::from_fn(|component| front(self.fronts.get(component).as_ref())),
-            colours: PerColour::from_fn(|colour| {
-                PerComponent::from_fn(|component| workload(self.cell(component, colour), switched, &baseline))
+            colors: PerColor::from_fn(|color| {
+                PerComponent::from_fn(|component| workload(self.cell(component, color), switched, &baseline))
             }),
             revisions,
             ..Facts::default()
@@ -251,15 +251,15 @@ fn front(door: Option<&Door>) -> Front {
             version: door.version.clone(),
             epoch: door.epoch,
             switched_at: door.switched_at,
-            ready: PerColour::from_fn(|colour| door.slices.get(colour).0),
-            listed: PerColour::from_fn(|colour| door.slices.get(colour).1),
+            ready: PerColor::from_fn(|color| door.slices.get(color).0),
+            listed: PerColor::from_fn(|color| door.slices.get(color).1),
             unknown: 0,
         })
     })
 }
 
 fn workload(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Workload {
-    let piece = |tag: &Option<Tag>| tag.clone().map_or(Piece::Absent, Piece::Present);
+    let piece = |tag: &Option<ReleaseRef>| tag.clone().map_or(ObjectState::Absent, ObjectState::Present);
     let count = |f: &dyn Fn(&&Pod) -> bool| i32::try_from(cell.pods.iter().filter(f).count()).unwrap();
     let deployment = match &cell.deployment {
         None => Deployment::Absent,
@@ -273,7 +273,7 @@ fn workload(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Wor
             available: count(&|pod| pod.ready && pod.version == dep.tag.version),
             replicas: count(&|pod| pod.version == dep.tag.version),
             drifted_by: dep.drifted_by.clone(),
-            trouble: dep.trouble.map(|cause| Trouble { cause, pod: None, said: format!("{cause:?}") }),
+            problem: dep.problem.map(|cause| Problem { cause, pod: None, said: format!("{cause:?}") }),
         }),
     };
     Workload {
@@ -301,9 +301,9 @@ fn pods(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Pods {
         }
         if !pod.ready {
             let cause = pod.cause.unwrap_or(Cause::NotReady);
-            let trouble = Trouble { cause, pod: Some(pod.name.clone()), said: format!("{cause:?}") };
-            if sum.trouble.as_ref().is_none_or(|known| cause < known.cause) {
-                sum.trouble = Some(trouble);
+            let problem = Problem { cause, pod: Some(pod.name.clone()), said: format!("{cause:?}") };
+            if sum.problem.as_ref().is_none_or(|known| cause < known.cause) {
+                sum.problem = Some(problem);
             }
         }
         if pod.disrupted || switched.is_none_or(|at| pod.created >= at) {
@@ -316,7 +316,7 @@ fn pods(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Pods {
         if pod.restarts > before && sum.restarted_since_switch.is_none() {
             let said = "restarted after the switch: exit code 1".to_owned();
             sum.restarted_since_switch =
-                Some(Trouble { cause: Cause::Crash, pod: Some(pod.name.clone()), said });
+                Some(Problem { cause: Cause::Crash, pod: Some(pod.name.clone()), said });
         }
     }
     sum

@@ -3,8 +3,8 @@
 use super::cluster::{Boot, Pod};
 use super::{Sim, hash, template};
 use crate::api::status::MetadataServicesStatus;
-use crate::names::{Colour, Component};
-use crate::rollout::facts::{Cause, ObjectId, Tag};
+use crate::names::{Color, Component};
+use crate::rollout::facts::{Cause, ObjectId, ReleaseRef};
 
 // === The user ===
 
@@ -48,73 +48,73 @@ impl Sim {
 // === Nodes and controllers ===
 
 impl Sim {
-    fn pods(&mut self, component: Component, colour: Colour) -> &mut Vec<Pod> {
-        &mut self.cluster.cell_mut(component, colour).pods
+    fn pods(&mut self, component: Component, color: Color) -> &mut Vec<Pod> {
+        &mut self.cluster.cell_mut(component, color).pods
     }
 
     /// A pod loses readiness until [`Sim::recover`].
-    pub fn unready(&mut self, component: Component, colour: Colour, index: usize) {
+    pub fn unready(&mut self, component: Component, color: Color, index: usize) {
         let now = self.cluster.now;
-        let pod = &mut self.pods(component, colour)[index];
+        let pod = &mut self.pods(component, color)[index];
         (pod.ready, pod.due, pod.changed) = (false, None, Some(now));
         self.cluster.tick();
     }
 
     /// All pods of a component lose readiness.
-    pub fn all_unready(&mut self, component: Component, colour: Colour) {
-        for index in 0..self.pods(component, colour).len() {
-            self.unready(component, colour, index);
+    pub fn all_unready(&mut self, component: Component, color: Color) {
+        for index in 0..self.pods(component, color).len() {
+            self.unready(component, color, index);
         }
     }
 
     /// Pods that are not ready become ready, and stay well.
-    pub fn recover(&mut self, component: Component, colour: Colour) {
+    pub fn recover(&mut self, component: Component, color: Color) {
         let now = self.cluster.now;
-        for pod in self.pods(component, colour).iter_mut().filter(|pod| !pod.ready) {
+        for pod in self.pods(component, color).iter_mut().filter(|pod| !pod.ready) {
             (pod.ready, pod.due, pod.changed, pod.cause) = (true, None, Some(now), None);
         }
-        let cell = self.cluster.cell_mut(component, colour);
+        let cell = self.cluster.cell_mut(component, color);
         if let Some(dep) = &mut cell.deployment {
-            dep.trouble = None;
+            dep.problem = None;
             let missing = usize::try_from(dep.desired).unwrap().saturating_sub(cell.pods.len());
             let tag = dep.tag.hash.clone();
             self.cluster.boots.insert((tag, component), Boot::Ready(0));
             for _ in 0..missing {
-                self.cluster.spawn(component, colour);
+                self.cluster.spawn(component, color);
             }
         }
         self.cluster.tick();
     }
 
     /// Pods show this problem.
-    pub fn suffer(&mut self, component: Component, colour: Colour, cause: Option<Cause>) {
-        for pod in self.pods(component, colour).iter_mut().filter(|pod| !pod.ready) {
+    pub fn suffer(&mut self, component: Component, color: Color, cause: Option<Cause>) {
+        for pod in self.pods(component, color).iter_mut().filter(|pod| !pod.ready) {
             pod.cause = cause;
         }
     }
 
     /// A container ends and is started again at once.
-    pub fn restart_pod(&mut self, component: Component, colour: Colour, index: usize) {
-        self.pods(component, colour)[index].restarts += 1;
+    pub fn restart_pod(&mut self, component: Component, color: Color, index: usize) {
+        self.pods(component, color)[index].restarts += 1;
     }
 
     /// A drain: the pod gets the `DisruptionTarget` condition and loses readiness.
-    pub fn evict(&mut self, component: Component, colour: Colour, index: usize) {
-        self.pods(component, colour)[index].disrupted = true;
-        self.unready(component, colour, index);
+    pub fn evict(&mut self, component: Component, color: Color, index: usize) {
+        self.pods(component, color)[index].disrupted = true;
+        self.unready(component, color, index);
     }
 
     /// A pod is deleted; its `ReplicaSet` makes another.
-    pub fn replace_pod(&mut self, component: Component, colour: Colour, index: usize) {
-        self.pods(component, colour).remove(index);
-        self.cluster.spawn(component, colour);
+    pub fn replace_pod(&mut self, component: Component, color: Color, index: usize) {
+        self.pods(component, color).remove(index);
+        self.cluster.spawn(component, color);
         self.cluster.tick();
     }
 
     /// An autoscaler adds a pod.
-    pub fn scale_up(&mut self, component: Component, colour: Colour) {
-        self.cluster.cell_mut(component, colour).deployment.as_mut().unwrap().desired += 1;
-        self.cluster.spawn(component, colour);
+    pub fn scale_up(&mut self, component: Component, color: Color) {
+        self.cluster.cell_mut(component, color).deployment.as_mut().unwrap().desired += 1;
+        self.cluster.spawn(component, color);
     }
 }
 
@@ -132,22 +132,22 @@ impl Sim {
     }
 
     /// Points a front Service elsewhere by hand.
-    pub fn drift(&mut self, component: Component, selects: Option<Colour>) {
+    pub fn drift(&mut self, component: Component, selects: Option<Color>) {
         self.tampered = true;
         self.cluster.fronts.get_mut(component).as_mut().unwrap().selects = selects;
         self.cluster.tick();
     }
 
-    /// The create of an attempt that was given up lands after all, if the name is free on the colour that does not serve:
+    /// The create of an attempt that was given up lands after all, if the name is free on the color that does not serve:
     /// of the Deployment (0), the Service (1) or the ConfigMap (2).
     pub fn late_create(&mut self, component: Component, piece: usize, version: &str) {
         let Some(status) = &self.status else { return };
         let (Some(serves), Some(rollout)) = (status.active_strategy, &status.rollout) else { return };
-        let (colour, epoch) = (serves.other(), rollout.epoch - 1);
-        let tag = Tag { version: version.into(), hash: hash(version), epoch };
-        let cell = self.cluster.cell_mut(component, colour);
+        let (color, epoch) = (serves.other(), rollout.epoch - 1);
+        let tag = ReleaseRef { version: version.into(), hash: hash(version), epoch };
+        let cell = self.cluster.cell_mut(component, color);
         match piece {
-            0 if cell.deployment.is_none() => self.cluster.create_deployment(component, colour, tag),
+            0 if cell.deployment.is_none() => self.cluster.create_deployment(component, color, tag),
             1 => drop(cell.service.get_or_insert(tag)),
             2 => drop(cell.config.get_or_insert(tag)),
             _ => {}
@@ -176,11 +176,11 @@ impl Sim {
             if self.cluster.fronts.get(component).is_some() {
                 self.adoptable.push(ObjectId::Front(component));
             }
-            for colour in Colour::ALL {
-                if self.cluster.cell(component, colour).deployment.is_some() {
-                    self.adoptable.push(ObjectId::Deployment(component, colour));
-                    self.adoptable.push(ObjectId::Service(component, colour));
-                    self.adoptable.push(ObjectId::ConfigMap(component, colour));
+            for color in Color::ALL {
+                if self.cluster.cell(component, color).deployment.is_some() {
+                    self.adoptable.push(ObjectId::Deployment(component, color));
+                    self.adoptable.push(ObjectId::Service(component, color));
+                    self.adoptable.push(ObjectId::ConfigMap(component, color));
                 }
             }
         }

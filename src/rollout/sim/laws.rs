@@ -5,11 +5,11 @@
 
 use super::scene::{
     Scene, front, fronts_differ, has_objects, in_step, is_full, is_judged, latest_stamp, owns, proved,
-    stamped, template_is_known, triple,
+    stamped, template_is_known, route,
 };
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger};
-use crate::names::{Colour, Component};
-use crate::rollout::facts::{ObjectId, Piece, Setting, Triple, Workload};
+use crate::names::{Color, Component};
+use crate::rollout::facts::{ObjectId, ObjectState, Setting, Route, Workload};
 use crate::rollout::{Action, Plan};
 
 /// `Err` says which law is broken, and how.
@@ -46,7 +46,7 @@ pub fn commit(scene: &Scene, new: &MetadataServicesStatus) -> Judgement {
 /// traffic goes to since the switch is marked as failed.
 fn is_refuted(scene: &Scene, old: &MetadataServicesStatus) -> bool {
     let Some(rollout) = &old.rollout else { return false };
-    let switched = matches!(rollout.step, Step::Switching | Step::Grace);
+    let switched = matches!(rollout.step, Step::Switching | Step::Watching);
     let side = rollout.target.clone().or_else(|| old.active()).filter(|_| switched);
     Component::ALL.into_iter().all(|of| front(scene, of).is_some_and(|front| front.epoch > rollout.epoch))
         || side.is_some_and(|side| scene.facts.is_marked(&side.version))
@@ -65,7 +65,7 @@ fn edge(
     new: &MetadataServicesStatus,
     to: &Rollout,
 ) -> Judgement {
-    use Step::{Deploying, Grace, Prune, RollingBack, Stable, Switching};
+    use Step::{Deploying, Watching, Prune, RollingBack, Stable, Switching};
     let from = old.rollout.as_ref().expect("an edge starts from a step");
     law!(to.epoch >= from.epoch, "I13: epoch {} after {}", to.epoch, from.epoch);
     if from.step == to.step {
@@ -80,9 +80,9 @@ fn edge(
         Stable => matches!(to.step, Deploying | Prune),
         Deploying => matches!(to.step, Switching | Prune),
         Switching => {
-            matches!(to.step, Grace | RollingBack | Prune) || (to.step == Stable && old.active().is_none())
+            matches!(to.step, Watching | RollingBack | Prune) || (to.step == Stable && old.active().is_none())
         }
-        Grace => matches!(to.step, Prune | RollingBack),
+        Watching => matches!(to.step, Prune | RollingBack),
         RollingBack => to.step == Prune,
         Prune => matches!(to.step, Stable | Deploying),
         Step::Unknown => false,
@@ -94,14 +94,14 @@ fn edge(
     match to.step {
         Deploying => started(old, new, to)?,
         Switching => good_enough(scene, old, to)?,
-        Grace => served(scene, from, to)?,
+        Watching => served(scene, from, to)?,
         Prune if to.epoch == from.epoch => committed_to_prune(scene, old, from)?,
         _ => {}
     }
     if from.step == Prune { pruned(scene, old, new) } else { Ok(()) }
 }
 
-/// I18, I21: what failed is tried again only when asked for, a pending colour starts clean, and what is begun anew is what
+/// I18, I21: what failed is tried again only when asked for, a pending color starts clean, and what is begun anew is what
 /// it was.
 fn started(old: &MetadataServicesStatus, new: &MetadataServicesStatus, to: &Rollout) -> Judgement {
     let target = to.target.as_ref().expect("Deploying has a target");
@@ -110,7 +110,7 @@ fn started(old: &MetadataServicesStatus, new: &MetadataServicesStatus, to: &Roll
     let asked = matches!(trigger, Some(Trigger::Retry | Trigger::Rollback | Trigger::Restart));
     let first = old.active_strategy.is_none();
     law!(!failed || asked || first, "I18: {} failed and is tried again unasked", target.version);
-    law!(old.active_strategy != Some(target.strategy), "the pending colour is the serving one");
+    law!(old.active_strategy != Some(target.strategy), "the pending color is the serving one");
     let pending = old.record(&target.version).filter(|record| record.status == RecordStatus::Pending);
     let was = pending.map(|record| record.trigger);
     let kept = was.is_none() || was == trigger || trigger == Some(Trigger::Rollback);
@@ -146,10 +146,10 @@ fn restart_kept(
 fn good_enough(scene: &Scene, old: &MetadataServicesStatus, to: &Rollout) -> Judgement {
     let target = to.target.as_ref().expect("Switching has a target");
     law!(is_full(scene, target), "I2: switching to {target:?}, which is not Full");
-    let since = old.rollout.as_ref().and_then(|from| from.clocks.ready_since.as_ref());
+    let since = old.rollout.as_ref().and_then(|from| from.timers.ready_since.as_ref());
     let since = since.map_or(i64::MAX, |since| since.0.as_second());
     let fresh = |at: i64| at > since && at <= scene.now.as_second();
-    let pods = scene.facts.colours.get(target.strategy);
+    let pods = scene.facts.colors.get(target.strategy);
     let flapped = pods.any(|workload| workload.pods.last_transition.is_some_and(fresh));
     law!(!flapped, "I2: switching to {target:?}, which was not ready without a break");
     let good =
@@ -164,7 +164,7 @@ fn good_enough(scene: &Scene, old: &MetadataServicesStatus, to: &Rollout) -> Jud
 
 fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
     let target = from.target.as_ref().expect("Switching has a target");
-    let decision = triple(Some(target), from.epoch);
+    let decision = route(Some(target), from.epoch);
     law!(stamped(scene, &decision), "D2: served before both fronts carry {decision:?}");
     law!(proved(scene, target.strategy), "I9: served unproved");
     let dwell = in_step(scene, from);
@@ -173,13 +173,13 @@ fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
     Ok(())
 }
 
-/// I3, I9: the way to Prune from a step in which both colours live.
+/// I3, I9: the way to Prune from a step in which both colors live.
 fn committed_to_prune(scene: &Scene, old: &MetadataServicesStatus, from: &Rollout) -> Judgement {
-    let Some(active) = old.active().filter(|_| matches!(from.step, Step::Grace | Step::RollingBack)) else {
+    let Some(active) = old.active().filter(|_| matches!(from.step, Step::Watching | Step::RollingBack)) else {
         return Ok(());
     };
     let kept = in_step(scene, from);
-    let decision = triple(Some(&active), from.epoch);
+    let decision = route(Some(&active), from.epoch);
     law!(stamped(scene, &decision), "I9: Prune before both fronts carry the decision");
     law!(kept >= scene.intent.policy.cleanup_delay, "I9: the warm side was kept for {kept} s only");
     let waived = from.step == Step::RollingBack && kept >= scene.intent.policy.deploy_timeout;
@@ -189,8 +189,8 @@ fn committed_to_prune(scene: &Scene, old: &MetadataServicesStatus, from: &Rollou
 
 /// D7 *gone*, and I18: the mark is durable before the rollback ends.
 fn pruned(scene: &Scene, old: &MetadataServicesStatus, new: &MetadataServicesStatus) -> Judgement {
-    for colour in Colour::ALL.into_iter().filter(|colour| Some(*colour) != old.active_strategy) {
-        law!(!has_objects(scene, colour), "D7: Prune is left, but {colour} is not gone");
+    for color in Color::ALL.into_iter().filter(|color| Some(*color) != old.active_strategy) {
+        law!(!has_objects(scene, color), "D7: Prune is left, but {color} is not gone");
     }
     marked(scene, new)
 }
@@ -265,12 +265,12 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
     law!(!scene.intent.deleted, "I28: {action:?} for a resource that is being deleted");
     match action {
         Action::Adopt(_) => return Ok(()),
-        Action::Stamp(id, epoch) => return restamped(scene, id, *epoch),
+        Action::RaiseEpoch(id, epoch) => return restamped(scene, id, *epoch),
         _ => {}
     }
     let (status, rollout) = machine(scene)?;
     let torn = fronts_differ(scene);
-    if matches!(action, Action::Point(..) | Action::Delete(_)) && rollout.step != Step::Stable {
+    if matches!(action, Action::Route(..) | Action::Delete(_)) && rollout.step != Step::Stable {
         marked(scene, status)?;
     }
     match action {
@@ -283,13 +283,13 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
             law!(!torn, "I4: {id:?} is deleted while the fronts differ");
             law!(rollout.step == Step::Prune, "D15: {id:?} is deleted in {:?}", rollout.step);
             if let Some(active) = status.active() {
-                let decision = triple(Some(&active), rollout.epoch);
+                let decision = route(Some(&active), rollout.epoch);
                 law!(stamped(scene, &decision), "I9: deleted before the stamps");
             }
             deleted(scene, status, id)
         }
-        Action::Point(component, triple) => pointed(scene, status, rollout, *component, triple),
-        Action::Record { tagged, failed } => {
+        Action::Route(component, route) => pointed(scene, status, rollout, *component, route),
+        Action::RecordRevision { tagged, failed } => {
             let revisions = &scene.facts.revisions;
             let newest = |number: i64| revisions.iter().all(|other| other.number <= number);
             let known = revisions.iter().any(|known| {
@@ -299,27 +299,27 @@ pub fn action(scene: &Scene, action: &Action) -> Judgement {
             law!(template_is_known(scene, &tagged.hash), "no template for {tagged:?}");
             Ok(())
         }
-        Action::Settle(setting) => {
+        Action::ApplySetting(setting) => {
             law!(scene.facts.stale.contains(setting), "I29: {setting:?} is settled for nothing");
             Ok(())
         }
-        Action::Account => {
+        Action::ApplyServiceAccount => {
             law!(scene.facts.stale.contains(&Setting::ACCOUNT), "I29: the account is settled for nothing");
             Ok(())
         }
-        Action::CreateFront(_) | Action::Adopt(_) | Action::Stamp(..) => Ok(()),
+        Action::CreateFront(_) | Action::Adopt(_) | Action::RaiseEpoch(..) => Ok(()),
     }
 }
 
 /// D6: without a status, what may have been on its way out gets a number above all that was seen before it is gone back to.
 fn restamped(scene: &Scene, id: &ObjectId, epoch: i64) -> Judgement {
-    let of = |component: &Component, colour: &Colour| scene.facts.colours.get(*colour).get(*component);
+    let of = |component: &Component, color: &Color| scene.facts.colors.get(*color).get(*component);
     let tag = match id {
-        ObjectId::Deployment(component, colour) => {
-            of(component, colour).deployment.state().map(|state| &state.tag)
+        ObjectId::Deployment(component, color) => {
+            of(component, color).deployment.state().map(|state| &state.tag)
         }
-        ObjectId::Service(component, colour) => of(component, colour).service.tag(),
-        ObjectId::ConfigMap(component, colour) => of(component, colour).config_map.tag(),
+        ObjectId::Service(component, color) => of(component, color).service.tag(),
+        ObjectId::ConfigMap(component, color) => of(component, color).config_map.tag(),
         _ => return Err(format!("not stamped so: {id:?}")),
     };
     let stands = scene.status.is_some_and(|status| status.rollout.is_some() && !is_refuted(scene, status));
@@ -342,20 +342,20 @@ fn created(
     id: &ObjectId,
     version: &str,
 ) -> Judgement {
-    let (ObjectId::Deployment(component, colour)
-    | ObjectId::Service(component, colour)
-    | ObjectId::ConfigMap(component, colour)) = id
+    let (ObjectId::Deployment(component, color)
+    | ObjectId::Service(component, color)
+    | ObjectId::ConfigMap(component, color)) = id
     else {
         return Err(format!("not created so: {id:?}"));
     };
-    let side = Side { strategy: *colour, version: version.to_owned() };
+    let side = Side { strategy: *color, version: version.to_owned() };
     let serves = status.active().as_ref() == Some(&side);
     let comes = rollout.target.as_ref() == Some(&side);
     law!(serves || comes, "{id:?} is created for {version}, which is not on its way and does not serve");
-    let steps = [Step::Stable, Step::Deploying, Step::Switching, Step::Grace];
+    let steps = [Step::Stable, Step::Deploying, Step::Switching, Step::Watching];
     let mended = serves && matches!(rollout.step, Step::RollingBack | Step::Prune);
     law!(steps.contains(&rollout.step) || mended, "{id:?} is created in {:?}", rollout.step);
-    let pods = scene.facts.colours.get(*colour).get(*component).pods.alive;
+    let pods = scene.facts.colors.get(*color).get(*component).pods.alive;
     let strays =
         matches!(id, ObjectId::Deployment(..)) && comes && rollout.step == Step::Deploying && pods > 0;
     law!(!strays, "D8: a Deployment is created among pods of something else");
@@ -364,10 +364,10 @@ fn created(
 
 fn deleted(scene: &Scene, status: &MetadataServicesStatus, id: &ObjectId) -> Judgement {
     match id {
-        ObjectId::Deployment(_, colour) | ObjectId::Service(_, colour) | ObjectId::ConfigMap(_, colour) => {
-            law!(status.active_strategy != Some(*colour), "{id:?} serves and is deleted");
+        ObjectId::Deployment(_, color) | ObjectId::Service(_, color) | ObjectId::ConfigMap(_, color) => {
+            law!(status.active_strategy != Some(*color), "{id:?} serves and is deleted");
             let selected = Component::ALL.into_iter().filter_map(|of| front(scene, of)?.selects);
-            law!(selected.into_iter().all(|of| of != *colour), "I3: {id:?} is selected and deleted");
+            law!(selected.into_iter().all(|of| of != *color), "I3: {id:?} is selected and deleted");
         }
         ObjectId::Revision(version) => {
             law!(status.record(version).is_none(), "{version} is in the history, its revision is deleted");
@@ -385,11 +385,11 @@ fn pointed(
     status: &MetadataServicesStatus,
     rollout: &Rollout,
     component: Component,
-    to: &Triple,
+    to: &Route,
 ) -> Judgement {
     law!(to.epoch == rollout.epoch, "D2: pointed with epoch {}, decided {}", to.epoch, rollout.epoch);
     let side = if rollout.step == Step::Switching { rollout.target.clone() } else { status.active() };
-    law!(*to == triple(side.as_ref(), rollout.epoch), "D2: pointed to {to:?}, decided {side:?}");
+    law!(*to == route(side.as_ref(), rollout.epoch), "D2: pointed to {to:?}, decided {side:?}");
     let front = front(scene, component).ok_or("404: no front to point")?;
     law!(!front.carries(to), "I29: {component} is pointed for nothing");
     law!(front.epoch <= to.epoch, "I13: the stamp goes from {} to {}", front.epoch, to.epoch);
@@ -399,11 +399,11 @@ fn pointed(
     };
     let failed = status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed);
     // Out of a dead end (design D7) the side is kept that can serve, whatever was held against it.
-    let moves = front.selects != to.colour && rollout.step != Step::Prune;
+    let moves = front.selects != to.color && rollout.step != Step::Prune;
     let marked = moves && scene.facts.is_marked(&side.version);
     law!(!failed && !marked, "I3: pointed to {}, which is Failed", side.version);
-    if front.selects != to.colour && !scene.tampered {
-        for (of, workload) in scene.facts.colours.get(side.strategy).iter() {
+    if front.selects != to.color && !scene.tampered {
+        for (of, workload) in scene.facts.colors.get(side.strategy).iter() {
             let right = workload.deployment.state().is_some_and(|found| found.tag.version == side.version);
             law!(right, "I1, I10: pointed to {side:?}, {of} is not there");
         }
@@ -415,7 +415,7 @@ fn pointed(
 
 /// `barred`: a name that is needed is held by others.
 pub fn rest(scene: &Scene, made: &Plan, barred: bool) -> Judgement {
-    law!(made.again.is_none_or(|seconds| seconds >= 1), "a wait of {:?}", made.again);
+    law!(made.requeue_after.is_none_or(|seconds| seconds >= 1), "a wait of {:?}", made.requeue_after);
     let Some((status, rollout)) = machine(scene).ok().filter(|_| !scene.intent.deleted) else {
         return Ok(());
     };
@@ -423,18 +423,18 @@ pub fn rest(scene: &Scene, made: &Plan, barred: bool) -> Judgement {
         return Ok(());
     }
     let active = status.active().ok_or("nothing serves in Stable")?;
-    let decision = triple(Some(&active), rollout.epoch);
+    let decision = route(Some(&active), rollout.epoch);
     law!(stamped(scene, &decision), "I16: the fronts do not carry the decision");
-    law!(!owns(scene, active.strategy.other()), "I33: both colours have objects");
+    law!(!owns(scene, active.strategy.other()), "I33: both colors have objects");
     let mut revisions = scene.facts.revisions.iter();
     let forgotten = revisions.find(|known| status.record(&known.version).is_none());
     law!(forgotten.is_none(), "I33: {forgotten:?} is left over");
-    law!(made.again.is_none(), "I30: a settled resource wants to be looked at again");
-    let present = |piece: &Piece| matches!(piece, Piece::Present(_));
-    let whole = scene.facts.colours.get(active.strategy).all(|workload: &Workload| {
+    law!(made.requeue_after.is_none(), "I30: a settled resource wants to be looked at again");
+    let present = |piece: &ObjectState| matches!(piece, ObjectState::Present(_));
+    let whole = scene.facts.colors.get(active.strategy).all(|workload: &Workload| {
         workload.deployment.state().is_some() && present(&workload.config_map) && present(&workload.service)
     });
     let known = status.record(&active.version).is_some_and(|record| template_is_known(scene, &record.hash));
-    law!(whole || !known || barred, "I33: the serving colour is not whole");
+    law!(whole || !known || barred, "I33: the serving color is not whole");
     Ok(())
 }

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::facts::{Facts, Held, Image, ObjectId, Revision, Setting, Tag};
+use super::facts::{Facts, Deferred, Image, ObjectId, Revision, Setting, ReleaseRef};
 use super::intent::{Intent, Policy, Requests, Wanted};
-use super::{Action, Amend, Move, Notice, Plan, Tagged, explain, plan};
+use super::{Action, ResourcePatch, Effect, EventNote, Plan, explain, plan};
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{PerComponent, RESTART, RETRY, ROLLBACK_TO};
 pub use cluster::Boot;
@@ -36,7 +36,7 @@ pub struct Sim {
     /// Names that objects of others hold.
     pub taken: Vec<ObjectId>,
     pub restore_refused: Option<String>,
-    pub held: Held,
+    pub deferred: Deferred,
     pub templates: HashMap<String, Wanted>,
     /// What was written, by kind.
     pub writes: BTreeMap<&'static str, usize>,
@@ -44,7 +44,7 @@ pub struct Sim {
     pub moved: usize,
     /// Every write, in words.
     pub trace: Vec<String>,
-    pub notices: Vec<Notice>,
+    pub notes: Vec<EventNote>,
     /// After so many more writes, the operator crashes.
     pub fuse: Option<usize>,
     /// The next leader crashes too, after so many writes.
@@ -120,11 +120,11 @@ impl Sim {
             adoptable: vec![],
             taken: vec![],
             restore_refused: None,
-            held: Held::default(),
+            deferred: Deferred::default(),
             writes: BTreeMap::new(),
             moved: 0,
             trace: vec![],
-            notices: vec![],
+            notes: vec![],
             fuse: None,
             next_fuse: None,
             takeover: 17,
@@ -161,7 +161,7 @@ impl Sim {
         self.writes.clear();
         self.moved = 0;
         self.trace.clear();
-        self.notices.clear();
+        self.notes.clear();
     }
 
     pub fn now(&self) -> Timestamp {
@@ -174,7 +174,7 @@ impl Sim {
             surplus: self.surplus.clone(),
             adoptable: self.adoptable.clone(),
             restore_refused: self.restore_refused.clone(),
-            held: self.held,
+            deferred: self.deferred,
             ..self.cluster.facts(self.status.as_ref())
         }
     }
@@ -187,18 +187,18 @@ impl Sim {
         let made = plan(&self.intent, self.status.as_ref(), &facts, now);
         let again = plan(&self.intent, self.status.as_ref(), &facts, now);
         assert_eq!(made, again, "the plan is not a function of its input");
-        let wrote = match made.next.clone() {
-            Move::Wait => {
+        let wrote = match made.effect.clone() {
+            Effect::Wait => {
                 watch::at_rest(self, &made);
                 true
             }
-            Move::Commit(status) => self.commit(*status),
-            Move::Act(groups) if self.is_barred(&groups) => return self.told_of_the_bar(&facts),
-            Move::Act(groups) => groups.into_iter().all(|group| self.act(group)),
-            Move::Amend(amend) => self.amend(&amend),
+            Effect::UpdateStatus(status) => self.commit(*status),
+            Effect::Write(groups) if self.is_barred(&groups) => return self.told_of_the_bar(&facts),
+            Effect::Write(groups) => groups.into_iter().all(|group| self.act(group)),
+            Effect::PatchResource(amend) => self.amend(&amend),
         };
         if wrote {
-            self.notices.extend(made.notices.clone());
+            self.notes.extend(made.notes.clone());
         }
         self.cluster.tick();
         made
@@ -213,11 +213,11 @@ impl Sim {
     fn told_of_the_bar(&mut self, facts: &Facts) -> Plan {
         let taken = self.taken.iter().map(|id| format!("{id:?} (it has no controller)")).collect();
         let facts = Facts { taken, ..facts.clone() };
-        let wait = Plan { next: Move::Wait, notices: vec![], again: Some(30) };
+        let wait = Plan { effect: Effect::Wait, notes: vec![], requeue_after: Some(30) };
         let made = explain(&self.intent, self.status.as_ref(), &facts, self.now()).unwrap_or(wait);
-        if let Move::Commit(status) = made.next.clone() {
+        if let Effect::UpdateStatus(status) = made.effect.clone() {
             self.commit(*status);
-            self.notices.extend(made.notices.clone());
+            self.notes.extend(made.notes.clone());
         }
         made
     }
@@ -282,38 +282,38 @@ impl Sim {
                 assert!(door.is_none(), "AlreadyExists: front {component}");
                 *door = Some(Door { exact: true, ..Door::default() });
             }
-            Action::Point(component, triple) => {
+            Action::Route(component, route) => {
                 let now = self.cluster.now;
                 let door = self.cluster.fronts.get_mut(component).as_mut().expect("404: no front to point");
                 let slices = door.slices;
-                let version = (!triple.version.is_empty()).then_some(triple.version);
-                let (selects, epoch) = (triple.colour, triple.epoch);
+                let version = (!route.version.is_empty()).then_some(route.version);
+                let (selects, epoch) = (route.color, route.epoch);
                 self.moved += usize::from(door.selects != selects);
                 *door = Door { selects, exact: true, version, epoch, switched_at: Some(now), slices };
             }
             Action::Create(id, tagged) => self.create(&id, tagged),
             Action::Adopt(id) => self.adoptable.retain(|known| *known != id),
-            Action::Stamp(id, epoch) => self.cluster.stamp(&id, epoch),
-            Action::Record { tagged, failed } => self.record(tagged, failed),
+            Action::RaiseEpoch(id, epoch) => self.cluster.stamp(&id, epoch),
+            Action::RecordRevision { tagged, failed } => self.record(tagged, failed),
             Action::Delete(id) => self.delete(&id),
-            Action::Settle(setting) => self.stale.retain(|known| *known != setting),
-            Action::Account => self.stale.retain(|known| *known != Setting::ACCOUNT),
+            Action::ApplySetting(setting) => self.stale.retain(|known| *known != setting),
+            Action::ApplyServiceAccount => self.stale.retain(|known| *known != Setting::ACCOUNT),
         }
     }
 
-    fn create(&mut self, id: &ObjectId, tagged: Tagged) {
+    fn create(&mut self, id: &ObjectId, tagged: ReleaseRef) {
         assert!(self.template_is_known(&tagged.hash), "no template for {tagged:?}");
-        let tag = Tag { version: tagged.version, hash: tagged.hash, epoch: tagged.epoch };
+        let tag = ReleaseRef { version: tagged.version, hash: tagged.hash, epoch: tagged.epoch };
         match id {
-            ObjectId::Deployment(component, colour) => {
-                self.cluster.create_deployment(*component, *colour, tag);
+            ObjectId::Deployment(component, color) => {
+                self.cluster.create_deployment(*component, *color, tag);
             }
-            ObjectId::Service(component, colour) => {
-                let old = self.cluster.cell_mut(*component, *colour).service.replace(tag);
+            ObjectId::Service(component, color) => {
+                let old = self.cluster.cell_mut(*component, *color).service.replace(tag);
                 assert_eq!(old, None, "AlreadyExists: {id:?}");
             }
-            ObjectId::ConfigMap(component, colour) => {
-                let old = self.cluster.cell_mut(*component, *colour).config.replace(tag);
+            ObjectId::ConfigMap(component, color) => {
+                let old = self.cluster.cell_mut(*component, *color).config.replace(tag);
                 assert_eq!(old, None, "AlreadyExists: {id:?}");
             }
             ObjectId::Front(_) | ObjectId::Revision(_) | ObjectId::Extra(_) => {
@@ -322,7 +322,7 @@ impl Sim {
         }
     }
 
-    fn record(&mut self, tagged: Tagged, failed: Option<String>) {
+    fn record(&mut self, tagged: ReleaseRef, failed: Option<String>) {
         assert!(self.template_is_known(&tagged.hash), "no template for {tagged:?}");
         let number = self.cluster.revisions.iter().map(|revision| revision.number).max().unwrap_or(0) + 1;
         let known = self.cluster.revisions.iter().position(|revision| revision.version == tagged.version);
@@ -351,10 +351,10 @@ impl Sim {
 
     fn delete(&mut self, id: &ObjectId) {
         match id {
-            ObjectId::Deployment(component, colour) => self.cluster.delete_deployment(*component, *colour),
-            ObjectId::Service(component, colour) => self.cluster.cell_mut(*component, *colour).service = None,
-            ObjectId::ConfigMap(component, colour) => {
-                self.cluster.cell_mut(*component, *colour).config = None;
+            ObjectId::Deployment(component, color) => self.cluster.delete_deployment(*component, *color),
+            ObjectId::Service(component, color) => self.cluster.cell_mut(*component, *color).service = None,
+            ObjectId::ConfigMap(component, color) => {
+                self.cluster.cell_mut(*component, *color).config = None;
             }
             ObjectId::Revision(version) => self.cluster.revisions.retain(|known| known.version != *version),
             ObjectId::Extra(extra) => self.surplus.retain(|known| known != extra),
@@ -362,7 +362,7 @@ impl Sim {
         }
     }
 
-    fn amend(&mut self, amend: &Amend) -> bool {
+    fn amend(&mut self, amend: &ResourcePatch) -> bool {
         if !self.burn() {
             return false;
         }
@@ -393,8 +393,8 @@ impl Sim {
     pub fn run(&mut self) -> Option<i64> {
         for _ in 0..60 {
             let made = self.pass();
-            if made.next == Move::Wait {
-                return made.again;
+            if made.effect == Effect::Wait {
+                return made.requeue_after;
             }
         }
         panic!("does not come to rest\n{}", self.story());
@@ -410,10 +410,10 @@ impl Sim {
                 return;
             }
             let made = self.pass();
-            if made.next != Move::Wait {
+            if made.effect != Effect::Wait {
                 continue;
             }
-            let again = made.again.map(|seconds| self.cluster.now + seconds);
+            let again = made.requeue_after.map(|seconds| self.cluster.now + seconds);
             let Some(next) = again.into_iter().chain(self.cluster.next_event()).min() else { return };
             if next > end {
                 self.cluster.now = end;
@@ -472,13 +472,13 @@ impl Sim {
 fn kind(action: &Action) -> &'static str {
     match action {
         Action::CreateFront(_) => "CreateFront",
-        Action::Point(..) => "Point",
+        Action::Route(..) => "Point",
         Action::Create(..) => "Create",
         Action::Adopt(_) => "Adopt",
-        Action::Stamp(..) => "Stamp",
-        Action::Record { .. } => "Record",
+        Action::RaiseEpoch(..) => "Stamp",
+        Action::RecordRevision { .. } => "Record",
         Action::Delete(_) => "Delete",
-        Action::Settle(_) => "Settle",
-        Action::Account => "Account",
+        Action::ApplySetting(_) => "Settle",
+        Action::ApplyServiceAccount => "Account",
     }
 }

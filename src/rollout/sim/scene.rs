@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::api::status::{MetadataServicesStatus, Rollout, Side};
-use crate::names::{Colour, Component};
-use crate::rollout::facts::{Deployment, Facts, Front, FrontState, Piece, Triple, Workload};
+use crate::names::{Color, Component};
+use crate::rollout::facts::{Deployment, Facts, Front, FrontState, ObjectState, Route, Workload};
 use crate::rollout::intent::Intent;
 
 /// What a decision was taken on.
@@ -31,22 +31,22 @@ pub fn latest_stamp(scene: &Scene) -> i64 {
 }
 
 /// The decision for a side.
-pub fn triple(side: Option<&Side>, epoch: i64) -> Triple {
+pub fn route(side: Option<&Side>, epoch: i64) -> Route {
     let version = side.map(|side| side.version.clone()).unwrap_or_default();
-    Triple { colour: side.map(|side| side.strategy), version, epoch }
+    Route { color: side.map(|side| side.strategy), version, epoch }
 }
 
 /// Whether both front Services carry a decision.
-pub fn stamped(scene: &Scene, to: &Triple) -> bool {
+pub fn stamped(scene: &Scene, to: &Route) -> bool {
     scene.facts.front.all(|front| front.state().is_some_and(|front| front.carries(to)))
 }
 
-/// Whether `EndpointSlices` list ready pods of a colour, and none of the other.
-pub fn proved(scene: &Scene, colour: Colour) -> bool {
+/// Whether `EndpointSlices` list ready pods of a color, and none of the other.
+pub fn proved(scene: &Scene, color: Color) -> bool {
     scene.facts.front.all(|front| {
         front
             .state()
-            .is_some_and(|front| *front.ready.get(colour) > 0 && *front.listed.get(colour.other()) == 0)
+            .is_some_and(|front| *front.ready.get(color) > 0 && *front.listed.get(color.other()) == 0)
     })
 }
 
@@ -60,19 +60,19 @@ pub fn fronts_differ(scene: &Scene) -> bool {
     }
 }
 
-/// Whether the resource has objects on a colour. Pods alone may be another hand's.
-pub fn owns(scene: &Scene, colour: Colour) -> bool {
-    scene.facts.colours.get(colour).any(|workload| {
+/// Whether the resource has objects on a color. Pods alone may be another hand's.
+pub fn owns(scene: &Scene, color: Color) -> bool {
+    scene.facts.colors.get(color).any(|workload| {
         workload.deployment != Deployment::Absent
-            || workload.service != Piece::Absent
-            || workload.config_map != Piece::Absent
+            || workload.service != ObjectState::Absent
+            || workload.config_map != ObjectState::Absent
     })
 }
 
-/// Whether anything is left on a colour, pods too.
-pub fn has_objects(scene: &Scene, colour: Colour) -> bool {
+/// Whether anything is left on a color, pods too.
+pub fn has_objects(scene: &Scene, color: Color) -> bool {
     let pods = |workload: &Workload| workload.replica_sets || workload.pods.alive > 0;
-    owns(scene, colour) || scene.facts.colours.get(colour).any(pods)
+    owns(scene, color) || scene.facts.colors.get(color).any(pods)
 }
 
 /// Whether the spec or a record says what this hash stands for.
@@ -87,7 +87,7 @@ pub fn is_judged(scene: &Scene) -> bool {
 
 /// Full(c, r) of design D8.
 pub fn is_full(scene: &Scene, side: &Side) -> bool {
-    scene.facts.colours.get(side.strategy).all(|workload| {
+    scene.facts.colors.get(side.strategy).all(|workload| {
         let Deployment::Present(found) = &workload.deployment else { return false };
         let wanted = found.desired;
         let counts = (found.updated, found.ready, found.available, found.replicas);

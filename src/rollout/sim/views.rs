@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{Sim, cluster};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Step};
-use crate::names::{Colour, Component};
-use crate::rollout::What;
+use crate::names::{Color, Component};
+use crate::rollout::EventReason;
 
 impl Sim {
     pub fn step(&self) -> Option<Step> {
@@ -20,7 +20,7 @@ impl Sim {
         self.status.as_ref().expect("there is a status")
     }
 
-    /// `release on colour` of what the status calls active.
+    /// `release on color` of what the status calls active.
     pub fn active(&self) -> String {
         let side = self.status.as_ref().and_then(MetadataServicesStatus::active);
         side.map_or_else(|| "none".to_owned(), |side| format!("{} on {}", side.version, side.strategy))
@@ -76,17 +76,17 @@ impl Sim {
         self.writes.get(kind).copied().unwrap_or(0)
     }
 
-    pub fn told(&self, what: What) -> usize {
-        self.notices.iter().filter(|notice| notice.what == what).count()
+    pub fn told(&self, what: EventReason) -> usize {
+        self.notes.iter().filter(|note| note.what == what).count()
     }
 
     /// How many Events were told.
     pub fn events(&self) -> usize {
-        self.notices.len()
+        self.notes.len()
     }
 
-    pub fn has_objects(&self, colour: Colour) -> bool {
-        self.cluster.cells.get(colour).any(|cell| *cell != cluster::Cell::default())
+    pub fn has_objects(&self, color: Color) -> bool {
+        self.cluster.cells.get(color).any(|cell| *cell != cluster::Cell::default())
     }
 
     pub fn story(&self) -> String {

@@ -54,9 +54,9 @@ pub fn before_commit(sim: &mut Sim, new: &MetadataServicesStatus) {
 
 pub fn before_action(sim: &mut Sim, action: &Action) {
     judge(sim, |scene| laws::action(scene, action));
-    let Action::Point(component, to) = action else { return };
+    let Action::Route(component, to) = action else { return };
     let front = door(sim, *component).cloned().unwrap_or_default();
-    if to.colour.is_some() && front.selects != to.colour && !sim.tampered {
+    if to.color.is_some() && front.selects != to.color && !sim.tampered {
         *sim.memory.moves.get_mut(*component) += 1;
         let moves = *sim.memory.moves.get(*component);
         must!(sim, moves <= 2 || sim.memory.lost, "I5: the selector of {component} moved {moves} times");
@@ -72,7 +72,7 @@ pub fn after_write(sim: &Sim) {
     }
     for component in Component::ALL.into_iter().filter(|_| sim.serves) {
         let served = door(sim, component).and_then(|door| door.selects);
-        let ready = served.map(|colour| sim.cluster.cell(component, colour).pods.iter().any(|pod| pod.ready));
+        let ready = served.map(|color| sim.cluster.cell(component, color).pods.iter().any(|pod| pod.ready));
         must!(sim, ready == Some(true), "{component} selects {served:?}, where no pod is ready");
     }
     let routes = |component| door(sim, component).map(|door| (door.selects, &door.version));

@@ -2,7 +2,7 @@
 
 use super::{STEPS, assert_settled_on, in_step};
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::{Boot, Sim};
 
@@ -26,15 +26,15 @@ fn rolled_back_before_the_switch(sim: &mut Sim) {
 
 fn rolled_back_after_the_switch(sim: &mut Sim) {
     sim.edit("b");
-    if sim.reaches(Step::Grace) {
-        sim.restart_pod(Component::Storage, Colour::Green, 0);
+    if sim.reaches(Step::Watching) {
+        sim.restart_pod(Component::Storage, Color::Green, 0);
     }
     sim.settle();
 }
 
 fn undone(sim: &mut Sim) {
     sim.edit("b");
-    sim.reaches(Step::Grace);
+    sim.reaches(Step::Watching);
     sim.edit("a");
     sim.settle();
 }
@@ -158,8 +158,8 @@ fn assert_rebuilt(sim: &mut Sim, name: &str, write: usize) {
 
 fn serving_pods(sim: &Sim) -> Vec<String> {
     let doors = Component::ALL.into_iter().filter_map(|component| {
-        let colour = sim.cluster.fronts.get(component).as_ref()?.selects?;
-        Some(&sim.cluster.cell(component, colour).pods)
+        let color = sim.cluster.fronts.get(component).as_ref()?.selects?;
+        Some(&sim.cluster.cell(component, color).pods)
     });
     doors.flatten().map(|pod| pod.name.clone()).collect()
 }
@@ -231,14 +231,14 @@ fn torn_fronts_without_a_status_go_to_the_higher_epoch_if_it_is_sound() {
         assert!(sim.stop_before(1), "one of the two patches is done");
         assert_eq!(sim.traffic(), "torn");
         if !sound {
-            sim.unready(Component::Schema, Colour::Green, 0);
+            sim.unready(Component::Schema, Color::Green, 0);
         }
         sim.lose_status();
         sim.run();
         let (step, expected) =
             if sound { (Step::Switching, "b on green") } else { (Step::RollingBack, "a on blue") };
         assert_eq!((sim.step(), sim.traffic().as_str()), (Some(step), expected), "{}", sim.story());
-        sim.recover(Component::Schema, Colour::Green);
+        sim.recover(Component::Schema, Color::Green);
         sim.settle();
         let active = sim.active();
         assert_settled_on(&mut sim, &active);
@@ -299,7 +299,7 @@ fn a_status_that_does_not_hang_together_is_rebuilt() {
         |status| status.release_history.clear(),
         |status| status.active_strategy = None,
         |status| status.rollout.as_mut().unwrap().step = Step::Switching,
-        |status| status.rollout.as_mut().unwrap().step = Step::Grace,
+        |status| status.rollout.as_mut().unwrap().step = Step::Watching,
     ];
     for (which, edit) in edits.iter().enumerate() {
         let mut sim = Sim::upgraded();
@@ -307,7 +307,7 @@ fn a_status_that_does_not_hang_together_is_rebuilt() {
         edit(&mut status);
         sim.lose_status();
         let rebuilt = crate::rollout::plan(&sim.intent, Some(&status), &sim.facts(), sim.now());
-        let crate::rollout::Move::Commit(rebuilt) = rebuilt.next else { panic!("{which}: {rebuilt:?}") };
+        let crate::rollout::Effect::UpdateStatus(rebuilt) = rebuilt.effect else { panic!("{which}: {rebuilt:?}") };
         assert_eq!(rebuilt.active_release_version.as_deref(), Some("b"), "{which}");
         assert_eq!(rebuilt.rollout.unwrap().step, Step::Stable, "{which}");
     }
@@ -318,8 +318,8 @@ fn a_failed_template_is_tried_as_a_first_release_when_nothing_serves_any_more() 
     let mut sim = Sim::stable();
     rolled_back_before_the_switch(&mut sim);
     assert!(sim.failed("b"));
-    for colour in Colour::ALL {
-        *sim.cluster.cells.get_mut(colour) = crate::names::PerComponent::default();
+    for color in Color::ALL {
+        *sim.cluster.cells.get_mut(color) = crate::names::PerComponent::default();
     }
     sim.cluster.fronts = crate::names::PerComponent::default();
     sim.boots("b", Component::Storage, Boot::Ready(3));

@@ -2,8 +2,8 @@
 
 use super::{assert_settled_on, in_step};
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
-use crate::rollout::What;
+use crate::names::{Color, Component};
+use crate::rollout::EventReason;
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::{Boot, Sim};
 
@@ -38,11 +38,11 @@ fn every_hard_cause_fails_a_release_at_the_threshold_and_not_before() {
             assert_eq!(sim.record_of("b").reason.as_deref(), Some(cause.reason()));
             let message = sim.record_of("b").message.clone().unwrap();
             assert!(message.starts_with(component.as_str()) && message.contains(cause.remedy()), "{message}");
-            assert!(!sim.has_objects(Colour::Green));
+            assert!(!sim.has_objects(Color::Green));
             assert_eq!(sim.moved, 0, "traffic was never touched");
             assert!(sim.total() <= 20, "{:?}", sim.writes);
-            assert_eq!((sim.told(What::RolloutFailed), sim.told(What::RolledBack)), (1, 1));
-            assert!(sim.events() <= 6, "I44: {:?}", sim.notices);
+            assert_eq!((sim.told(EventReason::RolloutFailed), sim.told(EventReason::RolledBack)), (1, 1));
+            assert!(sim.events() <= 6, "I44: {:?}", sim.notes);
         }
     }
 }
@@ -71,7 +71,7 @@ fn alternating_signals_do_not_reset_the_failing_clock() {
     for second in 0..119 {
         let signal =
             [Some(Cause::Crash), None, Some(Cause::ImagePull), Some(Cause::Unschedulable)][second % 4];
-        sim.suffer(Component::Storage, Colour::Green, signal);
+        sim.suffer(Component::Storage, Color::Green, signal);
         sim.advance(1);
         assert_eq!(sim.step(), Some(Step::Deploying), "second {second}");
     }
@@ -86,9 +86,9 @@ fn a_partly_ready_component_does_not_clear_its_clock_but_a_complete_one_does() {
         let mut sim = failing(Component::Storage, Cause::Crash);
         sim.boots("b", Component::Schema, Boot::Ready(400));
         sim.advance(60);
-        sim.recover(Component::Storage, Colour::Green);
+        sim.recover(Component::Storage, Color::Green);
         if !cleared {
-            sim.unready(Component::Storage, Colour::Green, index);
+            sim.unready(Component::Storage, Color::Green, index);
         }
         sim.advance(100);
         let expected = if cleared { Some(Step::Deploying) } else { Some(Step::Stable) };
@@ -101,7 +101,7 @@ fn the_clocks_of_the_components_are_their_own() {
     let mut sim = failing(Component::Storage, Cause::Crash);
     sim.boots("b", Component::Schema, Boot::Fails(Cause::ImagePull));
     sim.advance(100);
-    sim.recover(Component::Storage, Colour::Green);
+    sim.recover(Component::Storage, Color::Green);
     sim.advance(19);
     assert_eq!(sim.step(), Some(Step::Deploying));
     sim.advance(1);
@@ -119,9 +119,9 @@ fn a_flap_starts_the_grace_period_anew() {
     let mut sim = Sim::stable();
     sim.edit("b");
     sim.advance(100);
-    sim.unready(Component::Schema, Colour::Green, 0);
+    sim.unready(Component::Schema, Color::Green, 0);
     sim.advance(10);
-    sim.recover(Component::Schema, Colour::Green);
+    sim.recover(Component::Schema, Color::Green);
     sim.advance(119);
     assert_eq!(sim.step(), Some(Step::Deploying), "{}", sim.story());
     sim.advance(1);
@@ -136,9 +136,9 @@ fn a_flap_that_no_pass_saw_starts_the_grace_period_anew() {
     sim.edit("b");
     sim.advance(100);
     sim.cluster.now += 5;
-    sim.unready(Component::Schema, Colour::Green, 0);
+    sim.unready(Component::Schema, Color::Green, 0);
     sim.cluster.now += 5;
-    sim.recover(Component::Schema, Colour::Green);
+    sim.recover(Component::Schema, Color::Green);
     sim.cluster.now += 5;
     sim.run();
     sim.advance(114);
@@ -154,12 +154,12 @@ fn a_release_that_flaps_for_ever_fails_at_the_timeout() {
     sim.advance(3);
     for _ in 0..12 {
         sim.advance(55);
-        if sim.step() == Some(Step::Deploying) && sim.has_objects(Colour::Green) {
-            sim.unready(Component::Storage, Colour::Green, 0);
+        if sim.step() == Some(Step::Deploying) && sim.has_objects(Color::Green) {
+            sim.unready(Component::Storage, Color::Green, 0);
             sim.advance(1);
         }
-        if sim.step() == Some(Step::Deploying) && sim.has_objects(Colour::Green) {
-            sim.recover(Component::Storage, Colour::Green);
+        if sim.step() == Some(Step::Deploying) && sim.has_objects(Color::Green) {
+            sim.recover(Component::Storage, Color::Green);
         }
     }
     sim.settle();
@@ -177,7 +177,7 @@ fn with_automatic_rollback_off_a_failing_release_stays_degraded_and_heals() {
         assert!(sim.says("Stalled").starts_with("True/"), "{}", sim.says("Stalled"));
         assert_eq!((sim.says("Ready").as_str(), sim.traffic().as_str()), ("True/Serving", "a on blue"));
         sim.stays_quiet();
-        sim.recover(Component::Storage, Colour::Green);
+        sim.recover(Component::Storage, Color::Green);
         sim.settle();
         assert_settled_on(&mut sim, "b on green");
         assert_eq!(sim.says("Stalled"), "False/None");
@@ -190,12 +190,12 @@ fn strays_behind_the_selector_hold_the_switch_up() {
     sim.edit("b");
     sim.until(Step::Deploying);
     sim.run();
-    let mut stray = sim.cluster.cell(Component::Storage, Colour::Green).pods[0].clone();
+    let mut stray = sim.cluster.cell(Component::Storage, Color::Green).pods[0].clone();
     (stray.name, stray.version) = ("stray".into(), "x".into());
-    sim.cluster.cell_mut(Component::Storage, Colour::Green).pods.push(stray);
+    sim.cluster.cell_mut(Component::Storage, Color::Green).pods.push(stray);
     sim.advance(400);
     assert_eq!((sim.step(), sim.wrote("Point")), (Some(Step::Deploying), 0), "{}", sim.story());
-    sim.cluster.cell_mut(Component::Storage, Colour::Green).pods.retain(|pod| pod.name != "stray");
+    sim.cluster.cell_mut(Component::Storage, Color::Green).pods.retain(|pod| pod.name != "stray");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
 }
@@ -207,7 +207,7 @@ fn an_unobserved_generation_holds_the_grace_period_up() {
     sim.until(Step::Deploying);
     sim.run();
     let observe = |sim: &mut Sim, seen| {
-        let cell = sim.cluster.cell_mut(Component::Schema, Colour::Green);
+        let cell = sim.cluster.cell_mut(Component::Schema, Color::Green);
         cell.deployment.as_mut().unwrap().observed = seen;
     };
     observe(&mut sim, false);
@@ -226,12 +226,12 @@ fn a_pending_deployment_that_does_not_go_is_late_like_anything_else() {
     sim.edit("b");
     sim.until(Step::Deploying);
     sim.run();
-    sim.cluster.cell_mut(Component::Storage, Colour::Green).terminating = true;
+    sim.cluster.cell_mut(Component::Storage, Color::Green).terminating = true;
     sim.advance(599);
     assert_eq!(sim.step(), Some(Step::Deploying), "{}", sim.story());
     sim.advance(1);
     assert_eq!((sim.step(), sim.failed("b")), (Some(Step::Prune), true), "{}", sim.story());
-    sim.cluster.delete_deployment(Component::Storage, Colour::Green);
+    sim.cluster.delete_deployment(Component::Storage, Color::Green);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
 }
@@ -253,9 +253,9 @@ fn readiness_lost_late_in_the_grace_period_is_given_time() {
             );
             sim.boots("b", Component::Storage, Boot::Ready(20));
             if scaled {
-                sim.scale_up(Component::Storage, Colour::Green);
+                sim.scale_up(Component::Storage, Color::Green);
             } else {
-                sim.replace_pod(Component::Storage, Colour::Green, 0);
+                sim.replace_pod(Component::Storage, Color::Green, 0);
             }
             sim.settle();
             assert_settled_on(&mut sim, "b on green");
@@ -275,22 +275,22 @@ fn a_release_that_comes_and_goes_fails_in_the_end() {
         if sim.step() != Some(Step::Deploying) {
             break;
         }
-        sim.unready(Component::Storage, Colour::Green, 0);
+        sim.unready(Component::Storage, Color::Green, 0);
         sim.advance(5);
-        sim.recover(Component::Storage, Colour::Green);
+        sim.recover(Component::Storage, Color::Green);
     }
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
     assert!(sim.failed("b"));
 }
 
-/// What was to be begun anew on a clean colour is not wanted any more.
+/// What was to be begun anew on a clean color is not wanted any more.
 #[test]
-fn a_dirty_colour_leaves_no_attempt_behind_that_nobody_wants() {
+fn a_dirty_color_leaves_no_attempt_behind_that_nobody_wants() {
     for paused in [true, false] {
         let mut sim = in_step(Step::Deploying);
         sim.run();
-        sim.cluster.cell_mut(Component::Schema, Colour::Green).service.as_mut().unwrap().epoch = 1;
+        sim.cluster.cell_mut(Component::Schema, Color::Green).service.as_mut().unwrap().epoch = 1;
         sim.until(Step::Prune);
         if paused {
             sim.pause(true);
@@ -301,6 +301,6 @@ fn a_dirty_colour_leaves_no_attempt_behind_that_nobody_wants() {
         sim.settle();
         let history = if paused { "a:Active b:Superseded" } else { "b:Superseded a:Active" };
         assert_eq!(sim.history(), history, "{}", sim.story());
-        assert_eq!(sim.told(What::StatusRebuilt), 0);
+        assert_eq!(sim.told(EventReason::StatusRebuilt), 0);
     }
 }

@@ -7,7 +7,7 @@ use super::random::{Deed, TEMPLATES, deed, play};
 use crate::api::arbitrary::{change, edit, status};
 use crate::api::status::{MetadataServicesStatus, RecordStatus, Step};
 use crate::rollout::sim::{Sim, hash};
-use crate::rollout::{What, plan};
+use crate::rollout::{EventReason, plan};
 
 /// What a status of the simulator speaks of.
 const WORDS: [&str; 24] = [
@@ -154,7 +154,7 @@ proptest! {
             "b" => ("b on green", 0),
             _ => ("b on green", 1),
         };
-        prop_assert_eq!((sim.active(), sim.told(What::RequestRefused)), (active.into(), refused), "{:?}", text);
+        prop_assert_eq!((sim.active(), sim.told(EventReason::RequestRefused)), (active.into(), refused), "{:?}", text);
         prop_assert_eq!(&sim.intent.wanted.hash, &hash(&active[..1]));
         sim.stays_quiet();
     }
@@ -198,8 +198,8 @@ fn a_broken_record_is_no_rollback_target_after_a_loss_either() {
     let mut sim = with_a_broken_record("a");
     sim.rollback_to("a");
     sim.settle();
-    assert_eq!((sim.active().as_str(), sim.told(What::RequestRefused)), ("b on green", 1), "{}", sim.story());
-    assert!(sim.notices[0].message.contains("cannot be used: it was edited"), "{:?}", sim.notices);
+    assert_eq!((sim.active().as_str(), sim.told(EventReason::RequestRefused)), ("b on green", 1), "{}", sim.story());
+    assert!(sim.notes[0].message.contains("cannot be used: it was edited"), "{:?}", sim.notes);
     sim.stays_quiet();
 }
 

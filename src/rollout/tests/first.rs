@@ -2,10 +2,10 @@
 
 use super::assert_settled_on;
 use crate::api::status::{RecordStatus, Step};
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::{Boot, Sim};
-use crate::rollout::{Move, What};
+use crate::rollout::{Effect, EventReason};
 
 #[test]
 fn the_first_release_comes_to_serve_without_grace_or_dwell() {
@@ -19,12 +19,12 @@ fn the_first_release_comes_to_serve_without_grace_or_dwell() {
 }
 
 #[test]
-fn the_first_write_is_the_phase_and_the_fronts_come_before_the_colour() {
+fn the_first_write_is_the_phase_and_the_fronts_come_before_the_color() {
     let mut sim = Sim::new();
     let first = sim.pass();
-    let Move::Commit(status) = first.next else { panic!("{first:?}") };
+    let Effect::UpdateStatus(status) = first.effect else { panic!("{first:?}") };
     assert_eq!(status.deployment_phase.as_deref(), Some("Deploying"));
-    assert_eq!((status.pending_strategy, status.active_strategy), (Some(Colour::Blue), None));
+    assert_eq!((status.pending_strategy, status.active_strategy), (Some(Color::Blue), None));
     sim.pass();
     assert_eq!((sim.wrote("CreateFront"), sim.wrote("Create")), (2, 0));
     for component in Component::ALL {
@@ -38,21 +38,21 @@ fn the_first_write_is_the_phase_and_the_fronts_come_before_the_colour() {
 }
 
 #[test]
-fn an_upgrade_goes_to_the_other_colour_and_leaves_nothing_behind() {
+fn an_upgrade_goes_to_the_other_color_and_leaves_nothing_behind() {
     let mut sim = Sim::stable();
     sim.edit("b");
     let first = sim.pass();
-    let Move::Commit(status) = first.next else { panic!("{first:?}") };
+    let Effect::UpdateStatus(status) = first.effect else { panic!("{first:?}") };
     assert_eq!(status.deployment_phase.as_deref(), Some("Deploying"), "C42: the first write");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
     assert_eq!(sim.history(), "a:Superseded b:Active");
-    assert!(!sim.has_objects(Colour::Blue));
+    assert!(!sim.has_objects(Color::Blue));
     assert!(sim.total() <= 22, "{:?}", sim.writes);
     assert_eq!((sim.wrote("Create"), sim.wrote("Delete"), sim.wrote("Point")), (6, 6, 2));
-    let told = [What::ReleaseStarted, What::ReleaseReady, What::TrafficSwitched, What::CleanupDone];
-    assert!(told.iter().all(|what| sim.told(*what) == 1), "{:?}", sim.notices);
-    assert!(sim.events() <= 6, "I44: {:?}", sim.notices);
+    let told = [EventReason::ReleaseStarted, EventReason::ReleaseReady, EventReason::TrafficSwitched, EventReason::CleanupDone];
+    assert!(told.iter().all(|what| sim.told(*what) == 1), "{:?}", sim.notes);
+    assert!(sim.events() <= 6, "I44: {:?}", sim.notes);
 }
 
 #[test]
@@ -60,21 +60,21 @@ fn an_upgrade_takes_the_times_of_the_guide() {
     let mut sim = Sim::stable();
     sim.edit("b");
     let start = sim.cluster.now;
-    for (step, second) in [(Step::Switching, 3 + 120), (Step::Grace, 133), (Step::Prune, 163)] {
+    for (step, second) in [(Step::Switching, 3 + 120), (Step::Watching, 133), (Step::Prune, 163)] {
         sim.until(step);
         assert_eq!(sim.cluster.now - start, second, "{step:?}");
     }
 }
 
 #[test]
-fn a_pending_colour_starts_as_big_as_the_serving_one() {
+fn a_pending_color_starts_as_big_as_the_serving_one() {
     let mut sim = Sim::stable();
-    sim.scale_up(Component::Storage, Colour::Blue);
+    sim.scale_up(Component::Storage, Color::Blue);
     sim.advance(5);
     sim.edit("b");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
-    assert_eq!(sim.cluster.cell(Component::Storage, Colour::Green).pods.len(), 3);
+    assert_eq!(sim.cluster.cell(Component::Storage, Color::Green).pods.len(), 3);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_first_release_that_fails_stays_quietly_and_heals() {
     assert_eq!(sim.record_of("a").status, RecordStatus::Pending);
     sim.stays_quiet();
     assert_eq!(sim.wrote("Delete"), 0);
-    sim.recover(Component::Storage, Colour::Blue);
+    sim.recover(Component::Storage, Color::Blue);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
     assert_eq!(sim.phase(), "Stable");
@@ -111,7 +111,7 @@ fn a_first_release_that_is_never_ready_says_so_at_the_timeout_and_heals() {
     sim.advance(1);
     assert_eq!(sim.phase(), "Failed", "{}", sim.story());
     sim.stays_quiet();
-    sim.recover(Component::Schema, Colour::Blue);
+    sim.recover(Component::Schema, Color::Blue);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
 }
@@ -138,7 +138,7 @@ fn a_failing_first_release_is_replaced_by_a_new_spec() {
 fn a_first_release_switches_even_when_it_breaks_in_switching() {
     let mut sim = Sim::new();
     sim.until(Step::Switching);
-    sim.all_unready(Component::Storage, Colour::Blue);
+    sim.all_unready(Component::Storage, Color::Blue);
     sim.settle();
     assert_eq!((sim.step(), sim.traffic().as_str()), (Some(Step::Stable), "a on blue"));
     assert_eq!((sim.says("Ready").as_str(), sim.phase()), ("False/NotServing", "Degraded"));

@@ -2,7 +2,7 @@
 
 use super::assert_settled_on;
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::{Boot, Sim, hash};
 
@@ -66,13 +66,13 @@ fn after_an_undo_the_release_before_is_the_one_that_served() {
         let mut sim = Sim::stable();
         sim.intent.policy.history_limit = limit;
         sim.edit("b");
-        sim.until(Step::Grace);
+        sim.until(Step::Watching);
         sim.advance(10);
         sim.edit("a");
         sim.settle();
         assert_eq!(sim.history(), "b:Superseded a:Active");
         sim.edit("c");
-        sim.until(Step::Grace);
+        sim.until(Step::Watching);
         assert!(sim.history().ends_with("a:Superseded c:Active"), "limit {limit}: {}", sim.history());
         sim.settle();
         assert_settled_on(&mut sim, "c on green");
@@ -101,7 +101,7 @@ fn a_new_name_alone_is_no_release_and_a_used_name_is_not_used_again() {
     sim.settle();
     let version = sim.known().active_release_version.clone().unwrap();
     assert!(version.ends_with("-c-hash"), "{version}");
-    assert_eq!(sim.told(crate::rollout::What::ReleaseVersionIgnored), 1);
+    assert_eq!(sim.told(crate::rollout::EventReason::ReleaseVersionIgnored), 1);
 }
 
 #[test]
@@ -177,12 +177,12 @@ fn the_grace_period_may_end_after_the_deploy_timeout() {
 
 #[test]
 fn a_clock_before_the_start_of_a_step_only_lengthens_the_wait() {
-    for step in [Step::Deploying, Step::Switching, Step::Grace, Step::RollingBack, Step::Prune] {
+    for step in [Step::Deploying, Step::Switching, Step::Watching, Step::RollingBack, Step::Prune] {
         let mut sim = super::in_step(step);
         sim.run();
         sim.cluster.now -= 100;
         let made = sim.pass();
-        assert!(made.again.is_none_or(|seconds| seconds <= 600), "{step:?}: {:?}", made.again);
+        assert!(made.requeue_after.is_none_or(|seconds| seconds <= 600), "{step:?}: {:?}", made.requeue_after);
         assert_eq!(sim.step(), Some(if step == Step::Prune { Step::Stable } else { step }), "{step:?}");
         sim.cluster.now += 100;
         sim.settle();
@@ -202,14 +202,14 @@ fn fractions_of_a_second_never_end_a_wait_early() {
     sim.cluster.tick();
     let at = |milliseconds: i64| jiff::Timestamp::from_millisecond(ready * 1000 + milliseconds).unwrap();
     let ask = |sim: &Sim, milliseconds| {
-        crate::rollout::plan(&sim.intent, sim.status.as_ref(), &sim.facts(), at(milliseconds)).next
+        crate::rollout::plan(&sim.intent, sim.status.as_ref(), &sim.facts(), at(milliseconds)).effect
     };
-    let crate::rollout::Move::Commit(status) = ask(&sim, 900) else { panic!("the grace period begins") };
-    let since = status.rollout.as_ref().unwrap().clocks.ready_since.clone().unwrap();
+    let crate::rollout::Effect::UpdateStatus(status) = ask(&sim, 900) else { panic!("the grace period begins") };
+    let since = status.rollout.as_ref().unwrap().timers.ready_since.clone().unwrap();
     assert_eq!(since.0.as_millisecond(), at(1000).as_millisecond(), "persisted in whole seconds, rounded up");
     sim.status = Some(*status);
-    assert_eq!(ask(&sim, 120_950), crate::rollout::Move::Wait);
-    assert_ne!(ask(&sim, 121_000), crate::rollout::Move::Wait);
+    assert_eq!(ask(&sim, 120_950), crate::rollout::Effect::Wait);
+    assert_ne!(ask(&sim, 121_000), crate::rollout::Effect::Wait);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_stamp_from_the_future_does_not_hold_a_switch_up() {
     sim.cluster.fronts.storage.as_mut().unwrap().switched_at = Some(sim.cluster.now + 100_000);
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
-    assert_eq!(sim.cluster.cell(Component::Storage, Colour::Green).pods.len(), 2);
+    assert_eq!(sim.cluster.cell(Component::Storage, Color::Green).pods.len(), 2);
 }
 
 /// A smaller limit and a new release in one edit: the name of what has just left the history is free when its

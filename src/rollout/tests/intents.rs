@@ -2,10 +2,10 @@
 
 use super::{STEPS, assert_settled_on, in_step};
 use crate::api::status::{RecordStatus, Step};
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::{Cause, Setting};
 use crate::rollout::sim::{Boot, Sim};
-use crate::rollout::{Action, Kind, Move, What, plan};
+use crate::rollout::{Action, WriteClass, Effect, EventReason, plan};
 
 #[test]
 fn a_third_version_in_any_step_ends_active_alone() {
@@ -32,19 +32,19 @@ fn an_abandoned_release_never_serves() {
     sim.edit("c");
     sim.settle();
     assert_settled_on(&mut sim, "c on green");
-    assert_eq!((sim.told(What::Superseded), sim.moved), (1, 2), "one switch: {}", sim.story());
+    assert_eq!((sim.told(EventReason::Superseded), sim.moved), (1, 2), "one switch: {}", sim.story());
     assert_eq!(sim.record_of("b").status, RecordStatus::Superseded);
     assert_eq!(sim.record_of("b").activated_at, None);
 }
 
 #[test]
 fn a_third_version_waits_until_the_switch_under_way_is_finished() {
-    for step in [Step::Switching, Step::Grace, Step::Prune] {
+    for step in [Step::Switching, Step::Watching, Step::Prune] {
         let mut sim = in_step(step);
         sim.edit("c");
         sim.until(Step::Deploying);
         assert_eq!((sim.traffic().as_str(), sim.active().as_str()), ("b on green", "b on green"), "{step:?}");
-        assert!(!sim.has_objects(Colour::Blue), "a is gone before c is created");
+        assert!(!sim.has_objects(Color::Blue), "a is gone before c is created");
     }
 }
 
@@ -57,7 +57,7 @@ fn back_to_the_serving_template_before_the_switch_is_an_abort_without_a_switch()
         sim.edit("a");
         sim.settle();
         assert_settled_on(&mut sim, "a on blue");
-        assert_eq!((sim.moved, sim.told(What::Aborted)), (0, 1), "I23: {}", sim.story());
+        assert_eq!((sim.moved, sim.told(EventReason::Aborted)), (0, 1), "I23: {}", sim.story());
         assert_eq!(sim.record_of("b").status, RecordStatus::Superseded);
         assert_eq!(sim.phase(), "Stable");
     }
@@ -65,7 +65,7 @@ fn back_to_the_serving_template_before_the_switch_is_an_abort_without_a_switch()
 
 #[test]
 fn back_to_the_warm_template_after_the_switch_is_an_undo_at_once() {
-    for step in [Step::Switching, Step::Grace] {
+    for step in [Step::Switching, Step::Watching] {
         let mut sim = in_step(step);
         sim.run();
         let before = sim.cluster.now;
@@ -76,7 +76,7 @@ fn back_to_the_warm_template_after_the_switch_is_an_undo_at_once() {
         sim.settle();
         assert_settled_on(&mut sim, "a on blue");
         assert_eq!(sim.record_of("b").status, RecordStatus::Superseded, "not Failed: it may be tried again");
-        assert_eq!(sim.told(What::Undone), 1);
+        assert_eq!(sim.told(EventReason::Undone), 1);
         sim.edit("b");
         sim.settle();
         assert_settled_on(&mut sim, "b on green");
@@ -94,11 +94,11 @@ fn an_undo_between_the_decision_and_the_first_patch_never_moves_traffic() {
 
 #[test]
 fn back_to_a_warm_side_that_is_down_waits_for_the_normal_cycle() {
-    let mut sim = in_step(Step::Grace);
-    sim.all_unready(Component::Storage, Colour::Blue);
+    let mut sim = in_step(Step::Watching);
+    sim.all_unready(Component::Storage, Color::Blue);
     sim.edit("a");
     sim.run();
-    assert_eq!((sim.step(), sim.traffic().as_str()), (Some(Step::Grace), "b on green"));
+    assert_eq!((sim.step(), sim.traffic().as_str()), (Some(Step::Watching), "b on green"));
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
 }
@@ -178,7 +178,7 @@ fn paused_before_the_first_release_waits_and_says_so() {
 
 #[test]
 fn a_rollout_under_way_finishes_while_paused() {
-    for step in [Step::Deploying, Step::Switching, Step::Grace, Step::Prune] {
+    for step in [Step::Deploying, Step::Switching, Step::Watching, Step::Prune] {
         let mut sim = in_step(step);
         sim.pause(true);
         sim.settle();
@@ -188,7 +188,7 @@ fn a_rollout_under_way_finishes_while_paused() {
 
 #[test]
 fn paused_and_edited_in_mid_rollout_starts_nothing_new() {
-    for step in [Step::Deploying, Step::Switching, Step::Grace, Step::RollingBack, Step::Prune] {
+    for step in [Step::Deploying, Step::Switching, Step::Watching, Step::RollingBack, Step::Prune] {
         let mut sim = in_step(step);
         sim.pause(true);
         sim.edit("c");
@@ -208,14 +208,14 @@ fn nothing_is_done_once_the_resource_is_being_deleted() {
         sim.intent.deleted = true;
         sim.rollback_to("a");
         let made = sim.pass();
-        assert_eq!((made.next, made.again), (Move::Wait, None), "{step:?}");
+        assert_eq!((made.effect, made.requeue_after), (Effect::Wait, None), "{step:?}");
         sim.forget();
         sim.settle();
         assert_eq!(sim.total(), 0);
     }
     let mut sim = Sim::new();
     sim.intent.deleted = true;
-    assert_eq!(sim.pass().next, Move::Wait);
+    assert_eq!(sim.pass().effect, Effect::Wait);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn an_invalid_first_spec_is_pending() {
     sim.settle();
     sim.stays_quiet();
     assert_eq!((sim.total(), sim.phase(), sim.says("Stalled").as_str()), (1, "Pending", "True/Invalid"));
-    assert_eq!(sim.told(What::SpecInvalid), 1);
+    assert_eq!(sim.told(EventReason::SpecInvalid), 1);
     sim.intent.violations.clear();
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
@@ -270,21 +270,21 @@ fn the_account_comes_before_the_pods_that_need_it() {
     let mut sim = in_step(Step::Deploying);
     sim.stale = vec![Setting::ACCOUNT];
     let next = |sim: &Sim| plan(&sim.intent, sim.status.as_ref(), &sim.facts(), sim.now());
-    assert_eq!(next(&sim).next, Move::Act(vec![vec![Action::Account]]), "{}", sim.story());
-    assert_eq!(next(&sim).kind(), Kind::Account);
-    sim.held.settings = true;
-    assert_eq!(next(&sim).kind(), Kind::Machine, "one that is not taken holds no release up");
-    sim.held.settings = false;
+    assert_eq!(next(&sim).effect, Effect::Write(vec![vec![Action::ApplyServiceAccount]]), "{}", sim.story());
+    assert_eq!(next(&sim).write_class(), WriteClass::ServiceAccount);
+    sim.deferred.settings = true;
+    assert_eq!(next(&sim).write_class(), WriteClass::Rollout, "one that is not taken holds no release up");
+    sim.deferred.settings = false;
     sim.settle();
     assert_eq!((sim.active(), sim.wrote("Account"), sim.wrote("Settle")), ("b on green".into(), 1, 0));
 }
 
 #[test]
-fn in_place_settings_are_applied_in_every_step_but_not_to_a_colour_that_goes() {
+fn in_place_settings_are_applied_in_every_step_but_not_to_a_color_that_goes() {
     for step in STEPS {
         let mut sim = in_step(step);
         sim.run();
-        let serving = if sim.traffic() == "a on blue" { Colour::Blue } else { Colour::Green };
+        let serving = if sim.traffic() == "a on blue" { Color::Blue } else { Color::Green };
         sim.forget();
         sim.stale = vec![Setting::Scale(Component::Storage, serving), Setting::Front(Component::Schema)];
         sim.run();
@@ -292,9 +292,9 @@ fn in_place_settings_are_applied_in_every_step_but_not_to_a_colour_that_goes() {
     }
     let mut sim = in_step(Step::RollingBack);
     sim.run();
-    sim.stale = vec![Setting::Scale(Component::Storage, Colour::Green)];
+    sim.stale = vec![Setting::Scale(Component::Storage, Color::Green)];
     sim.run();
-    assert_eq!(sim.wrote("Settle"), 0, "the colour that goes is left alone");
+    assert_eq!(sim.wrote("Settle"), 0, "the color that goes is left alone");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{assert_settled_on, in_step};
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::Sim;
 
@@ -29,7 +29,7 @@ fn a_failed_release_stays_failed_when_the_status_is_lost_half_way_back() {
 fn fronts_that_differ_never_go_to_the_failed_release() {
     // The side that is gone back to is not complete just now; the other one is, and has failed.
     let mut sim = half_rolled_back();
-    sim.unready(Component::Schema, Colour::Blue, 0);
+    sim.unready(Component::Schema, Color::Blue, 0);
     sim.lose_status();
     sim.run();
     assert_eq!(
@@ -38,7 +38,7 @@ fn fronts_that_differ_never_go_to_the_failed_release() {
         "{}",
         sim.story()
     );
-    sim.recover(Component::Schema, Colour::Blue);
+    sim.recover(Component::Schema, Color::Blue);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
     assert!(sim.failed("b"));
@@ -47,7 +47,7 @@ fn fronts_that_differ_never_go_to_the_failed_release() {
 /// Another operator gives `b` up, and is about to mark it, when the status is lost; the rebuilt one goes on to `b`.
 #[test]
 fn a_mark_that_lands_after_the_rebuild_is_believed() {
-    for step in [Step::Switching, Step::Grace] {
+    for step in [Step::Switching, Step::Watching] {
         let mut sim = in_step(step);
         let record = sim.cluster.revisions.iter_mut().find(|known| known.version == "b");
         record.expect("b is recorded before the switch").failed = Some("it restarted".into());
@@ -64,7 +64,7 @@ fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
     let mut sim = in_step(Step::Switching);
     sim.lose_status();
     sim.pass();
-    sim.drift(Component::Storage, Some(Colour::Green));
+    sim.drift(Component::Storage, Some(Color::Green));
     sim.cluster.slices_held = true;
     sim.advance(120);
     assert_eq!(sim.traffic(), "a on blue", "the patch is taken back: {}", sim.story());
@@ -79,7 +79,7 @@ fn a_patch_of_another_operator_that_lands_after_the_loss_costs_no_request() {
 fn a_history_with_an_undo_on_the_way_comes_back_in_its_order() {
     let mut sim = Sim::stable();
     sim.edit("b");
-    sim.until(Step::Grace);
+    sim.until(Step::Watching);
     sim.rollback_to("a");
     sim.advance(0);
     sim.edit("c");
@@ -138,10 +138,10 @@ fn what_serves_is_kept_when_a_full_history_is_rebuilt() {
 fn a_restart_before_the_switch_is_not_held_against_what_a_rebuild_goes_back_to() {
     // A pod of `a` has restarted at some time. Traffic is on its way back from `b` when the status is lost.
     let mut sim = Sim::stable();
-    sim.restart_pod(Component::Storage, Colour::Blue, 0);
+    sim.restart_pod(Component::Storage, Color::Blue, 0);
     sim.settle();
     sim.edit("b");
-    sim.until(Step::Grace);
+    sim.until(Step::Watching);
     sim.edit("a");
     sim.until(Step::RollingBack);
     assert!(sim.stop_before(1), "{}", sim.story());
@@ -159,7 +159,7 @@ fn a_restart_before_the_switch_is_not_held_against_what_a_rebuild_goes_back_to()
 fn what_was_on_its_way_out_is_stamped_before_it_is_gone_back_to() {
     let mut sim = in_step(Step::Prune);
     sim.lose_status();
-    sim.unready(Component::Storage, Colour::Green, 0);
+    sim.unready(Component::Storage, Color::Green, 0);
     sim.forget();
     // Crashed half way: what is stamped stays so, the rest follows.
     sim.stop_before(2);
@@ -168,7 +168,7 @@ fn what_was_on_its_way_out_is_stamped_before_it_is_gone_back_to() {
     assert_eq!(sim.wrote("Stamp"), 6, "{}", sim.story());
     // Annotations raise the generation of a Deployment: its controller has not seen them yet.
     for component in Component::ALL {
-        let cell = sim.cluster.cell_mut(component, Colour::Blue);
+        let cell = sim.cluster.cell_mut(component, Color::Blue);
         cell.deployment.as_mut().expect("it is warm").observed = false;
     }
     sim.pass();
@@ -184,7 +184,7 @@ fn what_was_on_its_way_out_is_stamped_before_it_is_gone_back_to() {
 fn what_was_on_its_way_in_is_gone_on_with_unstamped() {
     let mut sim = in_step(Step::Switching);
     sim.lose_status();
-    sim.unready(Component::Storage, Colour::Blue, 0);
+    sim.unready(Component::Storage, Color::Blue, 0);
     sim.forget();
     sim.pass();
     assert_eq!((sim.wrote("Stamp"), sim.wrote("Commit")), (0, 1), "{}", sim.story());
@@ -198,7 +198,7 @@ fn what_was_on_its_way_in_is_gone_on_with_unstamped() {
 fn a_later_number_on_one_front_service_is_outnumbered() {
     let mut sim = in_step(Step::RollingBack);
     let epoch = sim.cluster.fronts.storage.as_ref().unwrap().epoch + 5;
-    sim.drift(Component::Storage, Some(Colour::Green));
+    sim.drift(Component::Storage, Some(Color::Green));
     sim.cluster.fronts.storage.as_mut().unwrap().epoch = epoch;
     sim.run();
     let outnumbered = sim.status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.epoch));

@@ -17,11 +17,11 @@ mod words;
 
 use super::sim::Sim;
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 
 /// The steps of an upgrade.
 const STEPS: [Step; 6] =
-    [Step::Stable, Step::Deploying, Step::Switching, Step::Grace, Step::RollingBack, Step::Prune];
+    [Step::Stable, Step::Deploying, Step::Switching, Step::Watching, Step::RollingBack, Step::Prune];
 
 /// An upgrade from `a` on blue to `b` on green, just when this step was decided. `RollingBack`: `b` restarted in Grace.
 fn in_step(step: Step) -> Sim {
@@ -30,10 +30,10 @@ fn in_step(step: Step) -> Sim {
         Step::Stable => return sim,
         Step::RollingBack => {
             sim.edit("b");
-            sim.until(Step::Grace);
-            sim.restart_pod(Component::Schema, Colour::Green, 0);
+            sim.until(Step::Watching);
+            sim.restart_pod(Component::Schema, Color::Green, 0);
         }
-        Step::Deploying | Step::Switching | Step::Grace | Step::Prune | Step::Unknown => sim.edit("b"),
+        Step::Deploying | Step::Switching | Step::Watching | Step::Prune | Step::Unknown => sim.edit("b"),
     }
     sim.until(step);
     sim

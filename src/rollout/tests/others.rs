@@ -2,17 +2,17 @@
 
 use super::{STEPS, assert_settled_on, in_step};
 use crate::api::status::{RecordStatus, Step};
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::{Extra, ObjectId, Setting};
 use crate::rollout::sim::Sim;
-use crate::rollout::{Facts, Move, What, plan};
+use crate::rollout::{Facts, Effect, EventReason, plan};
 
 /// What the persisted decision of a step sends traffic to, and where the upgrade ends.
 fn expected(step: Step) -> (&'static str, &'static str) {
     match step {
         Step::Deploying => ("a on blue", "b on green"),
         Step::Stable | Step::RollingBack => ("a on blue", "a on blue"),
-        Step::Switching | Step::Grace | Step::Prune | Step::Unknown => ("b on green", "b on green"),
+        Step::Switching | Step::Watching | Step::Prune | Step::Unknown => ("b on green", "b on green"),
     }
 }
 
@@ -20,7 +20,7 @@ fn expected(step: Step) -> (&'static str, &'static str) {
 fn a_drifted_selector_is_mended_at_once_in_every_step() {
     for step in STEPS {
         for component in Component::ALL {
-            for selects in [None, Some(Colour::Blue), Some(Colour::Green)] {
+            for selects in [None, Some(Color::Blue), Some(Color::Green)] {
                 let mut sim = in_step(step);
                 if step == Step::Deploying {
                     sim.advance(60);
@@ -46,7 +46,7 @@ fn a_drifted_selector_is_mended_at_once_in_every_step() {
 
 #[test]
 fn a_foreign_key_in_a_selector_and_a_forged_stamp_are_mended() {
-    for step in [Step::Stable, Step::Switching, Step::Grace, Step::RollingBack] {
+    for step in [Step::Stable, Step::Switching, Step::Watching, Step::RollingBack] {
         let mut sim = in_step(step);
         sim.run();
         sim.forget();
@@ -77,20 +77,20 @@ fn a_deleted_front_service_comes_back_with_the_decision_in_every_step() {
     }
 }
 
-fn parts(component: Component, colour: Colour) -> [ObjectId; 3] {
+fn parts(component: Component, color: Color) -> [ObjectId; 3] {
     [
-        ObjectId::Deployment(component, colour),
-        ObjectId::Service(component, colour),
-        ObjectId::ConfigMap(component, colour),
+        ObjectId::Deployment(component, color),
+        ObjectId::Service(component, color),
+        ObjectId::ConfigMap(component, color),
     ]
 }
 
 #[test]
-fn a_deleted_object_of_any_colour_in_any_step_leads_to_a_settled_end() {
+fn a_deleted_object_of_any_color_in_any_step_leads_to_a_settled_end() {
     for step in STEPS {
-        for colour in Colour::ALL {
+        for color in Color::ALL {
             for component in Component::ALL {
-                for id in parts(component, colour) {
+                for id in parts(component, color) {
                     let mut sim = in_step(step);
                     if step != Step::Prune {
                         sim.run();
@@ -107,8 +107,8 @@ fn a_deleted_object_of_any_colour_in_any_step_leads_to_a_settled_end() {
 }
 
 #[test]
-fn what_the_serving_colour_lost_is_made_again_for_the_same_release() {
-    for id in parts(Component::Storage, Colour::Green) {
+fn what_the_serving_color_lost_is_made_again_for_the_same_release() {
+    for id in parts(Component::Storage, Color::Green) {
         let mut sim = Sim::upgraded();
         sim.remove(&id);
         sim.settle();
@@ -118,20 +118,20 @@ fn what_the_serving_colour_lost_is_made_again_for_the_same_release() {
 }
 
 #[test]
-fn what_the_serving_colour_lost_is_made_again_while_the_spec_has_moved_on() {
+fn what_the_serving_color_lost_is_made_again_while_the_spec_has_moved_on() {
     let mut sim = Sim::upgraded();
     sim.edit("c");
     sim.pause(true);
-    sim.remove(&ObjectId::Deployment(Component::Schema, Colour::Green));
+    sim.remove(&ObjectId::Deployment(Component::Schema, Color::Green));
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
 }
 
 #[test]
-fn objects_on_the_colour_that_does_not_serve_are_swept_through_prune() {
+fn objects_on_the_color_that_does_not_serve_are_swept_through_prune() {
     let mut sim = Sim::upgraded();
-    let tag = sim.cluster.cell(Component::Storage, Colour::Green).config.clone();
-    sim.cluster.cell_mut(Component::Storage, Colour::Blue).config = tag;
+    let tag = sim.cluster.cell(Component::Storage, Color::Green).config.clone();
+    sim.cluster.cell_mut(Component::Storage, Color::Blue).config = tag;
     sim.surplus = vec![Extra::DisruptionBudget(Component::Schema)];
     sim.until(Step::Prune);
     assert_eq!(sim.wrote("Delete"), 0, "D15: first the edge is persisted");
@@ -147,7 +147,7 @@ fn a_resource_applied_again_after_an_orphaning_delete_takes_its_objects_back() {
     let all = sim.adoptable.len();
     assert_eq!(all, 2 + 6 + 2);
     let first = sim.pass();
-    assert!(matches!(first.next, crate::rollout::Move::Act(_)), "{first:?}");
+    assert!(matches!(first.effect, crate::rollout::Effect::Write(_)), "{first:?}");
     assert_eq!(sim.wrote("Adopt"), all, "adopted before anything else is looked at");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
@@ -158,12 +158,12 @@ fn a_resource_applied_again_after_an_orphaning_delete_takes_its_objects_back() {
 #[test]
 fn a_foreign_name_is_never_written_and_is_named_in_a_condition() {
     let mut sim = Sim::new();
-    sim.taken = vec![ObjectId::Deployment(Component::Storage, Colour::Blue)];
+    sim.taken = vec![ObjectId::Deployment(Component::Storage, Color::Blue)];
     sim.advance(1000);
     assert_eq!(sim.wrote("Create"), 0, "{}", sim.story());
     assert_eq!((sim.says("Stalled").as_str(), sim.phase()), ("True/NameTaken", "Pending"));
     assert!(sim.condition("Stalled").message.contains("Deployment(Storage, Blue)"));
-    assert_eq!(sim.told(What::NameTaken), 1);
+    assert_eq!(sim.told(EventReason::NameTaken), 1);
     sim.stays_quiet();
     sim.taken.clear();
     sim.settle();
@@ -171,9 +171,9 @@ fn a_foreign_name_is_never_written_and_is_named_in_a_condition() {
 }
 
 #[test]
-fn a_foreign_name_on_the_pending_colour_leaves_the_serving_release_alone() {
+fn a_foreign_name_on_the_pending_color_leaves_the_serving_release_alone() {
     let mut sim = Sim::stable();
-    sim.taken = vec![ObjectId::ConfigMap(Component::Schema, Colour::Green)];
+    sim.taken = vec![ObjectId::ConfigMap(Component::Schema, Color::Green)];
     sim.edit("b");
     sim.advance(300);
     assert_eq!((sim.wrote("Create"), sim.traffic().as_str()), (0, "a on blue"), "{}", sim.story());
@@ -186,11 +186,11 @@ fn a_foreign_name_on_the_pending_colour_leaves_the_serving_release_alone() {
 #[test]
 fn an_edited_pod_template_is_told_and_healed_by_a_restart_only() {
     let mut sim = Sim::upgraded();
-    let cell = sim.cluster.cell_mut(Component::Storage, Colour::Green);
+    let cell = sim.cluster.cell_mut(Component::Storage, Color::Green);
     cell.deployment.as_mut().unwrap().drifted_by = vec!["kubectl-edit".into()];
     sim.settle();
     assert_eq!(
-        (sim.says("Drifted").as_str(), sim.told(What::Drifted), sim.total()),
+        (sim.says("Drifted").as_str(), sim.told(EventReason::Drifted), sim.total()),
         ("True/TemplateChanged", 1, 1)
     );
     assert!(sim.condition("Drifted").message.contains("kubectl-edit"));
@@ -211,10 +211,10 @@ fn a_deleted_revision_of_the_serving_release_is_recorded_again() {
 }
 
 #[test]
-fn objects_of_another_decision_on_the_pending_colour_are_pruned_first() {
+fn objects_of_another_decision_on_the_pending_color_are_pruned_first() {
     let mut sim = in_step(Step::Deploying);
     sim.run();
-    sim.cluster.cell_mut(Component::Schema, Colour::Green).service.as_mut().unwrap().epoch = 1;
+    sim.cluster.cell_mut(Component::Schema, Color::Green).service.as_mut().unwrap().epoch = 1;
     sim.until(Step::Prune);
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
@@ -227,20 +227,20 @@ fn what_serves_is_made_again_in_steps_that_are_about_something_else() {
         let mut sim = in_step(step);
         sim.cluster.deletes_held = step == Step::Prune;
         sim.run();
-        let (colour, name) = match step {
-            Step::Prune => (Colour::Green, "b on green"),
-            _ => (Colour::Blue, "a on blue"),
+        let (color, name) = match step {
+            Step::Prune => (Color::Green, "b on green"),
+            _ => (Color::Blue, "a on blue"),
         };
         assert_eq!(sim.active(), name);
         sim.cluster.deletes_held = false;
-        sim.remove(&ObjectId::Deployment(Component::Storage, colour));
+        sim.remove(&ObjectId::Deployment(Component::Storage, color));
         if step == Step::RollingBack {
             // Else the other side would be kept.
-            sim.remove(&ObjectId::Deployment(Component::Storage, colour.other()));
+            sim.remove(&ObjectId::Deployment(Component::Storage, color.other()));
         }
         sim.run();
         sim.advance(2);
-        let made = sim.cluster.cell(Component::Storage, colour).deployment.is_some();
+        let made = sim.cluster.cell(Component::Storage, color).deployment.is_some();
         assert!(made, "{step:?}: {}", sim.story());
         sim.cluster.collect();
         sim.settle();
@@ -263,13 +263,13 @@ fn an_outdated_crd_takes_nothing_away() {
 fn a_setting_that_is_not_taken_holds_no_release_up() {
     let mut sim = in_step(Step::Deploying);
     sim.stale = vec![Setting::Front(Component::Storage)];
-    sim.held.settings = true;
+    sim.deferred.settings = true;
     sim.settle();
     assert_eq!(sim.active(), "b on green", "{}", sim.story());
     sim.cluster.now += 600;
     let facts = Facts { refused: Some("patching Service: taken".into()), ..sim.facts() };
     let told = plan(&sim.intent, sim.status.as_ref(), &facts, sim.now());
-    let Move::Commit(status) = told.next else { panic!("{told:?}") };
+    let Effect::UpdateStatus(status) = told.effect else { panic!("{told:?}") };
     assert_eq!(status.phase.as_deref(), Some("Degraded"));
     assert!(status.release_history.iter().all(|record| record.status != RecordStatus::Failed));
 }

@@ -8,7 +8,7 @@ use crate::names::Component;
 use crate::rollout::facts::Cause;
 use crate::rollout::intent::Requests;
 use crate::rollout::sim::Sim;
-use crate::rollout::{Move, plan};
+use crate::rollout::{Effect, plan};
 
 pub const TEMPLATES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -123,7 +123,7 @@ proptest! {
     fn a_settled_status_is_a_fixed_point(limit in limit(), deeds in prop::collection::vec(deed(), 1..8)) {
         let sim = played(limit, &deeds);
         let planned = plan(&sim.intent, sim.status.as_ref(), &sim.facts(), sim.now());
-        prop_assert_eq!(&planned.next, &Move::Wait);
+        prop_assert_eq!(&planned.effect, &Effect::Wait);
         let text = serde_json::to_string(sim.known()).unwrap();
         let read: MetadataServicesStatus = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&read, sim.known(), "a status survives being written and read");

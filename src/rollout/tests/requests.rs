@@ -2,8 +2,8 @@
 
 use super::{STEPS, assert_settled_on, in_step};
 use crate::api::status::{RecordStatus, Step, Trigger};
-use crate::names::{Colour, Component};
-use crate::rollout::What;
+use crate::names::{Color, Component};
+use crate::rollout::EventReason;
 use crate::rollout::facts::{Cause, ObjectId};
 use crate::rollout::sim::{Boot, Sim, hash};
 
@@ -44,7 +44,7 @@ fn a_manual_rollback_brings_a_pruned_release_back() {
     assert_eq!((sim.wrote("Amend"), sim.record_of("a").trigger), (1, Trigger::Rollback));
     let last = sim.known().last_rollback.clone().unwrap();
     assert_eq!((last.from.as_str(), last.to.as_str(), last.trigger.as_str()), ("b", "a", "Manual"));
-    assert!(sim.events() <= 6, "I44: {:?}", sim.notices);
+    assert!(sim.events() <= 6, "I44: {:?}", sim.notes);
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn a_rollback_works_in_every_step() {
         let mut sim = in_step(step);
         sim.rollback_to("a");
         sim.settle();
-        let colour = if matches!(step, Step::Prune) { "a on blue" } else { &sim.active() };
-        assert!(colour.starts_with("a on "), "{step:?}: {}", sim.story());
-        assert_settled_on(&mut sim, colour);
+        let color = if matches!(step, Step::Prune) { "a on blue" } else { &sim.active() };
+        assert!(color.starts_with("a on "), "{step:?}: {}", sim.story());
+        assert_settled_on(&mut sim, color);
         assert_eq!(sim.intent.wanted.hash, hash("a"));
         assert_eq!(sim.wrote("Amend"), 1, "{step:?}: I24, once: {}", sim.story());
-        if matches!(step, Step::Switching | Step::Grace | Step::Prune) {
+        if matches!(step, Step::Switching | Step::Watching | Step::Prune) {
             let last = sim.known().last_rollback.clone().expect("lastRollback");
             assert_eq!(
                 (last.from.as_str(), last.to.as_str(), last.trigger.as_str()),
@@ -134,8 +134,8 @@ fn a_request_that_cannot_be_met_changes_only_the_annotation() {
         sim.settle();
         assert_eq!(sim.intent.wanted, spec);
         assert_eq!(sim.intent.requests.rollback_to, None);
-        assert_eq!((sim.told(What::RequestRefused), sim.moved), (1, 0), "{value:?}");
-        assert!(sim.notices[0].message.contains(word), "{:?}", sim.notices);
+        assert_eq!((sim.told(EventReason::RequestRefused), sim.moved), (1, 0), "{value:?}");
+        assert!(sim.notes[0].message.contains(word), "{:?}", sim.notes);
         assert_eq!(sim.says("Progressing"), "False/RollbackRefused");
         assert!(sim.condition("Progressing").message.contains(word));
         assert_eq!((sim.wrote("Amend"), sim.wrote("Commit"), sim.total()), (1, 1, 2), "{}", sim.story());
@@ -154,7 +154,7 @@ fn a_template_that_todays_validation_rejects_is_refused() {
     sim.rollback_to("a");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
-    assert_eq!((sim.told(What::RequestRefused), sim.moved), (1, 0));
+    assert_eq!((sim.told(EventReason::RequestRefused), sim.moved), (1, 0));
     assert!(sim.condition("Progressing").message.contains("too long"));
 }
 
@@ -165,7 +165,7 @@ fn a_release_whose_revision_was_deleted_is_refused() {
     sim.rollback_to("a");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
-    assert_eq!((sim.told(What::RequestRefused), sim.intent.requests.rollback_to.clone()), (1, None));
+    assert_eq!((sim.told(EventReason::RequestRefused), sim.intent.requests.rollback_to.clone()), (1, None));
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn a_refusal_is_forgotten_by_the_next_success() {
 fn a_rollback_lifts_the_block_of_a_release_that_was_good_once() {
     let mut sim = Sim::upgraded();
     sim.edit("c");
-    sim.until(Step::Grace);
-    sim.restart_pod(Component::Storage, Colour::Blue, 0);
+    sim.until(Step::Watching);
+    sim.restart_pod(Component::Storage, Color::Blue, 0);
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
     assert!(sim.failed("c"));
@@ -222,7 +222,7 @@ fn a_retry_tries_a_failed_release_once_more() {
         assert_settled_on(&mut sim, if good { "b on green" } else { "a on blue" });
         assert_eq!(sim.record_of("b").trigger, Trigger::Retry);
         assert_eq!(sim.failed("b"), !good);
-        assert_eq!(sim.told(What::ReleaseStarted), 1, "tried once");
+        assert_eq!(sim.told(EventReason::ReleaseStarted), 1, "tried once");
     }
 }
 
@@ -244,7 +244,7 @@ fn a_retry_with_nothing_to_retry_is_refused() {
     sim.retry("now");
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
-    assert_eq!((sim.told(What::RequestRefused), sim.total()), (1, 2), "{}", sim.story());
+    assert_eq!((sim.told(EventReason::RequestRefused), sim.total()), (1, 2), "{}", sim.story());
 }
 
 #[test]
@@ -282,21 +282,21 @@ fn a_restart_works_while_the_spec_is_blocked() {
     assert_eq!((sim.phase(), sim.says("SpecApplied").as_str()), ("Degraded", "False/RolledBack"));
 }
 
-/// What is asked for begins, and something of an earlier decision, a create that was late, turns up on its colour.
-fn found_dirty(mut sim: Sim, colour: Colour) -> Sim {
+/// What is asked for begins, and something of an earlier decision, a create that was late, turns up on its color.
+fn found_dirty(mut sim: Sim, color: Color) -> Sim {
     sim.until(Step::Deploying);
     sim.run();
-    sim.cluster.cell_mut(Component::Schema, colour).service.as_mut().unwrap().epoch = 1;
+    sim.cluster.cell_mut(Component::Schema, color).service.as_mut().unwrap().epoch = 1;
     sim.until(Step::Prune);
     sim
 }
 
 #[test]
-fn a_restart_is_not_forgotten_while_its_colour_is_cleared() {
+fn a_restart_is_not_forgotten_while_its_color_is_cleared() {
     for paused in [false, true] {
         let mut sim = rolled_back();
         sim.restart("now");
-        let mut sim = found_dirty(sim, Colour::Green);
+        let mut sim = found_dirty(sim, Color::Green);
         assert_eq!(sim.known().pending_release_version.as_deref(), Some("a"));
         sim.pause(paused);
         sim.settle();
@@ -306,14 +306,14 @@ fn a_restart_is_not_forgotten_while_its_colour_is_cleared() {
     // A newer release replaces every pod anyway.
     let mut sim = rolled_back();
     sim.restart("now");
-    let mut sim = found_dirty(sim, Colour::Green);
+    let mut sim = found_dirty(sim, Color::Green);
     sim.edit("c");
     sim.settle();
     assert_settled_on(&mut sim, "c on green");
     // What cannot be deployed any more is not waited for.
     let mut sim = rolled_back();
     sim.restart("now");
-    let mut sim = found_dirty(sim, Colour::Green);
+    let mut sim = found_dirty(sim, Color::Green);
     sim.cluster.revisions.retain(|known| known.version != "a");
     sim.settle();
     assert_eq!((sim.step(), sim.active().as_str()), (Some(Step::Stable), "a on blue"), "{}", sim.story());
@@ -321,10 +321,10 @@ fn a_restart_is_not_forgotten_while_its_colour_is_cleared() {
 }
 
 #[test]
-fn a_rollback_and_a_retry_are_what_they_were_when_their_colour_is_clear() {
+fn a_rollback_and_a_retry_are_what_they_were_when_their_color_is_clear() {
     let mut sim = Sim::upgraded();
     sim.rollback_to("a");
-    let mut sim = found_dirty(sim, Colour::Blue);
+    let mut sim = found_dirty(sim, Color::Blue);
     sim.pause(true);
     sim.settle();
     assert_settled_on(&mut sim, "a on blue");
@@ -334,7 +334,7 @@ fn a_rollback_and_a_retry_are_what_they_were_when_their_colour_is_clear() {
     let mut sim = rolled_back();
     sim.boots("b", Component::Storage, Boot::Ready(3));
     sim.retry("1");
-    let mut sim = found_dirty(sim, Colour::Green);
+    let mut sim = found_dirty(sim, Color::Green);
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
     assert_eq!(sim.record_of("b").trigger, Trigger::Retry);
@@ -346,8 +346,8 @@ fn a_failing_restart_ends_on_the_old_pods_and_blocks_nothing() {
         let mut sim = Sim::upgraded();
         if after_the_switch {
             sim.restart("now");
-            sim.until(Step::Grace);
-            sim.restart_pod(Component::Storage, Colour::Blue, 0);
+            sim.until(Step::Watching);
+            sim.restart_pod(Component::Storage, Color::Blue, 0);
         } else {
             sim.breaks("b", Cause::ImagePull);
             sim.restart("now");
@@ -356,7 +356,7 @@ fn a_failing_restart_ends_on_the_old_pods_and_blocks_nothing() {
         assert_settled_on(&mut sim, "b on green");
         assert_eq!(sim.record_of("b").status, RecordStatus::Active);
         assert_eq!((sim.phase(), sim.says("SpecApplied").as_str()), ("Stable", "True/Applied"));
-        assert_eq!(sim.told(What::ReleaseStarted), 1, "not tried again");
+        assert_eq!(sim.told(EventReason::ReleaseStarted), 1, "not tried again");
     }
 }
 
@@ -389,7 +389,7 @@ fn a_request_that_was_refused_can_be_made_again() {
     let mut sim = Sim::upgraded();
     sim.retry("now");
     sim.settle();
-    assert_eq!(sim.told(What::RequestRefused), 1);
+    assert_eq!(sim.told(EventReason::RequestRefused), 1);
     sim.breaks("c", Cause::Crash);
     sim.edit("c");
     sim.settle();
@@ -409,7 +409,7 @@ fn a_restart_that_was_refused_can_be_made_again() {
     sim.remove(&ObjectId::Revision("a".into()));
     sim.restart("now");
     sim.settle();
-    assert_eq!(sim.told(What::RequestRefused), 1, "{}", sim.story());
+    assert_eq!(sim.told(EventReason::RequestRefused), 1, "{}", sim.story());
     sim.edit("a");
     sim.settle();
     sim.restart("now");
@@ -444,19 +444,19 @@ fn a_long_value_is_cut() {
     let mut sim = Sim::upgraded();
     sim.rollback_to(&"x".repeat(20_000));
     sim.settle();
-    assert_eq!(sim.told(What::RequestRefused), 1);
+    assert_eq!(sim.told(EventReason::RequestRefused), 1);
     assert!(sim.condition("Progressing").message.len() < 1_000);
 }
 
 /// A policy or a webhook does not take the change of the resource: what is under way goes on.
 #[test]
 fn a_request_that_the_api_server_does_not_take_holds_nothing_up() {
-    let mut sim = in_step(Step::Grace);
+    let mut sim = in_step(Step::Watching);
     sim.run();
     sim.rollback_to("b");
     sim.pass();
-    sim.held.requests = true;
-    sim.all_unready(Component::Storage, Colour::Green);
+    sim.deferred.requests = true;
+    sim.all_unready(Component::Storage, Color::Green);
     sim.cluster.now += 1;
     sim.run();
     sim.advance(600);

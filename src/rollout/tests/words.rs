@@ -3,8 +3,8 @@
 
 use super::{STEPS, assert_settled_on, in_step};
 use crate::api::status::Step;
-use crate::names::{Colour, Component};
-use crate::rollout::What;
+use crate::names::{Color, Component};
+use crate::rollout::EventReason;
 use crate::rollout::facts::Cause;
 use crate::rollout::sim::{Boot, Sim};
 
@@ -23,7 +23,7 @@ fn an_upgrade_reads_like_this() {
         (Step::Stable, "Stable Stable +Serving +Applied -Settled -Settled -None"),
         (Step::Deploying, "Deploying Deploying +Serving -InProgress +Deploying +Deploying -None"),
         (Step::Switching, "Switching Switching +Serving -InProgress +Switching +Switching -None"),
-        (Step::Grace, "Cleanup Cleanup +Serving +Applied +Grace +Grace -None"),
+        (Step::Watching, "Cleanup Cleanup +Serving +Applied +Grace +Grace -None"),
         (Step::Prune, "Cleanup Cleanup +Serving +Applied +Prune +Prune -None"),
     ];
     for (step, words_then) in expected {
@@ -51,8 +51,8 @@ fn an_automatic_rollback_reads_like_this() {
         if before_the_switch {
             sim.breaks("b", Cause::Crash);
         } else {
-            sim.until(Step::Grace);
-            sim.restart_pod(Component::Storage, Colour::Green, 0);
+            sim.until(Step::Watching);
+            sim.restart_pod(Component::Storage, Color::Green, 0);
             sim.until(Step::RollingBack);
             assert_eq!(
                 (sim.known().deployment_phase.as_deref(), sim.says("SpecApplied").as_str()),
@@ -89,16 +89,16 @@ fn a_failing_release_says_what_it_waits_for_before_it_fails() {
 #[test]
 fn lost_readiness_at_rest_is_said_and_taken_back() {
     let mut sim = Sim::upgraded();
-    sim.unready(Component::Schema, Colour::Green, 0);
+    sim.unready(Component::Schema, Color::Green, 0);
     sim.run();
     assert_eq!(words(&sim), "Stable Degraded -PartlyServing +Applied -Settled -Settled -None");
     assert_eq!(sim.known().schema.as_ref().unwrap().ready_replicas, 1);
-    sim.all_unready(Component::Schema, Colour::Green);
+    sim.all_unready(Component::Schema, Color::Green);
     sim.run();
     assert_eq!(words(&sim), "Stable Degraded -NotServing +Applied -Settled -Settled -None");
     let since = sim.condition("Ready").last_transition_time.clone();
     sim.cluster.now += 60;
-    sim.recover(Component::Schema, Colour::Green);
+    sim.recover(Component::Schema, Color::Green);
     sim.run();
     assert_settled_on(&mut sim, "b on green");
     assert!(sim.condition("Ready").last_transition_time > since);
@@ -107,12 +107,12 @@ fn lost_readiness_at_rest_is_said_and_taken_back() {
 #[test]
 fn kubelets_changing_words_do_not_cause_writes() {
     let mut sim = Sim::upgraded();
-    sim.unready(Component::Schema, Colour::Green, 0);
-    sim.suffer(Component::Schema, Colour::Green, Some(Cause::Crash));
+    sim.unready(Component::Schema, Color::Green, 0);
+    sim.suffer(Component::Schema, Color::Green, Some(Cause::Crash));
     sim.run();
     let before = sim.total();
     for cause in [Cause::NotReady, Cause::Crash, Cause::NotReady] {
-        sim.suffer(Component::Schema, Colour::Green, Some(cause));
+        sim.suffer(Component::Schema, Color::Green, Some(cause));
         sim.run();
     }
     assert_eq!(sim.total(), before, "{}", sim.story());
@@ -148,7 +148,7 @@ fn an_old_image_is_said_and_refused_nothing() {
     sim.settle();
     assert_settled_on(&mut sim, "b on green");
     assert_eq!(sim.says("ImageCompatible"), "False/BelowMinimum");
-    assert_eq!(sim.told(What::ImageBelowMinimum), 1, "{:?}", sim.notices);
+    assert_eq!(sim.told(EventReason::ImageBelowMinimum), 1, "{:?}", sim.notes);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn the_serving_sides_counts_images_and_addresses_are_published() {
 
 #[test]
 fn the_phase_starts_when_it_changes_and_not_with_every_step() {
-    let mut sim = in_step(Step::Grace);
+    let mut sim = in_step(Step::Watching);
     let cleanup = sim.known().phase_started_at.clone();
     assert_eq!(cleanup.as_ref().unwrap().0.as_second(), sim.cluster.now);
     sim.until(Step::Prune);
@@ -191,10 +191,10 @@ fn a_first_release_that_waits_for_the_end_of_a_pause_says_so() {
 #[test]
 fn readiness_names_the_component_that_is_not_ready_now() {
     let mut sim = Sim::upgraded();
-    sim.all_unready(Component::Storage, Colour::Green);
+    sim.all_unready(Component::Storage, Color::Green);
     sim.run();
-    sim.all_unready(Component::Schema, Colour::Green);
-    sim.recover(Component::Storage, Colour::Green);
+    sim.all_unready(Component::Schema, Color::Green);
+    sim.recover(Component::Storage, Color::Green);
     sim.run();
     assert!(sim.condition("Ready").message.contains("schema"), "{}", sim.condition("Ready").message);
 }
@@ -235,7 +235,7 @@ fn a_request_that_waits_for_the_end_of_a_pause_is_said_to() {
 fn a_spec_whose_release_has_no_traffic_is_not_said_to_serve() {
     let mut sim = in_step(Step::Switching);
     sim.run();
-    sim.all_unready(Component::Storage, Colour::Blue);
+    sim.all_unready(Component::Storage, Color::Blue);
     sim.cluster.slices_held = true;
     sim.edit("a");
     sim.run();

@@ -226,14 +226,14 @@ impl<'a> Life<'a> {
         self.serves(lived, Deed::Rollback, tag).await;
     }
 
-    /// What serves is started anew on the other colour, whether or not the spec asks for something that failed.
+    /// What serves is started anew on the other color, whether or not the spec asks for something that failed.
     async fn restart(&mut self, lived: &mut Lived) {
         let history = self.stage.history().await;
-        let before = self.stage.subject.state(&history).unwrap().colour();
+        let before = self.stage.subject.state(&history).unwrap().color();
         self.stage.subject.annotate("e6data.io/restart", "now").await.unwrap();
         let again = |state: State<'_>| {
             state.is_settled()
-                && state.colour() != before
+                && state.color() != before
                 && state.active() == state.version_of_tag(&self.good)
         };
         self.ends(lived, "a restart", again).await;

@@ -12,7 +12,7 @@ const MARGIN: usize = 21;
 /// Standard output, shared by the scenes and by what tells of changes.
 #[derive(Debug)]
 pub struct Console {
-    colours: bool,
+    colors: bool,
     state: Mutex<State>,
 }
 
@@ -26,10 +26,10 @@ struct State {
 }
 
 impl Console {
-    /// Colours only on a terminal, and only when `NO_COLOR` is not set.
+    /// Colors only on a terminal, and only when `NO_COLOR` is not set.
     pub fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colours: wanted && std::io::stdout().is_terminal(), state: Mutex::default() }
+        Self { colors: wanted && std::io::stdout().is_terminal(), state: Mutex::default() }
     }
 
     /// A heading.
@@ -112,7 +112,7 @@ impl Console {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colours && code != "0" { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colors && code != "0" { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn print(&self, lines: &[String]) {

@@ -8,7 +8,7 @@ use testbed::{Entry, History, Kind, Timeline, Verb};
 use tokio::sync::watch;
 
 use super::console::Console;
-use super::view::{self, COLOURS, COMPONENTS, NOW, Triple};
+use super::view::{self, COLORS, COMPONENTS, NOW, Triple};
 
 /// Changes that arrive within this time are told together.
 const TOGETHER: Duration = Duration::from_millis(60);
@@ -67,9 +67,9 @@ impl Narrator {
     fn summarise(&mut self, history: &History, news: &[Arc<Entry>], lines: &mut Vec<Line>) {
         let last = |kind| news.iter().rev().find(|entry| entry.kind == kind).map(|entry| entry.at);
         if let Some(at) = last(Kind::Pod) {
-            for colour in COLOURS {
-                let text = format!("{colour}: {}", pods(history, colour));
-                self.sum(at, "pods", colour, text, lines);
+            for color in COLORS {
+                let text = format!("{color}: {}", pods(history, color));
+                self.sum(at, "pods", color, text, lines);
             }
         }
         if let Some(at) = last(Kind::EndpointSlice).or_else(|| last(Kind::Pod)) {
@@ -169,25 +169,25 @@ fn service(entry: &Entry, before: Option<&Entry>, lines: &mut Vec<Line>) {
     let (new, old) = (Triple::of(entry), before.map(Triple::of));
     let text = match old {
         _ if entry.verb == Verb::Deleted => "deleted".to_owned(),
-        None => format!("created, selects {}", new.colour),
-        Some(old) if old.colour != new.colour => {
-            format!("{} -> {}  ({}, epoch {})", old.colour, new.colour, new.version, new.epoch)
+        None => format!("created, selects {}", new.color),
+        Some(old) if old.color != new.color => {
+            format!("{} -> {}  ({}, epoch {})", old.color, new.color, new.version, new.epoch)
         }
-        Some(old) if old != new => format!("stays on {}, stamped with epoch {}", new.colour, new.epoch),
+        Some(old) if old != new => format!("stays on {}, stamped with epoch {}", new.color, new.epoch),
         Some(_) => return,
     };
     lines.push((entry.at, "service", format!("{}: {text}", entry.name)));
 }
 
-/// Objects of a colour come and go together: one line for those that do within a moment.
+/// Objects of a color come and go together: one line for those that do within a moment.
 fn part(entry: &Entry, lines: &mut Vec<Line>) {
-    let Some(colour) = entry.label("strategy") else { return };
+    let Some(color) = entry.label("strategy") else { return };
     let what = match entry.verb {
         Verb::Added => "created",
         Verb::Deleted => "deleted",
         Verb::Modified => return,
     };
-    let head = format!("{colour}: ");
+    let head = format!("{color}: ");
     let name = format!("{:?} {}", entry.kind, entry.name);
     match lines.iter_mut().find(|line| line.1 == what && line.2.starts_with(&head)) {
         Some((_, _, text)) => {
@@ -213,8 +213,8 @@ fn record(entry: &Entry, before: Option<&Entry>, lines: &mut Vec<Line>) {
 }
 
 /// `storage 1/1 ready, schema 0/1 ready (CrashLoopBackOff)`.
-fn pods(history: &History, colour: &str) -> String {
-    let all = view::pods(history, colour, NOW);
+fn pods(history: &History, color: &str) -> String {
+    let all = view::pods(history, color, NOW);
     if all.is_empty() {
         return "none".to_owned();
     }

@@ -77,18 +77,18 @@ impl Play<'_> {
         }
     }
 
-    /// Waits until a release with these tags serves on a colour, and nothing is under way.
+    /// Waits until a release with these tags serves on a color, and nothing is under way.
     ///
     /// # Errors
     /// As [`Play::wait`].
-    pub async fn wait_stable(&mut self, colour: &str, tags: &str) -> Result<History> {
-        let what = format!("expected: {NAME} Stable on {colour} with {tags}");
+    pub async fn wait_stable(&mut self, color: &str, tags: &str) -> Result<History> {
+        let what = format!("expected: {NAME} Stable on {color} with {tags}");
         self.wait(&what, |history| {
             let entry = view::resource(history)?;
             let settled = entry.text("/status/phase") == "Stable"
                 && entry.text("/status/deploymentPhase") == "Stable"
                 && entry.text("/status/rollout/step") == "Stable"
-                && entry.text("/status/activeStrategy") == colour
+                && entry.text("/status/activeStrategy") == color
                 && entry.number("/status/observedGeneration") == entry.number("/metadata/generation")
                 && entry.annotation("e6data.io/rollback-to").is_none()
                 && view::tags(history) == tags;

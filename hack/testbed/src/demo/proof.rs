@@ -17,16 +17,16 @@ pub const DWELL: u64 = 2;
 /// How long the old release is kept warm after that.
 pub const CLEANUP: u64 = 4;
 
-/// A switch from one colour to the other, after a moment.
+/// A switch from one color to the other, after a moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Switch<'a> {
     /// Everything that was seen.
     pub history: &'a History,
     /// The moment before it began.
     pub from: u64,
-    /// The colour that served.
+    /// The color that served.
     pub old: &'a str,
-    /// The colour that serves.
+    /// The color that serves.
     pub new: &'a str,
     /// The release that serves.
     pub version: &'a str,
@@ -55,7 +55,7 @@ impl<'a> Switch<'a> {
         let made = self.history.entries().iter().find(|entry| {
             entry.resource_version > self.from
                 && entry.verb == Verb::Added
-                && view::of_colour(entry, self.new)
+                && view::of_color(entry, self.new)
         });
         let (said, made) =
             (said.map(|entry| entry.resource_version), made.map(|entry| entry.resource_version));
@@ -123,7 +123,7 @@ impl<'a> Switch<'a> {
                     "{what}: EndpointSlices of {} before anything old is deleted",
                     view::front(component)
                 ),
-                !shown.is_empty() && shown.iter().all(|one| one.ready && one.colour == self.new),
+                !shown.is_empty() && shown.iter().all(|one| one.ready && one.color == self.new),
                 format!("ready pods of {} only", self.new),
                 view::say_endpoints(&shown),
             );
@@ -153,7 +153,7 @@ impl<'a> Switch<'a> {
         );
     }
 
-    /// Nothing of the old colour is left.
+    /// Nothing of the old color is left.
     fn prove_pruned(self, checks: &Checks, what: &str) {
         let left: Vec<String> = left_of(self.history, self.old);
         checks.same(&format!("{what}: left of {}", self.old), "nothing", list(&left));
@@ -171,12 +171,12 @@ impl<'a> Switch<'a> {
         since.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    /// The first sign that something of the old colour goes: an object or a pod.
+    /// The first sign that something of the old color goes: an object or a pod.
     fn first_deletion(&self) -> Option<&'a Arc<Entry>> {
         self.history.entries().iter().filter(|entry| entry.resource_version > self.from).find(|entry| {
             let pod = entry.kind == Kind::Pod && entry.label("strategy") == Some(self.old);
             let goes = entry.verb == Verb::Deleted || view::ending(entry);
-            goes && (pod || view::of_colour(entry, self.old))
+            goes && (pod || view::of_color(entry, self.old))
         })
     }
 
@@ -197,33 +197,33 @@ fn prove_wait(checks: &Checks, name: &str, since: Option<Duration>, until: Durat
     );
 }
 
-/// What is left of a colour, as `Deployment sample1-storage-blue`; pods that are ending do not count.
-pub fn left_of(history: &History, colour: &str) -> Vec<String> {
+/// What is left of a color, as `Deployment sample1-storage-blue`; pods that are ending do not count.
+pub fn left_of(history: &History, color: &str) -> Vec<String> {
     let kinds = [Kind::Deployment, Kind::Service, Kind::ConfigMap];
     let objects = kinds.into_iter().flat_map(|kind| history.all_live(kind));
-    let objects = objects.filter(|entry| view::of_colour(entry, colour));
-    let pods = view::pods(history, colour, view::NOW).into_iter().filter(|pod| !view::ending(pod));
+    let objects = objects.filter(|entry| view::of_color(entry, color));
+    let pods = view::pods(history, color, view::NOW).into_iter().filter(|pod| !view::ending(pod));
     objects.chain(pods).map(|entry| format!("{:?} {}", entry.kind, entry.name)).collect()
 }
 
-/// The whole pod templates of a colour, by component.
-pub fn templates(history: &History, colour: &str) -> BTreeMap<&'static str, Value> {
+/// The whole pod templates of a color, by component.
+pub fn templates(history: &History, color: &str) -> BTreeMap<&'static str, Value> {
     let template = |component| {
-        let name = format!("{NAME}-{component}-{colour}");
+        let name = format!("{NAME}-{component}-{color}");
         Some((component, history.live(Kind::Deployment, &name)?.get("/spec/template")?.clone()))
     };
     COMPONENTS.into_iter().filter_map(template).collect()
 }
 
-/// How many objects of each kind and colour were created and deleted after a moment.
+/// How many objects of each kind and color were created and deleted after a moment.
 pub fn made_and_gone(history: &History, from: u64) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for entry in history.entries().iter().filter(|entry| entry.resource_version > from) {
-        let Some(colour) = view::COLOURS.iter().find(|colour| view::of_colour(entry, colour)) else {
+        let Some(color) = view::COLORS.iter().find(|color| view::of_color(entry, color)) else {
             continue;
         };
         if entry.verb != Verb::Modified {
-            *counts.entry(format!("{colour} {:?} {:?}", entry.kind, entry.verb)).or_default() += 1;
+            *counts.entry(format!("{color} {:?} {:?}", entry.kind, entry.verb)).or_default() += 1;
         }
     }
     let said: Vec<String> =

@@ -366,7 +366,7 @@ async fn show_history(play: &mut Play<'_>) -> Result<()> {
 fn table(history: &History) -> String {
     let fields = ["version", "status", "strategy", "storageTag", "schemaTag", "trigger", "reason"];
     let mut rows =
-        vec![["VERSION", "STATUS", "COLOUR", "STORAGE", "SCHEMA", "TRIGGER", "REASON"].map(str::to_owned)];
+        vec![["VERSION", "STATUS", "COLOR", "STORAGE", "SCHEMA", "TRIGGER", "REASON"].map(str::to_owned)];
     rows.extend(
         view::records(history).iter().map(|record| fields.map(|field| record.text(field).to_owned())),
     );

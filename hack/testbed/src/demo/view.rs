@@ -14,7 +14,7 @@ pub const NAME: &str = "sample1";
 /// The two services that move together.
 pub const COMPONENTS: [&str; 2] = ["storage", "schema"];
 /// The two sides.
-pub const COLOURS: [&str; 2] = ["blue", "green"];
+pub const COLORS: [&str; 2] = ["blue", "green"];
 
 /// Any moment after everything that is recorded.
 pub const NOW: u64 = u64::MAX;
@@ -24,11 +24,11 @@ pub fn front(component: &str) -> String {
     format!("{NAME}-{component}")
 }
 
-/// What a front Service says and does: the colour that its selector names, and the decision it is stamped with.
+/// What a front Service says and does: the color that its selector names, and the decision it is stamped with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Triple {
     /// The `strategy` of the selector.
-    pub colour: String,
+    pub color: String,
     /// The annotation `e6data.io/release-version`.
     pub version: String,
     /// The annotation `e6data.io/epoch`.
@@ -40,7 +40,7 @@ impl Triple {
     pub fn of(service: &Entry) -> Self {
         let annotation = |name| service.annotation(name).unwrap_or_default().to_owned();
         Self {
-            colour: service.text("/spec/selector/strategy").to_owned(),
+            color: service.text("/spec/selector/strategy").to_owned(),
             version: annotation("e6data.io/release-version"),
             epoch: annotation("e6data.io/epoch"),
         }
@@ -48,13 +48,13 @@ impl Triple {
 
     /// Where traffic goes, whatever the decision's number.
     pub fn route(&self) -> String {
-        format!("{} {}", self.colour, self.version)
+        format!("{} {}", self.color, self.version)
     }
 }
 
 impl fmt::Display for Triple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} epoch {}", self.colour, self.version, self.epoch)
+        write!(f, "{} {} epoch {}", self.color, self.version, self.epoch)
     }
 }
 
@@ -80,8 +80,8 @@ pub fn switches(history: &History, component: &str, from: u64) -> Vec<(Arc<Entry
 /// One address behind a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The colour of its pod.
-    pub colour: String,
+    /// The color of its pod.
+    pub color: String,
     /// Whether traffic is sent to it.
     pub ready: bool,
 }
@@ -95,10 +95,10 @@ pub fn endpoints(history: &History, component: &str, at: u64) -> Vec<Endpoint> {
     listed
         .map(|endpoint| {
             let pod = endpoint.pointer("/targetRef/name").and_then(Value::as_str).unwrap_or_default();
-            let colour = history.latest(Kind::Pod, pod).and_then(|pod| pod.label("strategy"));
+            let color = history.latest(Kind::Pod, pod).and_then(|pod| pod.label("strategy"));
             // "Not said" counts as ready.
             let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-            Endpoint { colour: colour.unwrap_or("unknown").to_owned(), ready }
+            Endpoint { color: color.unwrap_or("unknown").to_owned(), ready }
         })
         .collect()
 }
@@ -107,24 +107,24 @@ pub fn endpoints(history: &History, component: &str, at: u64) -> Vec<Endpoint> {
 pub fn say_endpoints(endpoints: &[Endpoint]) -> String {
     let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
     for endpoint in endpoints {
-        *counts.entry((&endpoint.colour, !endpoint.ready)).or_default() += 1;
+        *counts.entry((&endpoint.color, !endpoint.ready)).or_default() += 1;
     }
-    let say = |((colour, unready), count): (&(&str, bool), &usize)| {
-        format!("{count} {colour}{}", if *unready { " not ready" } else { "" })
+    let say = |((color, unready), count): (&(&str, bool), &usize)| {
+        format!("{count} {color}{}", if *unready { " not ready" } else { "" })
     };
     let said: Vec<String> = counts.iter().map(say).collect();
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
-/// The pods of a colour, those that are ending included.
-pub fn pods<'a>(history: &'a History, colour: &str, at: u64) -> Vec<&'a Arc<Entry>> {
+/// The pods of a color, those that are ending included.
+pub fn pods<'a>(history: &'a History, color: &str, at: u64) -> Vec<&'a Arc<Entry>> {
     let all = history.all_live_at(Kind::Pod, at).into_iter();
-    all.filter(|pod| pod.label("app") == Some(NAME) && pod.label("strategy") == Some(colour)).collect()
+    all.filter(|pod| pod.label("app") == Some(NAME) && pod.label("strategy") == Some(color)).collect()
 }
 
-/// The UIDs of the pods of a colour.
-pub fn uids(history: &History, colour: &str, at: u64) -> BTreeSet<String> {
-    pods(history, colour, at).iter().map(|pod| pod.text("/metadata/uid").to_owned()).collect()
+/// The UIDs of the pods of a color.
+pub fn uids(history: &History, color: &str, at: u64) -> BTreeSet<String> {
+    pods(history, color, at).iter().map(|pod| pod.text("/metadata/uid").to_owned()).collect()
 }
 
 /// True for an object that is on its way out.
@@ -213,11 +213,11 @@ pub fn moment(history: &History) -> u64 {
     history.entries().last().map_or(0, |entry| entry.resource_version)
 }
 
-/// True for the objects that belong to one colour: Deployment, Service, `ConfigMap`.
-pub fn of_colour(entry: &Entry, colour: &str) -> bool {
+/// True for the objects that belong to one color: Deployment, Service, `ConfigMap`.
+pub fn of_color(entry: &Entry, color: &str) -> bool {
     matches!(entry.kind, Kind::Deployment | Kind::Service | Kind::ConfigMap)
         && entry.label("app") == Some(NAME)
-        && entry.label("strategy") == Some(colour)
+        && entry.label("strategy") == Some(color)
 }
 
 /// One paragraph on the resource as it is, for messages about what was seen instead of what was expected.

@@ -44,11 +44,11 @@ pub fn selectors(moment: &Moment<'_>) -> Vec<String> {
     let empty = serde_json::Map::new();
     let selector = entry.get(pointer).and_then(Value::as_object).unwrap_or(&empty);
     let of = |key: &str| selector.get(key).and_then(Value::as_str).unwrap_or_default();
-    let colour = of("strategy");
+    let color = of("strategy");
     let follows = is_front(entry) || entry.kind == Kind::PodDisruptionBudget;
     let right = selector.len() == 3
         && [of("app"), of("component")].map(Some) == [entry.label("app"), entry.label("component")]
-        && if follows { !colour.is_empty() } else { Some(colour) == entry.label("strategy") };
+        && if follows { !color.is_empty() } else { Some(color) == entry.label("strategy") };
     (!right).then(|| format!("{:?} {} selects {selector:?}", entry.kind, entry.name)).into_iter().collect()
 }
 
@@ -154,11 +154,11 @@ fn needed(resource: &Entry) -> BTreeSet<Named> {
     let (state, name) = (State(resource), &resource.name);
     let mut needed: BTreeSet<Named> = BTreeSet::new();
     for component in COMPONENTS.iter().filter(|_| !state.active().is_empty()) {
-        let colour = state.colour();
+        let color = state.color();
         needed.insert((Kind::Service, format!("{name}-{component}")));
-        needed.insert((Kind::Service, format!("{name}-{component}-{colour}")));
-        needed.insert((Kind::Deployment, format!("{name}-{component}-{colour}")));
-        needed.insert((Kind::ConfigMap, format!("{name}-{component}-config-{colour}")));
+        needed.insert((Kind::Service, format!("{name}-{component}-{color}")));
+        needed.insert((Kind::Deployment, format!("{name}-{component}-{color}")));
+        needed.insert((Kind::ConfigMap, format!("{name}-{component}-config-{color}")));
         let budget = format!("/spec/{component}/podDisruptionBudget/enabled");
         if resource.get(&budget) == Some(&Value::Bool(true)) {
             needed.insert((Kind::PodDisruptionBudget, format!("{name}-{component}")));
@@ -194,7 +194,7 @@ fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> 
     let missing = wanted.difference(&have).map(|(kind, name)| format!("{kind:?} {name} is missing"));
     let budgets = others.iter().filter(|one| one.kind == Kind::PodDisruptionBudget);
     let astray = budgets
-        .filter(|one| one.text("/spec/selector/matchLabels/strategy") != state.colour())
+        .filter(|one| one.text("/spec/selector/matchLabels/strategy") != state.color())
         .map(|one| format!("{} does not select what serves", one.name));
     let recorded: BTreeSet<&str> =
         revisions.iter().filter_map(|one| one.annotation(RELEASE_VERSION)).collect();

@@ -70,50 +70,50 @@ impl Story {
         self.tell(Kind::MetadataServices, "m", verb, object)
     }
 
-    fn front(&mut self, component: &str, colour: &str, epoch: i64) -> &mut Self {
+    fn front(&mut self, component: &str, color: &str, epoch: i64) -> &mut Self {
         let name = format!("m-{component}");
         let verb =
             if self.history.live(Kind::Service, &name).is_some() { Verb::Modified } else { Verb::Added };
         let mut object = part(component, "", "");
         object["metadata"]["labels"].as_object_mut().unwrap().remove("strategy");
-        object["metadata"]["annotations"] = match colour {
+        object["metadata"]["annotations"] = match color {
             "none" => json!({EPOCH: epoch.to_string()}),
             "blue" => json!({EPOCH: epoch.to_string(), RELEASE_VERSION: "v1"}),
             _ => json!({EPOCH: epoch.to_string(), RELEASE_VERSION: "v2"}),
         };
         object["spec"] = json!({
-            "clusterIP": "10.0.0.1", "selector": {"app": "m", "component": component, "strategy": colour},
+            "clusterIP": "10.0.0.1", "selector": {"app": "m", "component": component, "strategy": color},
         });
         self.tell(Kind::Service, &name, verb, object)
     }
 
-    fn fronts(&mut self, colour: &str, epoch: i64) -> &mut Self {
-        self.front("storage", colour, epoch).front("schema", colour, epoch)
+    fn fronts(&mut self, color: &str, epoch: i64) -> &mut Self {
+        self.front("storage", color, epoch).front("schema", color, epoch)
     }
 
-    fn colour(&mut self, colour: &str, verb: Verb) -> &mut Self {
+    fn color(&mut self, color: &str, verb: Verb) -> &mut Self {
         for component in COMPONENTS {
-            let version = if colour == "blue" { "v1" } else { "v2" };
-            let object = part(component, colour, version);
-            self.tell(Kind::ConfigMap, &format!("m-{component}-config-{colour}"), verb, object.clone());
+            let version = if color == "blue" { "v1" } else { "v2" };
+            let object = part(component, color, version);
+            self.tell(Kind::ConfigMap, &format!("m-{component}-config-{color}"), verb, object.clone());
             let mut service = object.clone();
-            service["spec"] = json!({"selector": selector(component, colour)});
-            self.tell(Kind::Service, &format!("m-{component}-{colour}"), verb, service);
-            self.tell(Kind::Deployment, &format!("m-{component}-{colour}"), verb, object);
+            service["spec"] = json!({"selector": selector(component, color)});
+            self.tell(Kind::Service, &format!("m-{component}-{color}"), verb, service);
+            self.tell(Kind::Deployment, &format!("m-{component}-{color}"), verb, object);
         }
         self
     }
 
-    fn endpoints(&mut self, colours: &[&str]) -> &mut Self {
+    fn endpoints(&mut self, colors: &[&str]) -> &mut Self {
         for component in COMPONENTS {
-            let endpoint = |colour: &&str| {
+            let endpoint = |color: &&str| {
                 json!({
-                    "conditions": {"ready": true}, "targetRef": {"name": format!("m-{component}-{colour}-x-y")},
+                    "conditions": {"ready": true}, "targetRef": {"name": format!("m-{component}-{color}-x-y")},
                 })
             };
             let object = json!({
                 "metadata": {"labels": {"kubernetes.io/service-name": format!("m-{component}")}},
-                "endpoints": colours.iter().map(endpoint).collect::<Vec<_>>(),
+                "endpoints": colors.iter().map(endpoint).collect::<Vec<_>>(),
             });
             self.tell(Kind::EndpointSlice, &format!("m-{component}-slice"), Verb::Modified, object);
         }
@@ -123,15 +123,15 @@ impl Story {
     /// What there is when the first release serves.
     fn served() -> Self {
         let mut story = Self::default();
-        story.owner("Deploying", "", 1).fronts("none", 0).colour("blue", Verb::Added);
+        story.owner("Deploying", "", 1).fronts("none", 0).color("blue", Verb::Added);
         story.owner("Switching", "", 2).fronts("blue", 2).endpoints(&["blue"]).owner("Stable", "blue", 2);
         story
     }
 
-    /// ... and when the second release has traffic, while both colours live.
+    /// ... and when the second release has traffic, while both colors live.
     fn switched() -> Self {
         let mut story = Self::served();
-        story.owner("Deploying", "blue", 3).colour("green", Verb::Added).owner("Switching", "blue", 4);
+        story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
         story.fronts("green", 4).endpoints(&["green"]).owner("Grace", "green", 4);
         story
     }
@@ -155,8 +155,8 @@ impl Story {
     }
 }
 
-fn selector(component: &str, colour: &str) -> Value {
-    json!({"app": "m", "component": component, "strategy": colour})
+fn selector(component: &str, color: &str) -> Value {
+    json!({"app": "m", "component": component, "strategy": color})
 }
 
 /// What is left over or missing at rest.
@@ -164,20 +164,20 @@ fn rest(story: &Story) -> Vec<String> {
     at_rest(&story.history, &Waived::default()).iter().map(ToString::to_string).collect()
 }
 
-fn part(component: &str, colour: &str, version: &str) -> Value {
+fn part(component: &str, color: &str, version: &str) -> Value {
     json!({
         "metadata": {
-            "uid": format!("{component}-{colour}"),
+            "uid": format!("{component}-{color}"),
             "generation": 1,
             "labels": {
-                "app": "m", "component": component, "strategy": colour, "app.kubernetes.io/managed-by": "e6-operator",
+                "app": "m", "component": component, "strategy": color, "app.kubernetes.io/managed-by": "e6-operator",
             },
             "annotations": {RELEASE_VERSION: version, EPOCH: "1"},
             "ownerReferences": [{"uid": "u", "controller": true}],
         },
         "data": {"tag": version},
         "spec": {
-            "replicas": 1, "template": {"tag": version}, "selector": {"matchLabels": selector(component, colour)},
+            "replicas": 1, "template": {"tag": version}, "selector": {"matchLabels": selector(component, color)},
         },
         "status": {
             "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
@@ -188,7 +188,7 @@ fn part(component: &str, colour: &str, version: &str) -> Value {
 #[test]
 fn a_good_history_has_nothing_to_find() {
     let mut story = Story::switched();
-    story.owner("Prune", "green", 4).colour("blue", Verb::Deleted).owner("Stable", "green", 4);
+    story.owner("Prune", "green", 4).color("blue", Verb::Deleted).owner("Stable", "green", 4);
     assert_eq!(story.found(), Vec::<String>::new());
     assert_eq!(rest(&story), Vec::<String>::new());
 }
@@ -214,7 +214,7 @@ fn a_front_must_select_what_is_there() {
 #[test]
 fn nothing_changes_while_the_fronts_are_apart() {
     let mut story = Story::served();
-    story.owner("Deploying", "blue", 3).colour("green", Verb::Added).owner("Switching", "blue", 4);
+    story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
     story.front("storage", "green", 4);
     assert_eq!(story.found(), Vec::<String>::new());
     story.tell(Kind::ConfigMap, "m-extra", Verb::Added, part("storage", "green", "v2"));
@@ -238,7 +238,7 @@ fn what_is_created_may_meet_half_a_stamp_and_what_is_deleted_may_not() {
 #[test]
 fn a_front_says_what_a_status_has_decided() {
     let mut story = Story::served();
-    story.owner("Deploying", "blue", 3).colour("green", Verb::Added);
+    story.owner("Deploying", "blue", 3).color("green", Verb::Added);
     let mut early = Story { history: story.history.clone(), count: story.count };
     early.fronts("green", 4).owner("Switching", "blue", 4).finds("I4: m-storage goes from");
     story.owner("Switching", "blue", 4);
@@ -264,22 +264,22 @@ fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
 #[test]
 fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
     let mut story = Story::switched();
-    story.colour("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in \"Grace\"");
+    story.color("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in \"Grace\"");
     let mut story = Story::switched();
     story
         .owner("Prune", "green", 4)
-        .colour("green", Verb::Deleted)
+        .color("green", Verb::Deleted)
         .finds("I9: ConfigMap m-storage-config-green is deleted while the fronts say");
     let mut story = Story::switched();
     story
         .owner("Prune", "green", 5)
-        .colour("blue", Verb::Deleted)
+        .color("blue", Verb::Deleted)
         .finds("I9: ConfigMap m-storage-config-blue is");
     let mut story = Story::switched();
-    story.endpoints(&["green", "blue"]).owner("Prune", "green", 4).colour("blue", Verb::Deleted);
+    story.endpoints(&["green", "blue"]).owner("Prune", "green", 4).color("blue", Verb::Deleted);
     story.finds("I9: m-storage-blue is deleted while storage has endpoints");
     let mut story = Story::served();
-    story.owner("Deploying", "blue", 3).colour("green", Verb::Added).owner("Switching", "blue", 4);
+    story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
     story.endpoints(&["green"]).owner("Grace", "green", 4).owner("Prune", "green", 4).fronts("green", 4);
     story.tell(Kind::Deployment, "m-storage-blue", Verb::Deleted, part("storage", "blue", "v1"));
     story.finds("I9: m-storage-blue is deleted 1.0 s after");
@@ -320,7 +320,7 @@ fn objects_have_an_owner_and_do_not_change() {
 #[test]
 fn traffic_goes_to_what_was_complete_and_has_not_failed() {
     let mut story = Story::served();
-    story.owner("Deploying", "blue", 3).colour("green", Verb::Added).owner("Switching", "blue", 4);
+    story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
     let mut young = Story::served();
     young.owner("Deploying", "blue", 3);
     for component in COMPONENTS {
@@ -352,7 +352,7 @@ fn a_front_of_another_hand_is_mended_in_time() {
     late.front("storage", "blue", 4);
     let found: Vec<String> = check(&late.history, &waived).iter().map(ToString::to_string).collect();
     assert!(
-        found[0].starts_with("I1: m-storage selected a colour without a Deployment for 7.0 s"),
+        found[0].starts_with("I1: m-storage selected a color without a Deployment for 7.0 s"),
         "{found:#?}"
     );
 }
@@ -362,7 +362,7 @@ fn what_a_deleted_resource_left_is_no_damage_of_its_successors() {
     let mut story = Story::served();
     let owner = story.history.live(Kind::MetadataServices, "m").unwrap().object.clone();
     let front = story.history.live(Kind::Service, "m-storage").unwrap().object.clone();
-    story.tell(Kind::MetadataServices, "m", Verb::Deleted, owner.clone()).colour("blue", Verb::Deleted);
+    story.tell(Kind::MetadataServices, "m", Verb::Deleted, owner.clone()).color("blue", Verb::Deleted);
     // The garbage collector takes its time.
     story.count += 9;
     story.tell(Kind::Service, "m-storage", Verb::Deleted, front.clone());
@@ -453,7 +453,7 @@ fn the_objects_keep_their_rules() {
     let mut story = Story::served();
     let mut owner = story.history.live(Kind::MetadataServices, "m").unwrap().object.clone();
     owner["metadata"]["deletionTimestamp"] = json!("now");
-    story.tell(Kind::MetadataServices, "m", Verb::Modified, owner).colour("green", Verb::Added);
+    story.tell(Kind::MetadataServices, "m", Verb::Modified, owner).color("green", Verb::Added);
     story.finds("I28: ConfigMap m-storage-config-green");
     let mut story = Story::served();
     let mut theirs = part("storage", "green", "v2");

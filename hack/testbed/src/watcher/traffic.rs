@@ -19,7 +19,7 @@ pub fn routed(moment: &Moment<'_>) -> Vec<String> {
     let living = |front: &&Entry| world.owner_of(front).is_some();
     let late = world.mended.iter().filter(|(front, seconds)| living(front) && *seconds > MENDED).map(
         |(front, seconds)| {
-            format!("{} selected a colour without a Deployment for {seconds:.1} s", front.name)
+            format!("{} selected a color without a Deployment for {seconds:.1} s", front.name)
         },
     );
     let fronts = world.fronts(app_of(entry)).into_iter().filter(living);
@@ -28,21 +28,21 @@ pub fn routed(moment: &Moment<'_>) -> Vec<String> {
 }
 
 fn astray(moment: &Moment<'_>, front: &Entry) -> Option<String> {
-    let Selection { colour, version, .. } = Selection::of(front);
+    let Selection { color, version, .. } = Selection::of(front);
     let name = &front.name;
-    if colour == "none" || moment.waived.has(&format!("{name}-{colour}")) {
+    if color == "none" || moment.waived.has(&format!("{name}-{color}")) {
         return None;
     }
     let component = front.label("component").unwrap_or_default();
-    match moment.world.deployment(app_of(front), component, &colour) {
-        None => Some(format!("{name} selects {colour}, which has no Deployment")),
+    match moment.world.deployment(app_of(front), component, &color) {
+        None => Some(format!("{name} selects {color}, which has no Deployment")),
         Some(deployment) if is_terminating(deployment) => {
-            Some(format!("{name} selects {colour}, whose Deployment is being deleted"))
+            Some(format!("{name} selects {color}, whose Deployment is being deleted"))
         }
         Some(deployment) => {
             let of = deployment.annotation(super::world::RELEASE_VERSION);
             (of != Some(&version))
-                .then(|| format!("{name} says {version} on {colour}, whose Deployment is of {of:?}"))
+                .then(|| format!("{name} says {version} on {color}, whose Deployment is of {of:?}"))
         }
     }
 }
@@ -63,7 +63,7 @@ impl<'a> Change<'a> {
         }
         let (was, now) = (Selection::of((*before)?), Selection::of(entry));
         let owner = world.owner_of(entry)?;
-        (was.colour != now.colour).then_some(Self { front: entry, was, now, owner })
+        (was.color != now.color).then_some(Self { front: entry, was, now, owner })
     }
 
     /// Whether it was decided on the status that there is now. One of an operator that does not lead any more, which
@@ -78,13 +78,13 @@ pub fn to_the_complete(moment: &Moment<'_>) -> Vec<String> {
     let Some(Change { front, now, owner, .. }) = Change::of(moment) else { return vec![] };
     let forward = owner.text("/status/rollout/step") == "Switching";
     let incomplete = |component: &&str| {
-        let name = format!("{}-{component}-{}", owner.name, now.colour);
-        let deployment = moment.world.deployment(app_of(front), component, &now.colour);
+        let name = format!("{}-{component}-{}", owner.name, now.color);
+        let deployment = moment.world.deployment(app_of(front), component, &now.color);
         let right = deployment.is_some_and(|one| {
             moment.world.was_complete(one, forward)
                 && one.annotation(super::world::RELEASE_VERSION) == Some(&now.version)
         });
-        now.colour != "none" && !right && !moment.waived.has(&name)
+        now.color != "none" && !right && !moment.waived.has(&name)
     };
     COMPONENTS
         .into_iter()
@@ -168,7 +168,7 @@ pub fn moves(moment: &Moment<'_>) -> Vec<String> {
     let now = Selection::of(entry);
     let mut found = vec![];
     if let Some(was) = before.map(Selection::of)
-        && was.colour != now.colour
+        && was.color != now.color
     {
         if was.epoch == now.epoch {
             found.push(format!("{} goes from {was:?} to {now:?} without a decision", entry.name));
@@ -178,7 +178,7 @@ pub fn moves(moment: &Moment<'_>) -> Vec<String> {
             found.push(format!("{} changes its selector {count} times in a rollout", entry.name));
         }
     }
-    let known = world.side(entry).filter(|known| now.colour != "none" && !known.same_side(&now));
+    let known = world.side(entry).filter(|known| now.color != "none" && !known.same_side(&now));
     found.extend(known.map(|known| format!("by one decision the fronts say {known:?} and {now:?}")));
     found
 }
@@ -203,16 +203,16 @@ pub fn deleted_in_prune(moment: &Moment<'_>) -> Vec<String> {
     if step != "Prune" && !wiped {
         found.push(format!("{what} is deleted in {step:?}"));
     }
-    let colour = subject.label("strategy").filter(|_| entry.kind != Kind::ControllerRevision);
-    if let Some(colour) = colour
-        && fronts.iter().any(|front| front.colour == colour)
+    let color = subject.label("strategy").filter(|_| entry.kind != Kind::ControllerRevision);
+    if let Some(color) = color
+        && fronts.iter().any(|front| front.color == color)
     {
         found.push(format!("{what} is deleted while the fronts say {fronts:?}"));
     }
     let decision = Selection::decided(owner);
     let carried = |front: &Selection| {
         // Before anything served, the fronts keep the epoch they were made with.
-        front.same_side(&decision) && (decision.colour == "none" || front.epoch == decision.epoch)
+        front.same_side(&decision) && (decision.color == "none" || front.epoch == decision.epoch)
     };
     if !wiped && (fronts.len() != 2 || !fronts.iter().all(carried)) {
         found.push(format!("{what} is deleted while {decision:?} is decided and the fronts say {fronts:?}"));
@@ -220,7 +220,7 @@ pub fn deleted_in_prune(moment: &Moment<'_>) -> Vec<String> {
     found
 }
 
-/// I9, second half: the EndpointSlices of both fronts show ready endpoints of the other colour and none of this one,
+/// I9, second half: the EndpointSlices of both fronts show ready endpoints of the other color and none of this one,
 /// and the delay has passed.
 pub fn deleted_when_proved(moment: &Moment<'_>) -> Vec<String> {
     let Moment { world, entry, before, waived } = moment;
@@ -230,14 +230,14 @@ pub fn deleted_when_proved(moment: &Moment<'_>) -> Vec<String> {
     }
     let Some(owner) = world.owner_of(subject) else { return vec![] };
     let app = app_of(subject);
-    let colour = subject.label("strategy").unwrap_or_default();
-    // A colour that never had traffic needs no proof.
-    let Some(left) = world.left(app, colour) else { return vec![] };
+    let color = subject.label("strategy").unwrap_or_default();
+    // A color that never had traffic needs no proof.
+    let Some(left) = world.left(app, color) else { return vec![] };
     let mut found = vec![];
     for component in COMPONENTS {
         let endpoints = world.endpoints(app, component);
         // The second Deployment may go when the pods of the first are listed nowhere: it is looked at alike.
-        if endpoints.contains_key(colour) || !endpoints.values().any(|(ready, _)| *ready > 0) {
+        if endpoints.contains_key(color) || !endpoints.values().any(|(ready, _)| *ready > 0) {
             found.push(format!("{} is deleted while {component} has endpoints {endpoints:?}", entry.name));
         }
     }
@@ -263,7 +263,7 @@ fn delay(owner: &Entry) -> f64 {
 pub fn not_back_in_prune(moment: &Moment<'_>) -> Vec<String> {
     let Some(change) = Change::of(moment).filter(Change::is_current) else { return vec![] };
     let Change { front, was, now, owner } = change;
-    let lost = now.colour != owner.text("/status/activeStrategy");
+    let lost = now.color != owner.text("/status/activeStrategy");
     let text = || format!("{} goes from {was:?} to {now:?} in Prune", front.name);
     (owner.text("/status/rollout/step") == "Prune" && lost).then(text).into_iter().collect()
 }

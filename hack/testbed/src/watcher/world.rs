@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{COLOURS, COMPONENTS};
+use super::{COLORS, COMPONENTS};
 use crate::history::{Entry, History, Kind, Verb};
 
 pub const RELEASE_VERSION: &str = "e6data.io/release-version";
@@ -16,7 +16,7 @@ pub type App<'a> = (&'a str, &'a str);
 /// What a front Service says: whom it selects, and by which decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    pub colour: String,
+    pub color: String,
     pub version: String,
     pub epoch: i64,
 }
@@ -24,7 +24,7 @@ pub struct Selection {
 impl Selection {
     pub fn of(front: &Entry) -> Self {
         Self {
-            colour: front.text("/spec/selector/strategy").to_owned(),
+            color: front.text("/spec/selector/strategy").to_owned(),
             version: front.annotation(RELEASE_VERSION).unwrap_or_default().to_owned(),
             epoch: epoch(front),
         }
@@ -32,20 +32,20 @@ impl Selection {
 
     /// Whether both select the same, whatever decision they are of.
     pub fn goes_where(&self, other: &Self) -> bool {
-        (&self.colour, &self.version) == (&other.colour, &other.version)
+        (&self.color, &self.version) == (&other.color, &other.version)
     }
 
     /// What a status has decided: the target while traffic moves to it, else what is active.
     pub fn decided(owner: &Entry) -> Self {
         let target = owner.text("/status/rollout/step") == "Switching";
-        let (colour, version) = if target {
+        let (color, version) = if target {
             ("/status/rollout/target/strategy", "/status/rollout/target/version")
         } else {
             ("/status/activeStrategy", "/status/activeReleaseVersion")
         };
-        let colour = owner.text(colour);
+        let color = owner.text(color);
         Self {
-            colour: if colour.is_empty() { "none".into() } else { colour.to_owned() },
+            color: if color.is_empty() { "none".into() } else { color.to_owned() },
             version: owner.text(version).to_owned(),
             epoch: owner.number("/status/rollout/epoch"),
         }
@@ -53,7 +53,7 @@ impl Selection {
 
     /// The same side, whatever the decision's number.
     pub fn same_side(&self, other: &Self) -> bool {
-        self.colour == other.colour && self.version == other.version
+        self.color == other.color && self.version == other.version
     }
 }
 
@@ -99,7 +99,7 @@ pub struct World<'a> {
     happened: Vec<f64>,
     /// Deployments (UID, generation) that were complete at that generation.
     complete: BTreeSet<(String, i64)>,
-    /// When a front last left a colour.
+    /// When a front last left a color.
     left: BTreeMap<(App<'a>, String), f64>,
     /// What the first front said by a decision: by the owner's UID and the epoch.
     sides: BTreeMap<(String, i64), Selection>,
@@ -107,7 +107,7 @@ pub struct World<'a> {
     moves: BTreeMap<Key<'a>, usize>,
     /// When resources were gone or began to go, by UID.
     leaving: BTreeMap<String, f64>,
-    /// Fronts that select a colour without a Deployment, and since when.
+    /// Fronts that select a color without a Deployment, and since when.
     dangling: BTreeMap<Key<'a>, f64>,
     /// Fronts that have ceased to dangle with this event, and for how long they did.
     pub mended: Vec<(&'a Entry, f64)>,
@@ -166,8 +166,8 @@ impl<'a> World<'a> {
             self.complete.insert((entry.text("/metadata/uid").to_owned(), generation));
         }
         if entry.verb == Verb::Added {
-            let colour = entry.label("strategy").unwrap_or_default().to_owned();
-            self.left.remove(&(app_of(entry), colour));
+            let color = entry.label("strategy").unwrap_or_default().to_owned();
+            self.left.remove(&(app_of(entry), color));
         }
     }
 
@@ -176,14 +176,14 @@ impl<'a> World<'a> {
             return;
         }
         let now = Selection::of(entry);
-        if now.colour != "none" {
+        if now.color != "none" {
             let owner = controller(entry).unwrap_or_default().to_owned();
             self.sides.entry((owner, now.epoch)).or_insert_with(|| now.clone());
         }
-        let Some(was) = before.map(Selection::of).filter(|was| was.colour != now.colour) else { return };
+        let Some(was) = before.map(Selection::of).filter(|was| was.color != now.color) else { return };
         *self.moves.entry((&entry.namespace, entry.kind, &entry.name)).or_default() += 1;
-        if was.colour != "none" {
-            self.left.insert((app_of(entry), was.colour), at);
+        if was.color != "none" {
+            self.left.insert((app_of(entry), was.color), at);
         }
     }
 
@@ -204,7 +204,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Since when a front has selected a colour without a Deployment, and which ones have just ceased to. What a deleted
+    /// Since when a front has selected a color without a Deployment, and which ones have just ceased to. What a deleted
     /// resource leaves is the garbage collector's, and no damage.
     fn note_routes(&mut self, entry: &'a Entry, at: f64) {
         let app = app_of(entry);
@@ -223,12 +223,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether a front selects a colour whose Deployment is not there, or going.
+    /// Whether a front selects a color whose Deployment is not there, or going.
     pub fn dangles(&self, front: &Entry) -> bool {
-        let colour = front.text("/spec/selector/strategy");
+        let color = front.text("/spec/selector/strategy");
         let component = front.label("component").unwrap_or_default();
-        let deployment = self.deployment(app_of(front), component, colour);
-        colour != "none" && deployment.is_none_or(is_terminating)
+        let deployment = self.deployment(app_of(front), component, color);
+        color != "none" && deployment.is_none_or(is_terminating)
     }
 
     /// For how many seconds a resource had been gone, or going, at an event; `None` for one that stays.
@@ -274,8 +274,8 @@ impl<'a> World<'a> {
         self.fronts(app).into_iter().map(Selection::of).collect()
     }
 
-    pub fn deployment(&self, app: App<'_>, component: &str, colour: &str) -> Option<&'a Entry> {
-        self.get(app.0, Kind::Deployment, &format!("{}-{component}-{colour}", app.1))
+    pub fn deployment(&self, app: App<'_>, component: &str, color: &str) -> Option<&'a Entry> {
+        self.get(app.0, Kind::Deployment, &format!("{}-{component}-{color}", app.1))
     }
 
     /// Whether a Deployment was complete at its present generation, or at any.
@@ -285,9 +285,9 @@ impl<'a> World<'a> {
         self.complete.iter().any(|(of, at)| of == uid && (!at_present || *at == generation))
     }
 
-    /// When a front last left a colour that is still there.
-    pub fn left(&self, app: App<'a>, colour: &str) -> Option<f64> {
-        self.left.get(&(app, colour.to_owned())).copied()
+    /// When a front last left a color that is still there.
+    pub fn left(&self, app: App<'a>, color: &str) -> Option<f64> {
+        self.left.get(&(app, color.to_owned())).copied()
     }
 
     /// What the first front said by the decision that this one carries.
@@ -301,7 +301,7 @@ impl<'a> World<'a> {
         self.moves.get(&key).copied().unwrap_or_default()
     }
 
-    /// The endpoints of a front Service, ready ones and all, by the colour of their pods.
+    /// The endpoints of a front Service, ready ones and all, by the color of their pods.
     pub fn endpoints(&self, app: App<'_>, component: &str) -> BTreeMap<String, (usize, usize)> {
         let service = format!("{}-{component}", app.1);
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -313,9 +313,9 @@ impl<'a> World<'a> {
         for endpoint in slices.filter_map(|slice| slice.get("/endpoints")?.as_array()).flatten() {
             let pod = endpoint.pointer("/targetRef/name").and_then(Value::as_str).unwrap_or_default();
             // Pods are named after their Deployment; one that is gone has no labels to look at.
-            let colour = COLOURS.iter().find(|colour| pod.starts_with(&format!("{service}-{colour}-")));
+            let color = COLORS.iter().find(|color| pod.starts_with(&format!("{service}-{color}-")));
             let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool) == Some(true);
-            let count = counts.entry(colour.map_or_else(|| "other".into(), ToString::to_string)).or_default();
+            let count = counts.entry(color.map_or_else(|| "other".into(), ToString::to_string)).or_default();
             count.0 += usize::from(ready);
             count.1 += 1;
         }

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::status::{MetadataServicesStatus, Rollout, Step};
-use crate::names::Colour;
+use crate::names::Color;
 use crate::rollout::facts::{Deployment, DeploymentState, Facts, Front, FrontState, Revision, Workload};
 use crate::rollout::intent::Intent;
 use crate::rollout::sim::Sim;
 use crate::rollout::sim::laws::{self, Judgement};
 use crate::rollout::sim::scene::Scene;
-use crate::rollout::{Action, Move, Plan, Tagged, plan};
+use crate::rollout::{Action, Effect, Plan, ReleaseRef, plan};
 
 /// A decision, and what it was taken on.
 struct Taken {
@@ -37,11 +37,11 @@ impl Taken {
     fn judged(&self) -> Judgement {
         let (intent, status, facts, now) = (&self.intent, self.status.as_ref(), &self.facts, self.now);
         let scene = Scene { intent, status, facts, now, tampered: false, edited: false };
-        match &self.made.next {
-            Move::Wait => laws::rest(&scene, &self.made, false),
-            Move::Commit(new) => laws::commit(&scene, new),
-            Move::Act(groups) => laws::action(&scene, &groups[0][0]),
-            Move::Amend(amend) => panic!("no law is asked of {amend:?}"),
+        match &self.made.effect {
+            Effect::Wait => laws::rest(&scene, &self.made, false),
+            Effect::UpdateStatus(new) => laws::commit(&scene, new),
+            Effect::Write(groups) => laws::action(&scene, &groups[0][0]),
+            Effect::PatchResource(amend) => panic!("no law is asked of {amend:?}"),
         }
     }
 
@@ -54,7 +54,7 @@ impl Taken {
     }
 
     fn status_to(&mut self) -> &mut MetadataServicesStatus {
-        let Move::Commit(new) = &mut self.made.next else { panic!("no status") };
+        let Effect::UpdateStatus(new) = &mut self.made.effect else { panic!("no status") };
         new
     }
 
@@ -76,20 +76,20 @@ impl Taken {
     }
 
     fn action(&mut self) -> &mut Action {
-        let Move::Act(groups) = &mut self.made.next else { panic!("no action") };
+        let Effect::Write(groups) = &mut self.made.effect else { panic!("no action") };
         &mut groups[0][0]
     }
 
-    fn tagged(&mut self) -> &mut Tagged {
+    fn tagged(&mut self) -> &mut ReleaseRef {
         match self.action() {
-            Action::Create(_, tagged) | Action::Record { tagged, .. } => tagged,
+            Action::Create(_, tagged) | Action::RecordRevision { tagged, .. } => tagged,
             other => panic!("{other:?} has no tag"),
         }
     }
 
-    fn pointed(&mut self) -> &mut crate::rollout::facts::Triple {
-        let Action::Point(_, triple) = self.action() else { panic!("nothing is pointed") };
-        triple
+    fn pointed(&mut self) -> &mut crate::rollout::facts::Route {
+        let Action::Route(_, route) = self.action() else { panic!("nothing is pointed") };
+        route
     }
 
     fn front(&mut self) -> &mut FrontState {
@@ -97,12 +97,12 @@ impl Taken {
         front
     }
 
-    fn storage(&mut self, colour: Colour) -> &mut Workload {
-        &mut self.facts.colours.get_mut(colour).storage
+    fn storage(&mut self, color: Color) -> &mut Workload {
+        &mut self.facts.colors.get_mut(color).storage
     }
 
-    fn deployment(&mut self, colour: Colour) -> &mut DeploymentState {
-        let Deployment::Present(found) = &mut self.storage(colour).deployment else {
+    fn deployment(&mut self, color: Color) -> &mut DeploymentState {
+        let Deployment::Present(found) = &mut self.storage(color).deployment else {
             panic!("no Deployment")
         };
         found
@@ -130,20 +130,20 @@ impl Taken {
 // === Scenes ===
 
 /// What is decided when the next move is such a one.
-fn before(sim: &Sim, is: impl Fn(Option<Step>, &Move) -> bool) -> Taken {
+fn before(sim: &Sim, is: impl Fn(Option<Step>, &Effect) -> bool) -> Taken {
     for writes in 0..100 {
         let mut sim = sim.clone();
         assert!(sim.stop_before(writes), "there is no such move\n{}", sim.story());
         let taken = Taken::of(&sim);
-        if is(sim.step(), &taken.made.next) {
+        if is(sim.step(), &taken.made.effect) {
             return taken;
         }
     }
     panic!("there is no such move")
 }
 
-fn step_of(next: &Move) -> Option<Step> {
-    let Move::Commit(new) = next else { return None };
+fn step_of(next: &Effect) -> Option<Step> {
+    let Effect::UpdateStatus(new) = next else { return None };
     Some(new.rollout.as_ref()?.step)
 }
 
@@ -154,7 +154,7 @@ fn into(sim: &Sim, step: Step) -> Taken {
 
 /// The decision to do such a thing first.
 fn doing(sim: &Sim, is: impl Fn(&Action) -> bool) -> Taken {
-    before(sim, |_, next| matches!(next, Move::Act(groups) if is(&groups[0][0])))
+    before(sim, |_, next| matches!(next, Effect::Write(groups) if is(&groups[0][0])))
 }
 
 /// `b` is wanted after `a`, which serves on blue.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Taken, before, broken, into, step_of, upgrade};
 use crate::api::status::{RecordStatus, Step, Trigger};
-use crate::names::{Colour, Component};
+use crate::names::{Color, Component};
 use crate::rollout::facts::{Cause, Deployment, DeploymentState};
 use crate::rollout::sim::{Sim, template};
 
@@ -20,7 +20,7 @@ pub fn begun() -> Vec<&'static str> {
         broken(
             rebuilt,
             &[
-                ("D6: rebuilt as {:?}", |it| it.enter(Step::Grace)),
+                ("D6: rebuilt as {:?}", |it| it.enter(Step::Watching)),
                 ("D6: a rebuilt epoch is above all that was seen", |it| it.rollout_to().epoch = 0),
             ],
         ),
@@ -55,9 +55,9 @@ pub fn edges() -> Vec<&'static str> {
                     record.status = RecordStatus::Failed;
                     it.status_from().release_history.push(record);
                 }),
-                ("the pending colour is the serving one", |it| {
-                    it.rollout_to().target.as_mut().unwrap().strategy = Colour::Blue;
-                    it.status_to().pending_strategy = Some(Colour::Blue);
+                ("the pending color is the serving one", |it| {
+                    it.rollout_to().target.as_mut().unwrap().strategy = Color::Blue;
+                    it.status_to().pending_strategy = Some(Color::Blue);
                 }),
             ],
         ),
@@ -78,7 +78,7 @@ pub fn edges() -> Vec<&'static str> {
             || into(&upgrade(), Step::Switching),
             &[
                 ("I13: epoch {} after {}", |it| it.rollout_to().epoch = 0),
-                ("I12: {:?} -> {:?}", |it| it.enter(Step::Grace)),
+                ("I12: {:?} -> {:?}", |it| it.enter(Step::Watching)),
                 ("D15: {:?} raises the epoch", |it| it.rollout_to().epoch = it.rollout_from().epoch),
             ],
         ),
@@ -86,7 +86,7 @@ pub fn edges() -> Vec<&'static str> {
     .concat()
 }
 
-/// A restart whose colour holds something of an attempt that was given up.
+/// A restart whose color holds something of an attempt that was given up.
 fn restart_to_be_cleared() -> Taken {
     let mut sim = Sim::upgraded();
     sim.restart("now");
@@ -94,7 +94,7 @@ fn restart_to_be_cleared() -> Taken {
     into(&sim, Step::Prune)
 }
 
-/// A rollback whose colour held the same.
+/// A rollback whose color held the same.
 fn rollback_begun_anew() -> Taken {
     let mut sim = Sim::upgraded();
     sim.rollback_to("a");
@@ -109,10 +109,10 @@ pub fn switches() -> Vec<&'static str> {
             || into(&upgrade(), Step::Switching),
             &[
                 ("I2: switching to {target:?}, which is not Full", |it| {
-                    it.deployment(Colour::Green).ready -= 1;
+                    it.deployment(Color::Green).ready -= 1;
                 }),
                 ("I2: switching to {target:?}, which was not ready without a break", |it| {
-                    it.storage(Colour::Green).pods.last_transition = Some(it.now.as_second());
+                    it.storage(Color::Green).pods.last_transition = Some(it.now.as_second());
                 }),
                 ("D6: switching to {target:?} without a revision that says it is good", |it| {
                     it.facts.revisions.retain(|known| known.version != "b");
@@ -123,7 +123,7 @@ pub fn switches() -> Vec<&'static str> {
             ],
         ),
         broken(
-            || into(&upgrade(), Step::Grace),
+            || into(&upgrade(), Step::Watching),
             &[
                 ("D2: served before both fronts carry {decision:?}", |it| it.front().epoch -= 1),
                 ("I9: served unproved", |it| it.front().ready.green = 0),
@@ -152,8 +152,8 @@ pub fn ways_to_prune() -> Vec<&'static str> {
         ),
         broken(
             || into(&upgrade(), Step::Stable),
-            &[("D7: Prune is left, but {colour} is not gone", |it| {
-                it.storage(Colour::Blue).replica_sets = true;
+            &[("D7: Prune is left, but {color} is not gone", |it| {
+                it.storage(Color::Blue).replica_sets = true;
             })],
         ),
         broken(failed, &[("I18: {} is not marked", |it| it.know("b", None))]),
@@ -218,11 +218,11 @@ pub fn full() -> Vec<&'static str> {
     broken(
         || into(&upgrade(), Step::Switching),
         &[
-            (LAW, |it| it.storage(Colour::Blue).deployment = Deployment::Absent),
-            (LAW, |it| it.storage(Colour::Blue).deployment = Deployment::Terminating),
-            (LAW, |it| it.deployment(Colour::Blue).tag.version = "b".into()),
-            (LAW, |it| it.deployment(Colour::Blue).observed = false),
-            (LAW, |it| it.deployment(Colour::Blue).desired += 1),
+            (LAW, |it| it.storage(Color::Blue).deployment = Deployment::Absent),
+            (LAW, |it| it.storage(Color::Blue).deployment = Deployment::Terminating),
+            (LAW, |it| it.deployment(Color::Blue).tag.version = "b".into()),
+            (LAW, |it| it.deployment(Color::Blue).observed = false),
+            (LAW, |it| it.deployment(Color::Blue).desired += 1),
             (LAW, |it| {
                 let zero = DeploymentState {
                     desired: 0,
@@ -230,15 +230,15 @@ pub fn full() -> Vec<&'static str> {
                     ready: 0,
                     available: 0,
                     replicas: 0,
-                    ..it.deployment(Colour::Blue).clone()
+                    ..it.deployment(Color::Blue).clone()
                 };
-                *it.deployment(Colour::Blue) = zero;
+                *it.deployment(Color::Blue) = zero;
             }),
-            (LAW, |it| it.deployment(Colour::Blue).updated -= 1),
-            (LAW, |it| it.deployment(Colour::Blue).ready -= 1),
-            (LAW, |it| it.deployment(Colour::Blue).available -= 1),
-            (LAW, |it| it.deployment(Colour::Blue).replicas += 1),
-            (LAW, |it| it.storage(Colour::Blue).pods.strays.push("another".into())),
+            (LAW, |it| it.deployment(Color::Blue).updated -= 1),
+            (LAW, |it| it.deployment(Color::Blue).ready -= 1),
+            (LAW, |it| it.deployment(Color::Blue).available -= 1),
+            (LAW, |it| it.deployment(Color::Blue).replicas += 1),
+            (LAW, |it| it.storage(Color::Blue).pods.strays.push("another".into())),
         ],
     )
 }

@@ -2,11 +2,11 @@
 
 use super::{Taken, broken, doing, upgrade};
 use crate::api::status::Step;
-use crate::names::{Colour, Component, PerComponent};
+use crate::names::{Color, Component, PerComponent};
 use crate::rollout::Action;
-use crate::rollout::facts::{Deployment, Extra, ObjectId, Piece, Setting, Workload};
+use crate::rollout::facts::{Deployment, Extra, ObjectId, ObjectState, Setting, Workload};
 use crate::rollout::sim::Sim;
-use crate::rollout::sim::scene::triple;
+use crate::rollout::sim::scene::route;
 
 fn creating() -> Taken {
     doing(&upgrade(), |action| matches!(action, Action::Create(ObjectId::Deployment(..), _)))
@@ -31,7 +31,7 @@ pub fn creates() -> Vec<&'static str> {
     broken(
         creating,
         &[
-            ("I4: {id:?} is created while the fronts differ", |it| it.front().selects = Some(Colour::Green)),
+            ("I4: {id:?} is created while the fronts differ", |it| it.front().selects = Some(Color::Green)),
             ("D15: created under epoch {}", |it| it.tagged().epoch += 1),
             ("not created so: {id:?}", |it| {
                 let tagged = it.tagged().clone();
@@ -42,7 +42,7 @@ pub fn creates() -> Vec<&'static str> {
             }),
             ("{id:?} is created in {:?}", |it| it.rollout_from().step = Step::Prune),
             ("D8: a Deployment is created among pods of something else", |it| {
-                it.facts.colours.green = PerComponent::from_fn(|_| Workload {
+                it.facts.colors.green = PerComponent::from_fn(|_| Workload {
                     pods: crate::rollout::facts::Pods { alive: 1, ..Default::default() },
                     ..Workload::default()
                 });
@@ -55,15 +55,15 @@ pub fn deletes() -> Vec<&'static str> {
     broken(
         deleting,
         &[
-            ("I4: {id:?} is deleted while the fronts differ", |it| it.front().selects = Some(Colour::Blue)),
-            ("D15: {id:?} is deleted in {:?}", |it| it.rollout_from().step = Step::Grace),
+            ("I4: {id:?} is deleted while the fronts differ", |it| it.front().selects = Some(Color::Blue)),
+            ("D15: {id:?} is deleted in {:?}", |it| it.rollout_from().step = Step::Watching),
             ("I9: deleted before the stamps", |it| it.front().epoch -= 1),
             ("{id:?} serves and is deleted", |it| {
-                *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Colour::Green));
+                *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Color::Green));
             }),
             ("I3: {id:?} is selected and deleted", |it| {
                 (it.status_from().active_strategy, it.status_from().active_release_version) = (None, None);
-                *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Colour::Green));
+                *it.action() = Action::Delete(ObjectId::ConfigMap(Component::Storage, Color::Green));
             }),
             ("{version} is in the history, its revision is deleted", |it| {
                 *it.action() = Action::Delete(ObjectId::Revision("a".into()));
@@ -80,7 +80,7 @@ pub fn deletes() -> Vec<&'static str> {
 
 pub fn points() -> Vec<&'static str> {
     broken(
-        || doing(&upgrade(), |action| matches!(action, Action::Point(..))),
+        || doing(&upgrade(), |action| matches!(action, Action::Route(..))),
         &[
             ("D2: pointed with epoch {}, decided {}", |it| it.pointed().epoch += 1),
             ("D2: pointed to {to:?}, decided {side:?}", |it| it.pointed().version = "c".into()),
@@ -88,16 +88,16 @@ pub fn points() -> Vec<&'static str> {
             ("I29: {component} is pointed for nothing", |it| {
                 let to = it.pointed().clone();
                 let front = it.front();
-                (front.selects, front.version, front.epoch) = (to.colour, Some(to.version), to.epoch);
+                (front.selects, front.version, front.epoch) = (to.color, Some(to.version), to.epoch);
             }),
             ("I13: the stamp goes from {} to {}", |it| it.front().epoch = 99),
             ("I7: pointed to nothing", |it| {
                 (it.rollout_from().step, it.status_from().active_release_version) = (Step::Prune, None);
-                *it.pointed() = triple(None, it.rollout_from().epoch);
+                *it.pointed() = route(None, it.rollout_from().epoch);
             }),
             ("I3: pointed to {}, which is Failed", |it| it.know("b", Some("it crashed"))),
             ("I1, I10: pointed to {side:?}, {of} is not there", |it| {
-                it.storage(Colour::Green).deployment = Deployment::Terminating;
+                it.storage(Color::Green).deployment = Deployment::Terminating;
             }),
         ],
     )
@@ -112,11 +112,11 @@ pub fn records() -> Vec<&'static str> {
     let account = || {
         let mut sim = upgrade();
         sim.stale = vec![Setting::ACCOUNT];
-        doing(&sim, |action| *action == Action::Account)
+        doing(&sim, |action| *action == Action::ApplyServiceAccount)
     };
     [
         broken(
-            || doing(&upgrade(), |action| matches!(action, Action::Record { .. })),
+            || doing(&upgrade(), |action| matches!(action, Action::RecordRevision { .. })),
             &[
                 ("I29: {} is recorded for nothing", |it| it.know("b", None)),
                 ("no template for {tagged:?}", |it| it.tagged().hash = "z-hash".into()),
@@ -131,20 +131,20 @@ pub fn records() -> Vec<&'static str> {
 pub fn stamps() -> Vec<&'static str> {
     let lost = || {
         let mut sim = upgrade();
-        sim.until(Step::Grace);
-        sim.unready(Component::Storage, Colour::Green, 0);
+        sim.until(Step::Watching);
+        sim.unready(Component::Storage, Color::Green, 0);
         sim.lose_status();
-        doing(&sim, |action| matches!(action, Action::Stamp(..)))
+        doing(&sim, |action| matches!(action, Action::RaiseEpoch(..)))
     };
     broken(
         lost,
         &[
             ("not stamped so: {id:?}", |it| {
-                *it.action() = Action::Stamp(ObjectId::Front(Component::Storage), 9);
+                *it.action() = Action::RaiseEpoch(ObjectId::Front(Component::Storage), 9);
             }),
             ("D6: {id:?} is stamped while the status stands", |it| it.status = Sim::upgraded().status),
             ("I13: {id:?} is stamped {epoch}, a front is later", |it| it.front().epoch = 99),
-            ("I29: {id:?} is stamped for nothing", |it| it.deployment(Colour::Blue).tag.epoch = 98),
+            ("I29: {id:?} is stamped for nothing", |it| it.deployment(Color::Blue).tag.epoch = 98),
         ],
     )
 }
@@ -155,14 +155,14 @@ pub fn rests() -> Vec<&'static str> {
     broken(
         || Taken::of(&Sim::upgraded()),
         &[
-            ("a wait of {:?}", |it| it.made.again = Some(0)),
+            ("a wait of {:?}", |it| it.made.requeue_after = Some(0)),
             ("nothing serves in Stable", |it| it.status_from().active_strategy = None),
             ("I16: the fronts do not carry the decision", |it| it.front().epoch -= 1),
-            ("I33: both colours have objects", |it| it.storage(Colour::Blue).service = Piece::Terminating),
+            ("I33: both colors have objects", |it| it.storage(Color::Blue).service = ObjectState::Terminating),
             ("I33: {forgotten:?} is left over", |it| it.know("c", None)),
-            ("I30: a settled resource wants to be looked at again", |it| it.made.again = Some(30)),
-            ("I33: the serving colour is not whole", |it| {
-                it.storage(Colour::Green).config_map = Piece::Absent;
+            ("I30: a settled resource wants to be looked at again", |it| it.made.requeue_after = Some(30)),
+            ("I33: the serving color is not whole", |it| {
+                it.storage(Color::Green).config_map = ObjectState::Absent;
             }),
         ],
     )
