@@ -13,7 +13,7 @@ use crate::resources::service::{self, Stamp};
 use crate::resources::workload::InPlace;
 use crate::resources::{Defaults, Release, RenderError, applied, config, revision, support, workload};
 use crate::rollout::ReleaseRef;
-use crate::rollout::facts::{Extra, ObjectId, Setting, Route};
+use crate::rollout::facts::{Extra, ObjectId, Route, Setting};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};

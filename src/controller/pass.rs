@@ -22,7 +22,7 @@ use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
 use crate::rollout::facts::Deferred;
-use crate::rollout::{self, Facts, Intent, WriteClass, Effect, EventNote, Plan};
+use crate::rollout::{self, Effect, EventNote, Facts, Intent, Plan, WriteClass};
 
 /// Moves in a pass before other resources get their turn.
 const ROUNDS: usize = 12;
@@ -290,7 +290,8 @@ async fn carry_out(
                 obstacles.refused = Some(error.brief());
             }
             // A webhook that cannot be asked answers 500. Pods to come are not made without their account for that.
-            let holds = error.is_lasting() || (error.is_ill() && plan.write_class() != WriteClass::ServiceAccount);
+            let holds =
+                error.is_lasting() || (error.is_ill() && plan.write_class() != WriteClass::ServiceAccount);
             if holds && obstacles.hold(&plan) {
                 return Ok(Next::Around(Err(error)));
             }

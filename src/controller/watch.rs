@@ -14,9 +14,7 @@ use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
 use super::Guarded;
-use crate::names::{
-    Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER,
-};
+use crate::names::{Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER};
 use crate::observe::derive::World;
 use crate::observe::index::{Index, Key};
 use crate::observe::views::{

@@ -16,8 +16,8 @@ use crate::names::{
 };
 use crate::resources::{Defaults, pod};
 use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Revision, ReleaseRef,
-    Problem, Workload, is_epoch,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Problem,
+    ReleaseRef, Revision, Workload, is_epoch,
 };
 
 /// The objects that carry a resource's labels, as seen at one time.
@@ -96,8 +96,7 @@ pub fn facts(
         colors: PerColor::from_fn(|color| {
             PerComponent::from_fn(|component| {
                 let mut workload = workload(world, owner, component, color, &mut adoptable);
-                workload.pods =
-                    pods.summarize(component, color, &workload.deployment, switched_at, baseline);
+                workload.pods = pods.summarize(component, color, &workload.deployment, switched_at, baseline);
                 workload
             })
         }),

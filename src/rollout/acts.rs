@@ -1,8 +1,10 @@
 //! Acts that several steps share: what makes the cluster match the persisted decision.
 
-use super::facts::{Deployment, Extra, Front, FrontState, ObjectId, ObjectState, Setting, Workload, is_epoch};
+use super::facts::{
+    Deployment, Extra, Front, FrontState, ObjectId, ObjectState, Setting, Workload, is_epoch,
+};
 use super::shift::Transition;
-use super::{Action, Context, Effect, Plan, ReleaseRef, Desired};
+use super::{Action, Context, Desired, Effect, Plan, ReleaseRef};
 use crate::api::status::{RecordStatus, Side, Step};
 use crate::names::Color;
 
@@ -120,7 +122,8 @@ pub(super) fn settle(ctx: &Context) -> Option<Plan> {
         Setting::Front(_) | Setting::Extra(Extra::ServiceAccount) => true,
         Setting::Extra(Extra::DisruptionBudget(_)) => ctx.status.active_strategy.is_some(),
     };
-    let group = ctx.facts.stale.iter().filter(applies).map(|setting| Action::ApplySetting(*setting)).collect();
+    let group =
+        ctx.facts.stale.iter().filter(applies).map(|setting| Action::ApplySetting(*setting)).collect();
     Plan::act(vec![group])
 }
 

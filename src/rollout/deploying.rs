@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{account, create_fronts, restore_routes, restore_active, missing_objects, settle, tag};
+use super::acts::{account, create_fronts, missing_objects, restore_active, restore_routes, settle, tag};
 use super::facts::{Front, ReleaseRef};
 use super::health::{self, Verdict};
 use super::intent::Policy;
 use super::shift::{Outcome, Transition};
-use super::{Action, Context, Effect, Plan, Desired, EventReason};
-use crate::api::status::{Timers, Rollout, Side, Step, elapsed};
+use super::{Action, Context, Desired, Effect, EventReason, Plan};
+use crate::api::status::{Rollout, Side, Step, Timers, elapsed};
 use crate::names::Component;
 
 /// What the step has to do.
@@ -109,7 +109,8 @@ fn start_grace(ctx: &Context, target: &Side) -> Option<Plan> {
     if ctx.rollout.timers.ready_since.is_some() {
         unready_since.get_or_insert(Time(ctx.now_for_record));
     }
-    *transition.timers() = Timers { ready_since: Some(Time(ctx.now_for_record)), unready_since, ..Default::default() };
+    *transition.timers() =
+        Timers { ready_since: Some(Time(ctx.now_for_record)), unready_since, ..Default::default() };
     transition.ready(&target.version);
     transition.remark(&target.version, None);
     if ctx.rollout.timers.ready_since.is_none() {

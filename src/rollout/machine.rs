@@ -10,10 +10,10 @@
 //!
 //! A step answers with the one thing to do now, a time to wait for, or nothing.
 
-use super::acts::{restore_active, missing_objects, route_fronts, record_failures, settle, tag};
+use super::acts::{missing_objects, record_failures, restore_active, route_fronts, settle, tag};
 use super::facts::{Deployment, ObjectId, ObjectState};
 use super::shift::Transition;
-use super::{Action, Context, Plan, Desired, EventReason, deploying, switched};
+use super::{Action, Context, Desired, EventReason, Plan, deploying, switched};
 use crate::api::status::{RecordStatus, Side, Step, Trigger};
 use crate::names::Color;
 
@@ -106,7 +106,10 @@ pub(super) fn record_active(ctx: &Context, active: &Side) -> Option<Plan> {
     if recorded.is_some_and(|revision| Some(revision.number) == newest) || !ctx.has_template(hash) {
         return None;
     }
-    Plan::act(vec![vec![Action::RecordRevision { tagged: tag(ctx, active, ctx.rollout.epoch), failed: None }]])
+    Plan::act(vec![vec![Action::RecordRevision {
+        tagged: tag(ctx, active, ctx.rollout.epoch),
+        failed: None,
+    }]])
 }
 
 /// Anything of ours that the settled state does not hold goes through Prune: nothing is deleted elsewhere.

@@ -29,12 +29,12 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub use facts::Facts;
+pub use facts::{Facts, ReleaseRef};
 pub use intent::Intent;
 
 use crate::api::status::{MetadataServicesStatus, Rollout, Side, Step, elapsed};
 use crate::names::{Color, Component};
-use facts::{ObjectId, Setting, Route};
+use facts::{ObjectId, Route, Setting};
 use intent::Policy;
 
 /// What to do next.
@@ -69,7 +69,7 @@ pub enum WriteClass {
     /// Settings that follow the spec in place, and nothing else.
     Settings,
     /// The ServiceAccount of pods to come: a refusal is none of theirs, but what passes by itself is waited for.
-    Account,
+    ServiceAccount,
     /// Anything else: the next step rests on it.
     Rollout,
 }
@@ -100,17 +100,6 @@ pub enum Action {
     ApplySetting(Setting),
     /// Apply what the spec asks of the ServiceAccount, before pods need it.
     ApplyServiceAccount,
-}
-
-/// The release for which an object is created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseRef {
-    /// Its version.
-    pub version: String,
-    /// The hash of its template: the shell finds the template in the spec or in a ControllerRevision.
-    pub hash: String,
-    /// The epoch of the decision.
-    pub epoch: i64,
 }
 
 /// A change of the resource's own spec and annotations.
@@ -352,11 +341,14 @@ fn route(side: Option<Side>, epoch: i64) -> Route {
 
 /// An answer of a step: `None` means that it has nothing to do and nothing is due.
 
-
 impl Plan {
     fn act(groups: Vec<Vec<Action>>) -> Option<Plan> {
         let groups: Vec<_> = groups.into_iter().filter(|group| !group.is_empty()).collect();
-        (!groups.is_empty()).then_some(Self { effect: Effect::Write(groups), notes: vec![], requeue_after: None })
+        (!groups.is_empty()).then_some(Self {
+            effect: Effect::Write(groups),
+            notes: vec![],
+            requeue_after: None,
+        })
     }
 
     /// What depends on it.
@@ -365,7 +357,9 @@ impl Plan {
         match &self.effect {
             Effect::PatchResource(_) => WriteClass::Request,
             Effect::Write(groups) if groups.iter().flatten().all(is_setting) => WriteClass::Settings,
-            Effect::Write(groups) if groups.iter().flatten().all(|action| *action == Action::ApplyServiceAccount) => {
+            Effect::Write(groups)
+                if groups.iter().flatten().all(|action| *action == Action::ApplyServiceAccount) =>
+            {
                 WriteClass::ServiceAccount
             }
             Effect::Wait | Effect::UpdateStatus(_) | Effect::Write(_) => WriteClass::Rollout,
@@ -389,7 +383,8 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
     let empty = MetadataServicesStatus::default();
     let status = status.unwrap_or(&empty);
     let now_for_record = round_up_to_second(now);
-    let Some(rollout) = status.rollout.as_ref().filter(|rollout| sound::is_consistent(status, rollout, facts))
+    let Some(rollout) =
+        status.rollout.as_ref().filter(|rollout| sound::is_consistent(status, rollout, facts))
     else {
         return rebuild::plan(intent, status, facts, now_for_record);
     };

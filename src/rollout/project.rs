@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::health::{self, Health, Verdict, health};
-use super::{Context, Effect, EventNote, Plan, Desired, EventReason, deploying, history, request, switched, waits};
+use super::{
+    Context, Desired, Effect, EventNote, EventReason, Plan, deploying, history, request, switched, waits,
+};
 use crate::api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
 use crate::names::{self, Component, RETRY};
 
@@ -220,7 +222,9 @@ fn ready(ctx: &Context) -> DesiredCondition {
     let Side { strategy, version } = &active;
     let color = ctx.facts.colors.get(*strategy);
     match health(color, version) {
-        Health::Full => DesiredCondition::new("Ready", true, "Serving", format!("{version} serves on {strategy}")),
+        Health::Full => {
+            DesiredCondition::new("Ready", true, "Serving", format!("{version} serves on {strategy}"))
+        }
         level => {
             let slow = color.iter().find(|(_, workload)| !health::component_full(workload, version));
             let why = slow.map_or_else(String::new, |(component, workload)| {
@@ -250,7 +254,8 @@ fn is_paused(ctx: &Context) -> bool {
 }
 
 fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
-    let said = |status, reason: &str, message: String| DesiredCondition::new("SpecApplied", status, reason, message);
+    let said =
+        |status, reason: &str, message: String| DesiredCondition::new("SpecApplied", status, reason, message);
     match (ctx.desired(), problem) {
         (Desired::Unknown, Some(why)) => said(false, &why.reason, why.message.clone()),
         (Desired::Active, _) if ctx.blocked() => {
@@ -274,13 +279,16 @@ fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
 }
 
 fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
-    let said = |status, reason: &str, message: String| DesiredCondition::new("Progressing", status, reason, message);
+    let said =
+        |status, reason: &str, message: String| DesiredCondition::new("Progressing", status, reason, message);
     let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
     match ctx.rollout.step {
         Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
         Step::Stable => match refused {
             Some(message) => said(false, "RollbackRefused", message),
-            None => said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx))),
+            None => {
+                said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx)))
+            }
         },
         step => match problem {
             Some(why) => said(false, &why.reason, why.message.clone()),
@@ -343,7 +351,8 @@ fn merge(ctx: &Context, before: &[Condition], said: Vec<DesiredCondition>) -> Ve
             Condition {
                 type_: said.kind.to_owned(),
                 status: status.to_owned(),
-                last_transition_time: same.map_or(Time(ctx.now_for_record), |old| old.last_transition_time.clone()),
+                last_transition_time: same
+                    .map_or(Time(ctx.now_for_record), |old| old.last_transition_time.clone()),
                 message: lasting.map_or(said.message, |old| old.message.clone()),
                 reason: said.reason,
                 observed_generation: Some(ctx.intent.generation),

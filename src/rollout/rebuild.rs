@@ -10,9 +10,9 @@ use super::facts::{Deployment, Facts, FrontState, ObjectId, Revision, Workload, 
 use super::health::component_complete;
 use super::intent::Intent;
 use super::shift::{Transition, restarts};
-use super::{Action, Context, Effect, EventNote, Plan, Desired, EventReason, history, project};
+use super::{Action, Context, Desired, Effect, EventNote, EventReason, Plan, history, project};
 use crate::api::status::{
-    Timers, MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger,
+    MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Timers, Trigger,
 };
 use crate::names::{Color, Component};
 
@@ -37,7 +37,9 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
             }
             recover_one(&mut status, facts, &claim, now);
         }
-        Serving::Disagree { keep, other } => recover_disagreement(&mut status, facts, &keep, other.as_ref(), now),
+        Serving::Disagree { keep, other } => {
+            recover_disagreement(&mut status, facts, &keep, other.as_ref(), now)
+        }
     }
     history::drop_duplicates(&mut status.release_history);
     // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12), unless another
@@ -49,13 +51,18 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
         history::sort_during_rollout(&mut status.release_history, &failed);
     }
     let rollout = status.rollout.clone();
-    let Some(rollout) = rollout else { return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None } };
+    let Some(rollout) = rollout else {
+        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
+    };
     let ctx = Context { intent, status: &status, rollout: &rollout, facts, now, now_for_record: now };
     if empty {
         return first(&ctx, before);
     }
-    let mut plan =
-        Transition::of(&ctx).commit().unwrap_or(Plan { effect: Effect::Wait, notes: vec![], requeue_after: None });
+    let mut plan = Transition::of(&ctx).commit().unwrap_or(Plan {
+        effect: Effect::Wait,
+        notes: vec![],
+        requeue_after: None,
+    });
     let text = "the status was lost and has been rebuilt from the objects; no workload was touched";
     plan.notes.push(EventNote::new(EventReason::StatusRebuilt, text));
     plan
@@ -66,7 +73,11 @@ fn first(ctx: &Context, before: &MetadataServicesStatus) -> Plan {
     if ctx.desired() == Desired::Spec && !ctx.policy().paused {
         let mut transition = Transition::of(ctx);
         transition.start(Trigger::Spec);
-        return transition.commit().unwrap_or(Plan { effect: Effect::Wait, notes: vec![], requeue_after: None });
+        return transition.commit().unwrap_or(Plan {
+            effect: Effect::Wait,
+            notes: vec![],
+            requeue_after: None,
+        });
     }
     let status = project::pending(ctx.intent, ctx.facts, before, ctx.now);
     if status == *before {

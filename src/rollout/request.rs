@@ -5,7 +5,7 @@
 
 use super::health::shorten;
 use super::shift::Transition;
-use super::{ResourcePatch, Context, Effect, Plan, Desired, EventReason};
+use super::{Context, Desired, Effect, EventReason, Plan, ResourcePatch};
 use crate::api::status::{RecordStatus, ReleaseRecord, Request, Step, Trigger};
 use crate::names::{RESTART, RETRY, ROLLBACK_TO};
 

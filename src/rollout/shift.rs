@@ -5,10 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::Facts;
 use super::health::Verdict;
 use super::intent::Wanted;
-use super::{Context, Effect, EventNote, Plan, EventReason, history, project, request};
+use super::{Context, Effect, EventNote, EventReason, Plan, history, project, request};
 use crate::api::status::{
-    Timers, MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout,
-    Side, Step, Trigger,
+    MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout, Side, Step,
+    Timers, Trigger,
 };
 use crate::names::{Color, Component};
 
@@ -161,7 +161,12 @@ impl<'a> Transition<'a> {
     /// The target serves: it becomes the active release, what served before stays warm.
     pub fn serve(&mut self, target: &Side) {
         let previous = self.status.active();
-        history::activate(&mut self.status.release_history, &target.version, target.strategy, self.ctx.now_for_record);
+        history::activate(
+            &mut self.status.release_history,
+            &target.version,
+            target.strategy,
+            self.ctx.now_for_record,
+        );
         let rolled_back = matches!(self.trigger_of(&target.version), Some(Trigger::Rollback));
         if let Some(from) = previous.as_ref().filter(|_| rolled_back) {
             self.last_rollback(&from.version, &target.version, "Manual", "asked for by annotation");
@@ -196,7 +201,12 @@ impl<'a> Transition<'a> {
 
     /// Traffic goes back to the side that served before.
     pub fn go_back(&mut self, to: &Side, left: &Side, outcome: &Outcome) {
-        history::reactivate(&mut self.status.release_history, &to.version, to.strategy, self.ctx.now_for_record);
+        history::reactivate(
+            &mut self.status.release_history,
+            &to.version,
+            to.strategy,
+            self.ctx.now_for_record,
+        );
         match outcome {
             Outcome::Failed(_) => {
                 if let Some(record) = history::find(&mut self.status.release_history, &to.version) {

@@ -10,7 +10,9 @@ use crate::api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, St
 /// Whether a status hangs together, and with what is there. One of a newer version is not judged.
 pub(super) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     rollout.step == Step::Unknown
-        || (has_required_fields(status, rollout) && history_agrees(status, rollout) && objects_agree(status, rollout, facts))
+        || (has_required_fields(status, rollout)
+            && history_agrees(status, rollout)
+            && objects_agree(status, rollout, facts))
 }
 
 /// What the step needs is there.

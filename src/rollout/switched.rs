@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::acts::{restore_active, missing_objects, route_fronts, settle};
+use super::acts::{missing_objects, restore_active, route_fronts, settle};
 use super::facts::{Deployment, Workload};
 use super::health::{self, Health, Verdict, health, may_go_back};
 use super::machine::{POLL_SECONDS, record_active};
 use super::shift::{Outcome, Transition};
-use super::{Context, Plan, Desired, EventReason};
+use super::{Context, Desired, EventReason, Plan};
 use crate::api::status::{Side, Step, elapsed};
 use crate::names::{Color, PerComponent};
 
@@ -94,7 +94,8 @@ fn roll_back_if_needed(ctx: &Context, new: &Side, old: &Side) -> Option<Plan> {
     if let Some(why) = bad {
         // A restart of the same release that turns bad is no verdict on its template.
         let restart = new.version == old.version;
-        let outcome = if restart { Outcome::Cancelled(EventReason::RolledBack, why) } else { Outcome::Failed(why) };
+        let outcome =
+            if restart { Outcome::Cancelled(EventReason::RolledBack, why) } else { Outcome::Failed(why) };
         return go_back(ctx, old, new, &outcome);
     }
     // Nothing goes back by itself, but a newer release must get through: the bad side makes room for it.

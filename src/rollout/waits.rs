@@ -55,8 +55,7 @@ pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
 /// What is left on the colors that do not serve when a Deployment has gone.
 fn undeployed<'a>(ctx: &'a Context) -> impl Iterator<Item = (Color, Component, &'a Workload)> {
     let to_delete = Color::ALL.into_iter().filter(|color| Some(*color) != ctx.status.active_strategy);
-    let of =
-        |color| ctx.facts.colors.get(color).iter().map(move |(component, it)| (color, component, it));
+    let of = |color| ctx.facts.colors.get(color).iter().map(move |(component, it)| (color, component, it));
     to_delete.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
 }
 

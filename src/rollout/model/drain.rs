@@ -65,7 +65,7 @@ impl Search {
             let acted = decision.plan != 0 && self.carry_out(&mut state, decision.plan)?;
             if acted || self.nature_acts(&mut state) {
                 idle = 0;
-            } else if decision.requeue_after && idle < 2 {
+            } else if decision.again && idle < 2 {
                 self.pass(&mut state, if idle == 0 { Pass::Waits } else { Pass::Timeout });
                 idle += 1;
             } else {
@@ -142,7 +142,9 @@ fn is_excused(
     let excused = match step {
         Step::Deploying => (serving.is_none() || !auto) && target.is_some_and(|target| sick(target.strategy)),
         Step::Switching | Step::Watching if auto => !newer && sick(Color::Blue) && sick(Color::Green),
-        Step::Switching | Step::Watching => !newer && target.or(serving).is_some_and(|new| sick(new.strategy)),
+        Step::Switching | Step::Watching => {
+            !newer && target.or(serving).is_some_and(|new| sick(new.strategy))
+        }
         Step::RollingBack => !newer && serving.is_some_and(|serving| sick(serving.strategy)),
         Step::Stable | Step::Prune | Step::Unknown => false,
     };

@@ -78,8 +78,8 @@ impl Search {
         let outdated = state.actors[actor].failed;
         Ok(next.map(|mut next| {
             let plan = next.actors[actor].plan;
-            let guarded =
-                plan != 0 && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. });
+            let guarded = plan != 0
+                && matches!(self.tables.deed(plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. });
             if outdated && guarded {
                 next.actors[actor] = Actor::default();
             }
@@ -91,7 +91,7 @@ impl Search {
     /// group is over yet.
     pub fn open_deeds(&self, actor: &Actor) -> (Vec<u8>, bool) {
         let mut n = 0_u8;
-        for group in &self.tables.held(actor.plan).groups {
+        for group in &self.tables.in_flight(actor.plan).groups {
             let end = n + u8::try_from(group.len()).unwrap();
             let open: Vec<u8> = (n..end).filter(|n| actor.done & (1 << n) == 0).collect();
             if !open.is_empty() {
@@ -152,7 +152,9 @@ impl Search {
         self.heed(judgement)?;
         let bereft = state.actors[actor].bereft;
         match deed {
-            Deed::Commit(_) | Deed::ResourcePatch { .. } if bereft || state.world.resource.life == Life::Gone => {
+            Deed::Commit(_) | Deed::ResourcePatch { .. }
+                if bereft || state.world.resource.life == Life::Gone =>
+            {
                 return Ok(Outcome::Refused);
             }
             Deed::Commit(status) => self.commit(state, actor, status)?,
@@ -374,7 +376,7 @@ impl Search {
             if doer.plan == 0 {
                 continue;
             }
-            let deeds = self.tables.held(doer.plan).groups.iter().flatten().enumerate();
+            let deeds = self.tables.in_flight(doer.plan).groups.iter().flatten().enumerate();
             let mut doomed = 0_u16;
             for (at, deed) in deeds {
                 if doer.done & (1 << at) == 0 && is_doomed(self, *deed) {
@@ -391,7 +393,9 @@ impl Search {
     /// Writes that are next and will be refused may as well have been: it makes no difference when.
     fn give_way(&mut self, state: &mut State, n: usize) {
         let doer = state.actors[n];
-        if doer.plan == 0 || matches!(self.tables.deed(doer.plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. }) {
+        if doer.plan == 0
+            || matches!(self.tables.deed(doer.plan, 0), Deed::Commit(_) | Deed::ResourcePatch { .. })
+        {
             return;
         }
         for deed in self.open_deeds(&doer).0 {

@@ -11,13 +11,13 @@ use super::state::{
 use super::times::{NOW, Pass, normal, now, older, seconds, waits};
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{Color, Component, PerColor, PerComponent, RESTART, RETRY, ROLLBACK_TO};
-use crate::rollout::facts::{Cause, Facts, ObjectId, Revision, ReleaseRef};
+use crate::rollout::facts::{Cause, Facts, ObjectId, ReleaseRef, Revision};
 use crate::rollout::intent::{Intent, Policy, Requests};
 use crate::rollout::sim::cluster::{self, Cluster};
 use crate::rollout::sim::laws::{self, Judgement};
 use crate::rollout::sim::scene::Scene;
 use crate::rollout::sim::{hash, template};
-use crate::rollout::{Action, ResourcePatch, Effect, Plan, explain, plan};
+use crate::rollout::{Action, Effect, Plan, ResourcePatch, explain, plan};
 
 /// One write of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +66,7 @@ pub enum Deed {
 
 /// What an operator does in a pass: group after group. Empty: it waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Deferred {
+pub struct InFlight {
     pub groups: Vec<Vec<Deed>>,
 }
 
@@ -91,8 +91,8 @@ pub struct Tables {
     statuses: Vec<MetadataServicesStatus>,
     status_numbers: HashMap<u64, Vec<u32>>,
     aged: HashMap<(u32, Pass), u32>,
-    plans: Vec<Deferred>,
-    plan_numbers: HashMap<Deferred, u32>,
+    plans: Vec<InFlight>,
+    plan_numbers: HashMap<InFlight, u32>,
     decisions: HashMap<World, Decision>,
 }
 
@@ -109,7 +109,7 @@ impl Tables {
             statuses: vec![MetadataServicesStatus::default()],
             status_numbers: HashMap::new(),
             aged: HashMap::new(),
-            plans: vec![Deferred::default()],
+            plans: vec![InFlight::default()],
             plan_numbers: HashMap::new(),
             decisions: HashMap::new(),
         }
@@ -124,13 +124,13 @@ impl Tables {
         Some(self.status(world.status)?.rollout.as_ref()?.step)
     }
 
-    pub fn held(&self, plan: u32) -> &Deferred {
+    pub fn in_flight(&self, plan: u32) -> &InFlight {
         &self.plans[index(plan)]
     }
 
     /// The `n`-th write of a plan, groups in order.
     pub fn deed(&self, plan: u32, n: usize) -> Deed {
-        *self.held(plan).groups.iter().flatten().nth(n).unwrap()
+        *self.in_flight(plan).groups.iter().flatten().nth(n).unwrap()
     }
 
     pub fn intern_status(&mut self, status: MetadataServicesStatus) -> u32 {
@@ -145,16 +145,16 @@ impl Tables {
         id
     }
 
-    pub fn intern_plan(&mut self, deferred: Deferred) -> u32 {
-        if held.groups.is_empty() {
+    pub fn intern_plan(&mut self, in_flight: InFlight) -> u32 {
+        if in_flight.groups.is_empty() {
             return 0;
         }
-        if let Some(known) = self.plan_numbers.get(&held) {
+        if let Some(known) = self.plan_numbers.get(&in_flight) {
             return *known;
         }
         let id = u32::try_from(self.plans.len()).unwrap();
-        self.plan_numbers.insert(held.clone(), id);
-        self.plans.push(held);
+        self.plan_numbers.insert(in_flight.clone(), id);
+        self.plans.push(in_flight);
         id
     }
 
@@ -174,10 +174,10 @@ impl Tables {
 
     /// A plan that holds a status grows older with it.
     pub fn age_plan(&mut self, plan: u32, pass: Pass) -> u32 {
-        match self.held(plan).groups.first().and_then(|group| group.first()) {
+        match self.in_flight(plan).groups.first().and_then(|group| group.first()) {
             Some(Deed::Commit(status)) => {
                 let aged = self.age(*status, pass);
-                self.intern_plan(Deferred { groups: vec![vec![Deed::Commit(aged)]] })
+                self.intern_plan(InFlight { groups: vec![vec![Deed::Commit(aged)]] })
             }
             _ => plan,
         }
@@ -232,8 +232,8 @@ impl Tables {
             )?;
         }
         let again = plan.requeue_after.is_some();
-        let held = self.translate(world, plan.effect);
-        Ok(Decision { plan: self.intern_plan(held), again })
+        let in_flight = self.translate(world, plan.effect);
+        Ok(Decision { plan: self.intern_plan(in_flight), again })
     }
 
     /// What a pass persists that finds a name taken.
@@ -241,10 +241,9 @@ impl Tables {
         let (intent, mut facts) = (self.intent(world), self.facts(world));
         facts.taken = vec!["an object (it has no controller)".into()];
         let told = explain(&intent, self.status(world.status), &facts, now());
-        let held = told.map_or_else(Deferred::default, |plan| self.translate(world, plan.effect));
-        let same =
-            matches!(held.groups.first().map(Vec::as_slice), Some([Deed::Commit(id)]) if *id == world.status);
-        Decision { plan: if same { 0 } else { self.intern_plan(held) }, again: true }
+        let in_flight = told.map_or_else(InFlight::default, |plan| self.translate(world, plan.effect));
+        let same = matches!(in_flight.groups.first().map(Vec::as_slice), Some([Deed::Commit(id)]) if *id == world.status);
+        Decision { plan: if same { 0 } else { self.intern_plan(in_flight) }, again: true }
     }
 
     /// The resource as the core sees it.
@@ -280,9 +279,7 @@ impl Tables {
             now: NOW,
             fronts: PerComponent::from_fn(|component| door(world, component)),
             cells: PerColor::from_fn(|color| {
-                PerComponent::from_fn(|component| {
-                    cell(world.cell(component, color), component, color, since)
-                })
+                PerComponent::from_fn(|component| cell(world.cell(component, color), component, color, since))
             }),
             revisions: revisions(world),
             ..Cluster::default()
@@ -290,8 +287,8 @@ impl Tables {
         cluster.facts(status)
     }
 
-    fn translate(&mut self, world: &World, effect: Effect) -> Deferred {
-        let groups = match next {
+    fn translate(&mut self, world: &World, effect: Effect) -> InFlight {
+        let groups = match effect {
             Effect::Wait => vec![],
             Effect::UpdateStatus(status) => vec![vec![Deed::Commit(self.intern_status(*status))]],
             Effect::PatchResource(amend) => vec![vec![amended(&amend)]],
@@ -299,7 +296,7 @@ impl Tables {
                 groups.iter().map(|group| group.iter().map(|action| deed(world, action)).collect()).collect()
             }
         };
-        Deferred { groups }
+        InFlight { groups }
     }
 }
 
@@ -472,7 +469,9 @@ fn deed(world: &World, action: &Action) -> Deed {
             let (color, component, part) = place(id);
             Deed::DeletePart { color, component, part }
         }
-        Action::Adopt(_) | Action::ApplySetting(_) | Action::ApplyServiceAccount => panic!("not in the model: {action:?}"),
+        Action::Adopt(_) | Action::ApplySetting(_) | Action::ApplyServiceAccount => {
+            panic!("not in the model: {action:?}")
+        }
     }
 }
 

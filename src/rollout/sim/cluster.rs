@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::api::status::{MetadataServicesStatus, PodRestarts, restarted_before};
 use crate::names::{Color, Component, PerColor, PerComponent};
 use crate::rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, ObjectId, ObjectState, Pods, Revision, ReleaseRef,
-    Problem, Workload,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, ObjectId, ObjectState, Pods, Problem,
+    ReleaseRef, Revision, Workload,
 };
 
 /// How pods of a template behave when they are created.

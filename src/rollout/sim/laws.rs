@@ -4,12 +4,12 @@
 //! hold the core to the same laws.
 
 use super::scene::{
-    Scene, front, fronts_differ, has_objects, in_step, is_full, is_judged, latest_stamp, owns, proved,
-    stamped, template_is_known, route,
+    Scene, front, fronts_differ, has_objects, in_step, is_full, is_judged, latest_stamp, owns, proved, route,
+    stamped, template_is_known,
 };
 use crate::api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger};
 use crate::names::{Color, Component};
-use crate::rollout::facts::{ObjectId, ObjectState, Setting, Route, Workload};
+use crate::rollout::facts::{ObjectId, ObjectState, Route, Setting, Workload};
 use crate::rollout::{Action, Plan};
 
 /// `Err` says which law is broken, and how.
@@ -65,7 +65,7 @@ fn edge(
     new: &MetadataServicesStatus,
     to: &Rollout,
 ) -> Judgement {
-    use Step::{Deploying, Watching, Prune, RollingBack, Stable, Switching};
+    use Step::{Deploying, Prune, RollingBack, Stable, Switching, Watching};
     let from = old.rollout.as_ref().expect("an edge starts from a step");
     law!(to.epoch >= from.epoch, "I13: epoch {} after {}", to.epoch, from.epoch);
     if from.step == to.step {
@@ -175,7 +175,8 @@ fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
 
 /// I3, I9: the way to Prune from a step in which both colors live.
 fn committed_to_prune(scene: &Scene, old: &MetadataServicesStatus, from: &Rollout) -> Judgement {
-    let Some(active) = old.active().filter(|_| matches!(from.step, Step::Watching | Step::RollingBack)) else {
+    let Some(active) = old.active().filter(|_| matches!(from.step, Step::Watching | Step::RollingBack))
+    else {
         return Ok(());
     };
     let kept = in_step(scene, from);

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::facts::{Facts, Deferred, Image, ObjectId, Revision, Setting, ReleaseRef};
+use super::facts::{Deferred, Facts, Image, ObjectId, ReleaseRef, Revision, Setting};
 use super::intent::{Intent, Policy, Requests, Wanted};
-use super::{Action, ResourcePatch, Effect, EventNote, Plan, explain, plan};
+use super::{Action, Effect, EventNote, Plan, ResourcePatch, explain, plan};
 use crate::api::status::{MetadataServicesStatus, Step};
 use crate::names::{PerComponent, RESTART, RETRY, ROLLBACK_TO};
 pub use cluster::Boot;

@@ -307,7 +307,9 @@ fn a_status_that_does_not_hang_together_is_rebuilt() {
         edit(&mut status);
         sim.lose_status();
         let rebuilt = crate::rollout::plan(&sim.intent, Some(&status), &sim.facts(), sim.now());
-        let crate::rollout::Effect::UpdateStatus(rebuilt) = rebuilt.effect else { panic!("{which}: {rebuilt:?}") };
+        let crate::rollout::Effect::UpdateStatus(rebuilt) = rebuilt.effect else {
+            panic!("{which}: {rebuilt:?}")
+        };
         assert_eq!(rebuilt.active_release_version.as_deref(), Some("b"), "{which}");
         assert_eq!(rebuilt.rollout.unwrap().step, Step::Stable, "{which}");
     }

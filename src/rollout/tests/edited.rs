@@ -198,7 +198,12 @@ fn a_broken_record_is_no_rollback_target_after_a_loss_either() {
     let mut sim = with_a_broken_record("a");
     sim.rollback_to("a");
     sim.settle();
-    assert_eq!((sim.active().as_str(), sim.told(EventReason::RequestRefused)), ("b on green", 1), "{}", sim.story());
+    assert_eq!(
+        (sim.active().as_str(), sim.told(EventReason::RequestRefused)),
+        ("b on green", 1),
+        "{}",
+        sim.story()
+    );
     assert!(sim.notes[0].message.contains("cannot be used: it was edited"), "{:?}", sim.notes);
     sim.stays_quiet();
 }

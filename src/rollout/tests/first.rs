@@ -50,7 +50,12 @@ fn an_upgrade_goes_to_the_other_color_and_leaves_nothing_behind() {
     assert!(!sim.has_objects(Color::Blue));
     assert!(sim.total() <= 22, "{:?}", sim.writes);
     assert_eq!((sim.wrote("Create"), sim.wrote("Delete"), sim.wrote("Point")), (6, 6, 2));
-    let told = [EventReason::ReleaseStarted, EventReason::ReleaseReady, EventReason::TrafficSwitched, EventReason::CleanupDone];
+    let told = [
+        EventReason::ReleaseStarted,
+        EventReason::ReleaseReady,
+        EventReason::TrafficSwitched,
+        EventReason::CleanupDone,
+    ];
     assert!(told.iter().all(|what| sim.told(*what) == 1), "{:?}", sim.notes);
     assert!(sim.events() <= 6, "I44: {:?}", sim.notes);
 }

@@ -182,7 +182,11 @@ fn a_clock_before_the_start_of_a_step_only_lengthens_the_wait() {
         sim.run();
         sim.cluster.now -= 100;
         let made = sim.pass();
-        assert!(made.requeue_after.is_none_or(|seconds| seconds <= 600), "{step:?}: {:?}", made.requeue_after);
+        assert!(
+            made.requeue_after.is_none_or(|seconds| seconds <= 600),
+            "{step:?}: {:?}",
+            made.requeue_after
+        );
         assert_eq!(sim.step(), Some(if step == Step::Prune { Step::Stable } else { step }), "{step:?}");
         sim.cluster.now += 100;
         sim.settle();
@@ -204,7 +208,9 @@ fn fractions_of_a_second_never_end_a_wait_early() {
     let ask = |sim: &Sim, milliseconds| {
         crate::rollout::plan(&sim.intent, sim.status.as_ref(), &sim.facts(), at(milliseconds)).effect
     };
-    let crate::rollout::Effect::UpdateStatus(status) = ask(&sim, 900) else { panic!("the grace period begins") };
+    let crate::rollout::Effect::UpdateStatus(status) = ask(&sim, 900) else {
+        panic!("the grace period begins")
+    };
     let since = status.rollout.as_ref().unwrap().timers.ready_since.clone().unwrap();
     assert_eq!(since.0.as_millisecond(), at(1000).as_millisecond(), "persisted in whole seconds, rounded up");
     sim.status = Some(*status);

@@ -5,7 +5,7 @@ use crate::api::status::{RecordStatus, Step};
 use crate::names::{Color, Component};
 use crate::rollout::facts::{Cause, Setting};
 use crate::rollout::sim::{Boot, Sim};
-use crate::rollout::{Action, WriteClass, Effect, EventReason, plan};
+use crate::rollout::{Action, Effect, EventReason, WriteClass, plan};
 
 #[test]
 fn a_third_version_in_any_step_ends_active_alone() {

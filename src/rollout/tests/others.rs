@@ -5,7 +5,7 @@ use crate::api::status::{RecordStatus, Step};
 use crate::names::{Color, Component};
 use crate::rollout::facts::{Extra, ObjectId, Setting};
 use crate::rollout::sim::Sim;
-use crate::rollout::{Facts, Effect, EventReason, plan};
+use crate::rollout::{Effect, EventReason, Facts, plan};
 
 /// What the persisted decision of a step sends traffic to, and where the upgrade ends.
 fn expected(step: Step) -> (&'static str, &'static str) {

@@ -53,9 +53,7 @@ impl<'a> Switch<'a> {
             .after(Kind::MetadataServices)
             .find(|entry| entry.name == NAME && entry.text("/status/deploymentPhase") == "Deploying");
         let made = self.history.entries().iter().find(|entry| {
-            entry.resource_version > self.from
-                && entry.verb == Verb::Added
-                && view::of_color(entry, self.new)
+            entry.resource_version > self.from && entry.verb == Verb::Added && view::of_color(entry, self.new)
         });
         let (said, made) =
             (said.map(|entry| entry.resource_version), made.map(|entry| entry.resource_version));

@@ -18,9 +18,7 @@ pub fn routed(moment: &Moment<'_>) -> Vec<String> {
     }
     let living = |front: &&Entry| world.owner_of(front).is_some();
     let late = world.mended.iter().filter(|(front, seconds)| living(front) && *seconds > MENDED).map(
-        |(front, seconds)| {
-            format!("{} selected a color without a Deployment for {seconds:.1} s", front.name)
-        },
+        |(front, seconds)| format!("{} selected a color without a Deployment for {seconds:.1} s", front.name),
     );
     let fronts = world.fronts(app_of(entry)).into_iter().filter(living);
     let fronts = fronts.filter(|front| !waived.has(&front.name));

@@ -102,9 +102,7 @@ impl Taken {
     }
 
     fn deployment(&mut self, color: Color) -> &mut DeploymentState {
-        let Deployment::Present(found) = &mut self.storage(color).deployment else {
-            panic!("no Deployment")
-        };
+        let Deployment::Present(found) = &mut self.storage(color).deployment else { panic!("no Deployment") };
         found
     }
 

@@ -158,7 +158,9 @@ pub fn rests() -> Vec<&'static str> {
             ("a wait of {:?}", |it| it.made.requeue_after = Some(0)),
             ("nothing serves in Stable", |it| it.status_from().active_strategy = None),
             ("I16: the fronts do not carry the decision", |it| it.front().epoch -= 1),
-            ("I33: both colors have objects", |it| it.storage(Color::Blue).service = ObjectState::Terminating),
+            ("I33: both colors have objects", |it| {
+                it.storage(Color::Blue).service = ObjectState::Terminating
+            }),
             ("I33: {forgotten:?} is left over", |it| it.know("c", None)),
             ("I30: a settled resource wants to be looked at again", |it| it.made.requeue_after = Some(30)),
             ("I33: the serving color is not whole", |it| {
