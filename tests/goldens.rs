@@ -108,13 +108,13 @@ fn statuses_are_read_whole() {
             let path = entry.unwrap().path();
             let stored: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
             let read: MetadataServicesStatus = serde_json::from_value(stored.clone()).unwrap();
-            steps.push(format!("{:?}", read.rollout.as_ref().unwrap().step));
+            steps.push(read.rollout.as_ref().unwrap().step.as_str());
             assert_eq!(serde_json::to_value(&read).unwrap(), stored, "{}", path.display());
         }
         steps.sort();
         assert_eq!(
             steps,
-            ["Deploying", "Grace", "Prune", "RollingBack", "Stable", "Stable", "Switching"],
+            ["Deploying", "Prune", "RollingBack", "Stable", "Stable", "Switching", "Watching"],
             "{}",
             version.display()
         );

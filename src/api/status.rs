@@ -125,6 +125,18 @@ pub enum RecordStatus {
     Failed,
 }
 
+impl RecordStatus {
+    /// The value of `releaseHistory[].status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Active => "Active",
+            Self::Superseded => "Superseded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 /// What started a release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(with = "String")]
@@ -143,11 +155,24 @@ pub enum Trigger {
     Spec,
 }
 
+impl Trigger {
+    /// The value of `releaseHistory[].trigger`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "Rollback",
+            Self::AutoRollback => "AutoRollback",
+            Self::Retry => "Retry",
+            Self::Restart => "Restart",
+            Self::Spec => "Spec",
+        }
+    }
+}
+
 /// The state machine's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// The step: `Stable`, `Deploying`, `Switching`, `Grace`, `RollingBack` or `Prune`.
+    /// The step: `Stable`, `Deploying`, `Switching`, `Watching`, `RollingBack` or `Prune`.
     pub step: Step,
     /// Number of the last decision; never decreases; stamped on the front Services.
     pub epoch: i64,
@@ -156,13 +181,13 @@ pub struct Rollout {
     /// Deploying and Switching: the release on its way. Prune: the restart that is begun anew when its color is clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Side>,
-    /// Grace: the release that served before, still warm.
+    /// Watching: the release that served before, still warm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Side>,
     /// Clocks of the step, persisted so that a restart neither loses nor shortens a wait.
     #[serde(default)]
     pub timers: Timers,
-    /// When the switch to the target (in Grace: to the active release) was decided; pods older than this were
+    /// When the switch to the target (in Watching: to the active release) was decided; pods older than this were
     /// ready at the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<Time>,
@@ -206,6 +231,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// The value of `rollout.step`, and the reason of conditions in this step.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "Stable",
+            Self::Deploying => "Deploying",
+            Self::Switching => "Switching",
+            Self::Watching => "Watching",
+            Self::RollingBack => "RollingBack",
+            Self::Prune => "Prune",
+            Self::Unknown => "Unknown",
+        }
+    }
+
     /// The public phase.
     pub const fn phase(self) -> Option<&'static str> {
         match self {
@@ -231,14 +269,14 @@ pub struct Timers {
     /// Deploying: since when the target's schema shows a hard failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_failing_since: Option<Time>,
-    /// Switching and Grace: since when the pod of `unreadyPod` is unready. Deploying: when the target first lost the
+    /// Switching and Watching: since when the pod of `unreadyPod` is unready. Deploying: when the target first lost the
     /// readiness that it had had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Time>,
-    /// Switching and Grace: the pod, ready at the switch, that is unready since `unreadySince`.
+    /// Switching and Watching: the pod, ready at the switch, that is unready since `unreadySince`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_pod: Option<String>,
-    /// Switching and Grace: since when a component has no ready pod.
+    /// Switching and Watching: since when a component has no ready pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Time>,
     /// Since when neither color is healthy.

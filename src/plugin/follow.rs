@@ -40,7 +40,7 @@ pub(super) fn progress(resource: &MetadataServices) -> Progress {
     }
     match (status.condition("SpecApplied"), status.condition("Progressing")) {
         (Some(applied), _) if applied.status != "True" => Progress::Stuck(applied.message.clone()),
-        (_, Some(progressing)) if progressing.reason == "RollbackRefused" => {
+        (_, Some(progressing)) if progressing.reason == "RequestRefused" => {
             Progress::Stuck(progressing.message.clone())
         }
         (Some(_), _) => Progress::Done,

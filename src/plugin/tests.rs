@@ -121,7 +121,7 @@ fn a_wait_ends_when_the_spec_serves_or_cannot() {
     assert_eq!(progress(&resource(first)), Progress::Stuck("c failed: storage: no".into()));
     let refused = json!([
         condition("SpecApplied", "True", "Applied", ""),
-        condition("Progressing", "False", "RollbackRefused", "no such")
+        condition("Progressing", "False", "RequestRefused", "no such")
     ]);
     assert_eq!(with(settled(), "conditions", refused), Progress::Stuck("no such".into()));
 }
@@ -137,9 +137,9 @@ fn the_status_says_what_serves_and_what_needs_a_person() {
   clients use   sample1-storage.ns.svc:9005 and sample1-schema.ns.svc:9006
 
 VERSION  STATUS      COLOR  STORAGE  SCHEMA  TRIGGER  SERVED SINCE          NOTE
-a        Superseded  blue    1        2       Spec     2026-01-02T03:05:00Z
-b        Active      blue    1        2       Spec     2026-01-02T03:05:00Z
-c        Failed      blue    1        2       Spec     never
+a        Superseded  blue   1        2       Spec     2026-01-02T03:05:00Z
+b        Active      blue   1        2       Spec     2026-01-02T03:05:00Z
+c        Failed      blue   1        2       Spec     never
 "
     );
     assert_eq!(

@@ -93,11 +93,11 @@ fn cells(record: &ReleaseRecord) -> [String; 8] {
     let since = record.activated_at.as_ref().map_or_else(|| "never".into(), |time| time.0.to_string());
     [
         record.version.clone(),
-        format!("{:?}", record.status),
+        record.status.as_str().to_owned(),
         record.strategy.to_string(),
         record.storage_tag.clone(),
         record.schema_tag.clone(),
-        format!("{:?}", record.trigger),
+        record.trigger.as_str().to_owned(),
         since,
         record.reason.clone().unwrap_or_default(),
     ]

@@ -1,7 +1,7 @@
 //! The state machine: one function per step (design D7, D9, D13).
 //!
 //! ```text
-//! Stable -> Deploying -> Switching -> Grace -> Prune -> Stable | Deploying
+//! Stable -> Deploying -> Switching -> Watching -> Prune -> Stable | Deploying
 //!               |            |          |        ^
 //!               |            +----------+-> RollingBack
 //!               +------------------------------->+       (failed, aborted, superseded)

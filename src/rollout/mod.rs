@@ -177,7 +177,7 @@ impl EventReason {
             Self::Superseded => "RolloutSuperseded",
             Self::Undone => "RolloutUndone",
             Self::RequestAccepted => "RequestAccepted",
-            Self::RequestRefused => "RollbackRefused",
+            Self::RequestRefused => "RequestRefused",
             Self::SpecInvalid => "SpecInvalid",
             Self::ImageBelowMinimum => "ImageBelowMinimum",
             Self::ReleaseVersionIgnored => "ReleaseVersionIgnored",

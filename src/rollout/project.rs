@@ -198,7 +198,7 @@ fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition>
         |why| DesiredCondition::new("Stalled", true, why.reason.clone(), why.message.clone()),
     );
     let reconciling = rolling && problem.is_none();
-    let step = format!("{:?}", ctx.rollout.step);
+    let step = ctx.rollout.step.as_str();
     vec![
         ready(ctx),
         spec_applied(ctx, problem),
@@ -206,7 +206,7 @@ fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition>
         DesiredCondition::new(
             "Reconciling",
             reconciling,
-            if reconciling { step.as_str() } else { "Settled" },
+            if reconciling { step } else { "Settled" },
             if reconciling { "a rollout is under way" } else { "nothing is under way" },
         ),
         stalled,
@@ -285,7 +285,7 @@ fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
     match ctx.rollout.step {
         Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
         Step::Stable => match refused {
-            Some(message) => said(false, "RollbackRefused", message),
+            Some(message) => said(false, "RequestRefused", message),
             None => {
                 said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx)))
             }

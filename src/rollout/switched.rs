@@ -1,4 +1,4 @@
-//! The steps in which both colors live and traffic moves: Switching, Grace, RollingBack (design D7, D9, D13).
+//! The steps in which both colors live and traffic moves: Switching, Watching, RollingBack (design D7, D9, D13).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -52,7 +52,7 @@ fn first_switch(ctx: &Context, target: &Side) -> Option<Plan> {
     })
 }
 
-/// Grace: traffic is on the new release, the old one is warm.
+/// Watching: traffic is on the new release, the old one is warm.
 pub(super) fn grace(ctx: &Context) -> Option<Plan> {
     let (active, previous) = (ctx.active()?, ctx.rollout.previous.clone()?);
     if let answer @ Some(_) = roll_back_if_needed(ctx, &active, &previous) {

@@ -30,7 +30,7 @@ pub(super) fn deferred_requests(ctx: &Context) -> String {
 pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
     let policy = ctx.policy();
     let since = &ctx.rollout.since;
-    let plain = |message: String| (format!("{step:?}"), message);
+    let plain = |message: String| (step.as_str().to_owned(), message);
     let target = ctx.rollout.target.as_ref().map(|side| format!("{} on {}", side.version, side.strategy));
     let target = target.unwrap_or_default();
     match step {

@@ -42,7 +42,7 @@ fn rolled_back_after_the_switch() {
     on_node(async |cluster| {
         let mut stage = Stage::open(cluster, "after", &json!({"switchDwellSeconds": 4})).await;
         let good = stage.tag();
-        for step in ["Switching", "Grace"] {
+        for step in ["Switching", "Watching"] {
             for (component, mood) in [("storage", "unready"), ("schema", "unlive"), ("storage", "gone")] {
                 stage.scene(&format!("{component} is {mood} in {step}"));
                 let switches = stage.switches();
@@ -71,10 +71,10 @@ fn no_rollback_without_a_fault() {
     on_node(async |cluster| {
         let mut stage = Stage::open(cluster, "no-fault", &json!({"cleanupDelaySeconds": 12})).await;
         for scene in ["a deleted pod", "an evicted pod", "a scale-up"] {
-            stage.scene(&format!("{scene} in Grace"));
+            stage.scene(&format!("{scene} in Watching"));
             let switches = stage.switches();
             let tag = stage.upgrade().await;
-            stage.step("Grace").await;
+            stage.step("Watching").await;
             match scene {
                 "a deleted pod" => moods::delete_one(&stage, "storage").await,
                 "an evicted pod" => moods::evict_one(&stage, "schema").await,

@@ -33,7 +33,7 @@ fn scaled_and_changed_in_place() {
         stage.bed.linger(3).await;
         ready(&stage, "schema", 2).await;
         assert_eq!(stage.switches(), switches, "nothing of this is a release");
-        for (step, replicas) in [("Deploying", 3), ("Switching", 2), ("Grace", 3)] {
+        for (step, replicas) in [("Deploying", 3), ("Switching", 2), ("Watching", 3)] {
             stage.scene(&format!("scaled to {replicas} in {step}"));
             let tag = stage.upgrade().await;
             stage.step(step).await;

@@ -90,7 +90,7 @@ async fn in_every_step(cluster: &Cluster, stage: &mut Stage, install: Install) {
     for (step, hold, go_on) in [
         ("Deploying", patient, json!({})),
         ("Switching", timer("switchDwellSeconds", 90), timer("switchDwellSeconds", 2)),
-        ("Grace", timer("cleanupDelaySeconds", 90), timer("cleanupDelaySeconds", 2)),
+        ("Watching", timer("cleanupDelaySeconds", 90), timer("cleanupDelaySeconds", 2)),
     ] {
         stage.scene(&format!("replaced in {step}"));
         stage.subject.edit(&hold).await.unwrap();
@@ -110,7 +110,7 @@ async fn in_every_step(cluster: &Cluster, stage: &mut Stage, install: Install) {
     let good = stage.tag();
     stage.warm(90).await;
     stage.upgrade().await;
-    stage.step("Grace").await;
+    stage.step("Watching").await;
     be(stage, "storage", "unready", 1).await;
     replace(stage, "RollingBack", good).await;
     stage.warm(2).await;

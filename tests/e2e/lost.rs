@@ -9,7 +9,7 @@ use crate::ground::on_node;
 use crate::moods::be;
 use crate::stage::Stage;
 
-const STEPS: [&str; 4] = ["Deploying", "Switching", "Grace", "Prune"];
+const STEPS: [&str; 4] = ["Deploying", "Switching", "Watching", "Prune"];
 
 /// Longer than every timer of the resource.
 const LONG: u64 = 6;
@@ -32,7 +32,7 @@ fn the_operator_is_killed_in_every_step() {
         let good = stage.tag();
         stage.warm(60).await;
         stage.upgrade().await;
-        stage.step("Grace").await;
+        stage.step("Watching").await;
         // One of two: the other one serves while there is no operator to lead traffic back.
         be(&stage, "storage", "unready", 1).await;
         stage.step("RollingBack").await;

@@ -93,7 +93,7 @@ fn a_pod_is_ready_when_its_readiness_gates_say_so() {
         stage.scene("all gates are open");
         say(&stage, "schema", 2, "True").await;
         stage.warm(60).await;
-        stage.step("Grace").await;
+        stage.step("Watching").await;
         assert_ne!(serving(&stage), color);
         stage.scene("a gate closes after the switch");
         stage.bed.linger(2).await;

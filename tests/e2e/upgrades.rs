@@ -6,7 +6,7 @@ use crate::ground::on_node;
 use crate::stage::Stage;
 
 /// The step a resource is in while the release of a rollout goes through it, in their order.
-const STEPS: [&str; 4] = ["Deploying", "Switching", "Grace", "Prune"];
+const STEPS: [&str; 4] = ["Deploying", "Switching", "Watching", "Prune"];
 
 #[test]
 fn upgrades_and_ways_back() {
@@ -26,11 +26,11 @@ fn upgrades_and_ways_back() {
 
 /// Editing back while the old color is warm: traffic returns at once.
 async fn undo(stage: &mut Stage) {
-    stage.scene("undo by an edit in Grace");
+    stage.scene("undo by an edit in Watching");
     stage.warm(60).await;
     let (before, switches) = (stage.tag(), stage.switches());
     stage.upgrade().await;
-    stage.step("Grace").await;
+    stage.step("Watching").await;
     stage.ask(before, &[], &[]).await;
     stage.returns().await;
     stage.serves(before).await;
@@ -43,7 +43,7 @@ async fn rollback(stage: &mut Stage) {
     let good = stage.version(before);
     stage.warm(60).await;
     stage.upgrade().await;
-    stage.step("Grace").await;
+    stage.step("Watching").await;
     stage.subject.annotate("e6data.io/rollback-to", &good).await.unwrap();
     stage.returns().await;
     stage.serves(before).await;

@@ -56,7 +56,7 @@ pub enum Cue {
     /// When both Deployments of the release on its way are there.
     Pending,
     /// When traffic is on the new release and the old one is warm.
-    Grace,
+    Watching,
 }
 
 impl Scenario {
@@ -100,14 +100,14 @@ impl Scenario {
             Self::Create => &[(Cue::Start, Deed::Apply(FIRST))],
             Self::Upgrade => &[(Cue::Start, Deed::Apply(SLOW))],
             Self::AutoRollback => &[(Cue::Start, Deed::Apply(BROKEN))],
-            Self::LateRollback => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Sicken)],
-            Self::Warm => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::GoBack(FIRST))],
+            Self::LateRollback => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Sicken)],
+            Self::Warm => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::GoBack(FIRST))],
             Self::Rollback | Self::Clear => &[(Cue::Start, Deed::GoBack(FIRST))],
             Self::Abort => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Pending, Deed::Apply(FIRST))],
             Self::Supersede => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Pending, Deed::Apply(THIRD))],
-            Self::Delete => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Delete)],
+            Self::Delete => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Delete)],
             Self::Retry => &[(Cue::Start, Deed::Unlimit), (Cue::Start, Deed::Retry)],
-            Self::Settings => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Grace, Deed::Adjust)],
+            Self::Settings => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Adjust)],
         }
     }
 
@@ -200,7 +200,7 @@ impl Cue {
         match self {
             Self::Start => true,
             Self::Pending => there("storage") && there("schema"),
-            Self::Grace => State(owner).step() == "Grace",
+            Self::Watching => State(owner).step() == "Watching",
         }
     }
 }

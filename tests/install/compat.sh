@@ -18,7 +18,7 @@ kubectl patch metadataservices sample1 -n shop --type=merge -p '{"spec":{"storag
 eventually "the second release serves" serves shop sample1 1.0.500-new
 
 says annotated kubectl annotate metadataservices sample1 -n shop e6data.io/rollback-to=nonsense
-refused() { kubectl get events -n shop -o json | jq -e '.items[] | select(.reason == "RollbackRefused" and .type == "Warning")'; }
+refused() { kubectl get events -n shop -o json | jq -e '.items[] | select(.reason == "RequestRefused" and .type == "Warning")'; }
 eventually "the operator refuses by an Event" refused
 gone() { [ -z "$(part shop sample1 '.metadata.annotations.e6data\.io/rollback-to')" ]; }
 eventually "and removes the annotation" gone

@@ -65,7 +65,7 @@ replace
 sleep 5
 same "at rest nothing is touched" "$before $(deeds_since "$since")" "$(pods_of shop sample1) "
 
-for wanted in Deploying Switching Grace Prune; do
+for wanted in Deploying Switching Watching Prune; do
   if [ "$wanted" = Prune ]; then hold; fi
   to_next
   eventually "step $wanted under the operator that calls itself by $running version" is_in "$wanted"
@@ -79,10 +79,10 @@ for wanted in Deploying Switching Grace Prune; do
   same "no workload was created or changed by the other one" "" "$(deeds_since "$since")"
 done
 
-# The way back, asked for by editing back in Grace.
+# The way back, asked for by editing back in Watching.
 serving=1.0.$tag
 to_next
-eventually "step Grace again" is_in Grace
+eventually "step Watching again" is_in Watching
 before=$(pods_of shop sample1)
 ask "$serving"
 eventually "step RollingBack under the operator that calls itself by $running version" is_in RollingBack

@@ -21,7 +21,7 @@ pub const OLDER: [(&str, &[&str]); 3] = [
         "8",
         &[
             "/spec/properties/karpenterNodePool",
-            "/status/properties/rollout/properties/clocks",
+            "/status/properties/rollout/properties/timers",
             "/status/properties/rollout/properties/switchedAt",
             "/status/properties/releaseHistory/items/properties/activatedAt",
         ],

@@ -78,7 +78,7 @@ async fn stands_by(actor: &Actor) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_told_to_stop_hands_over_within_a_second() {
     let bench = Bench::shared("sigterm").await;
-    let steps = ["Stable", "Deploying", "Switching", "Grace"];
+    let steps = ["Stable", "Deploying", "Switching", "Watching"];
     let waits = join_all(steps.map(|step| hand_over(&bench, step))).await;
     println!(
         "hand-over by SIGTERM: {}",
@@ -171,8 +171,8 @@ async fn cut_off(bench: &Bench, outage: Outage) {
 async fn short_outage(bench: &Bench) {
     let pair = Pair::new(bench, "outage-short").await;
     pair.stage.deploy(&slow()).await;
-    for step in ["Deploying", "Grace"] {
-        let tag = if step == "Grace" { "3" } else { "2" };
+    for step in ["Deploying", "Watching"] {
+        let tag = if step == "Watching" { "3" } else { "2" };
         pair.stage.subject.upgrade(tag, tag).await.unwrap();
         pair.stage.until(step, |state| state.step() == step).await;
         pair.first.proxy.outage(Outage::All);
@@ -228,7 +228,7 @@ async fn wrong_nodes(bench: &Bench, library: &str, seconds: i64) {
     assert_clock_is_wrong(&first, seconds);
     let mut found = vec![];
     stage.subject.upgrade("2", "2").await.unwrap();
-    for (step, seconds) in [("Deploying", -seconds), ("Switching", seconds), ("Grace", -seconds)] {
+    for (step, seconds) in [("Deploying", -seconds), ("Switching", seconds), ("Watching", -seconds)] {
         stage.until(step, |state| state.step() == step).await;
         first.operator.kill();
         found.extend(first.findings());
@@ -255,7 +255,7 @@ async fn wrong_rivals(bench: &Bench, library: &str, seconds: i64) {
     assert_clock_is_wrong(&second, -seconds);
     stage.deploy(&slow()).await;
     stage.subject.upgrade("2", "2").await.unwrap();
-    stage.until("Grace", |state| state.step() == "Grace").await;
+    stage.until("Watching", |state| state.step() == "Watching").await;
     assert!(first.operator.pause(), "{label}: the first operator has ended");
     let paused = Instant::now();
     leads(&second).await;
@@ -288,7 +288,7 @@ fn assert_clock_is_wrong(actor: &Actor, seconds: i64) {
 /// I42: each wait of [`slow`] lasted as long as asked, and not much longer than a start of the operator takes.
 async fn waits_are_whole_and_no_longer(stage: &Stage) {
     let history = stage.history().await;
-    for (step, seconds) in [("Switching", 3.0), ("Grace", 4.0)] {
+    for (step, seconds) in [("Switching", 3.0), ("Watching", 4.0)] {
         let states: Vec<State<'_>> = stage.subject.states(&history).collect();
         // The last stay: a first release goes through Switching at once.
         let last = states.iter().rposition(|state| state.step() == step).unwrap();
@@ -314,7 +314,7 @@ async fn wrong_servers(bench: &Bench, seconds: i64) {
     let mut spec = slow();
     merge(&mut spec, &json!({"rollout": {"deployTimeoutSeconds": 600}}));
     pair.stage.deploy(&spec).await;
-    for (step, tag) in [("Deploying", "2"), ("Switching", "3"), ("Grace", "4")] {
+    for (step, tag) in [("Deploying", "2"), ("Switching", "3"), ("Watching", "4")] {
         pair.stage.subject.upgrade(tag, tag).await.unwrap();
         pair.stage.until(step, |state| state.step() == step).await;
         pair.first.operator.terminate(Duration::from_secs(5)).unwrap();

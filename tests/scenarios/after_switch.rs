@@ -26,7 +26,7 @@ async fn goes_bad(component: &'static str, damage: Damage) {
     let (subject, first) = bed.deploy("a", &spec).await;
     let blue = pods(&bed.history().await, "a", "blue");
     subject.upgrade("2", "2").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     break_pods(&bed, "a", component, "green", damage).await;
     bed.step(&subject, "RollingBack").await;
     // The decision is made; the rest need not take a minute.
@@ -98,7 +98,7 @@ async fn deleted_pod() {
     merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 5}, "storage": {"replicas": 2}}));
     let (subject, _) = bed.deploy("a", &spec).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     let history = bed.timeline.history();
     let green = pods(&history, "a", "green");
     let name = green.keys().find(|name| name.contains("storage")).unwrap();

@@ -77,7 +77,7 @@ async fn waits_are_whole() {
     let (subject, _) = bed.deploy("a", &spec).await;
     subject.upgrade("2", "2").await.unwrap();
     bed.serves(&subject, "2").await;
-    took_at_least(&bed, &subject, [("Switching", 3), ("Grace", 4)]).await;
+    took_at_least(&bed, &subject, [("Switching", 3), ("Watching", 4)]).await;
     // From the moment the last pod was ready to the switch.
     let history = bed.history().await;
     let ready = |name: &str| {
@@ -100,9 +100,9 @@ async fn waits_survive_a_restart() {
     subject.upgrade("2", "2").await.unwrap();
     bed.step(&subject, "Switching").await;
     bed.restart().await;
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     bed.restart().await;
     bed.serves(&subject, "2").await;
-    took_at_least(&bed, &subject, [("Switching", 4), ("Grace", 6)]).await;
+    took_at_least(&bed, &subject, [("Switching", 4), ("Watching", 6)]).await;
     bed.finish().await;
 }

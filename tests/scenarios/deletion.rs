@@ -12,7 +12,7 @@ use crate::bed::{Bed, case, together};
 use crate::demo::{pods, selected};
 use crate::edits::in_step;
 
-const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Watching", "RollingBack", "Prune"];
 
 /// Objects of the operator's kinds that carry the resource's label.
 fn left(history: &History, app: &str) -> Vec<String> {

@@ -255,7 +255,7 @@ async fn roll_back(bed: &Bed, subject: &Subject) {
 #[test]
 fn a_crash_of_the_operator_in_any_step_changes_nothing_but_the_time() {
     let crash = |step: &'static str| case(step, move || crash_in(step));
-    together(["Deploying", "Switching", "Grace", "Prune"].map(crash).into());
+    together(["Deploying", "Switching", "Watching", "Prune"].map(crash).into());
 }
 
 async fn crash_in(step: &'static str) {

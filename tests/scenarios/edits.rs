@@ -36,7 +36,7 @@ pub async fn in_step(bed: &Bed, step: &str) -> (Subject, usize) {
     let from = bed.history().await.entries().len();
     subject.upgrade(second(step), "2").await.unwrap();
     if step == "RollingBack" {
-        bed.step(&subject, "Grace").await;
+        bed.step(&subject, "Watching").await;
         break_pods(bed, "a", "storage", "green", Damage::Crashed).await;
     }
     bed.step(&subject, step).await;
@@ -55,7 +55,7 @@ pub async fn in_step(bed: &Bed, step: &str) -> (Subject, usize) {
     (subject, from)
 }
 
-const STEPS: [&str; 5] = ["Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+const STEPS: [&str; 5] = ["Deploying", "Switching", "Watching", "RollingBack", "Prune"];
 
 #[test]
 fn a_third_version_in_any_step_ends_up_serving() {
@@ -165,7 +165,7 @@ async fn retry_without_cause() {
     let bed = Bed::new("retry-refused").await;
     let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
     subject.annotate("e6data.io/retry", "now").await.unwrap();
-    bed.event("a", "Warning", "RollbackRefused", "no failed release waits for a retry").await;
+    bed.event("a", "Warning", "RequestRefused", "no failed release waits for a retry").await;
     let entry = bed.stable(&subject).await;
     assert_eq!(State(&entry).active(), version);
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue"]);

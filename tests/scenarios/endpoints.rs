@@ -50,7 +50,7 @@ async fn has_two_slices_each(bed: &Bed, color: &str) {
     }
 }
 
-/// A slice of the other family is late in Switching, and wrong again in Grace; a listed endpoint need not be ready.
+/// A slice of the other family is late in Switching, and wrong again in Watching; a listed endpoint need not be ready.
 async fn two_families() {
     let bed = Bed::new("families").await;
     let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
@@ -63,9 +63,9 @@ async fn two_families() {
     relist(&bed, &both, false).await;
     held_in(&bed, &subject, "Switching").await;
     relist(&bed, &green, true).await;
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     relist(&bed, &both, false).await;
-    held_in(&bed, &subject, "Grace").await;
+    held_in(&bed, &subject, "Watching").await;
     assert_eq!(of_storage(&bed, "blue").await, blue, "the old pods are untouched");
     relist(&bed, &green, true).await;
     bed.serves(&subject, "2").await;

@@ -385,7 +385,7 @@ async fn the_watcher_sees_what_is_wrong() {
     let record = json!({"version": "x", "hash": "", "strategy": "blue", "storageTag": "", "schemaTag": "",
         "timestamp": "2026-01-01T00:00:00Z", "status": "Active"});
     let status =
-        json!({"status": {"rollout": {"step": "Grace", "epoch": 0}, "releaseHistory": [record, record]}});
+        json!({"status": {"rollout": {"step": "Watching", "epoch": 0}, "releaseHistory": [record, record]}});
     let params = kube::api::PatchParams::default();
     bed.objects(Kind::MetadataServices)
         .patch_status(&subject.name, &params, &kube::api::Patch::Merge(&status))

@@ -54,7 +54,7 @@ async fn trimmed() {
     let entry = bed.rolled_back(&subject, "4").await;
     assert_eq!(State(&entry).summary(), ["4 Active", "5-crash Failed"]);
     subject.annotate("e6data.io/rollback-to", &versions[0]).await.unwrap();
-    bed.event("a", "Warning", "RollbackRefused", "the history has no release of this name").await;
+    bed.event("a", "Warning", "RequestRefused", "the history has no release of this name").await;
     bed.settled(&subject).await;
     subject.upgrade("4", "4").await.unwrap();
     bed.serves(&subject, "4").await;
@@ -137,12 +137,12 @@ async fn damaged(damage: Damage) {
         Damage::Truncated => "its hash is missing",
         Damage::OfTheFuture => "a newer operator wrote it",
     };
-    bed.event("a", "Warning", "RollbackRefused", why).await;
+    bed.event("a", "Warning", "RequestRefused", why).await;
     let entry = bed.stable(&subject).await;
     let state = State(&entry);
     assert_eq!(state.0.object["spec"], before, "the spec is untouched");
     assert_eq!(state.active(), versions[1]);
-    assert_eq!(state.condition("Progressing", "reason"), "RollbackRefused");
+    assert_eq!(state.condition("Progressing", "reason"), "RequestRefused");
     assert!(state.condition("Progressing", "message").contains(&name));
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
     bed.finish().await;

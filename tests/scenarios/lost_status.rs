@@ -12,7 +12,7 @@ use crate::damage::{Damage, break_pods};
 use crate::demo::{assert_both_served, pods, selected};
 use crate::edits::in_step;
 
-const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Watching", "RollingBack", "Prune"];
 
 #[test]
 fn a_lost_status_is_rebuilt_in_any_step_and_what_serves_goes_on() {
@@ -123,7 +123,7 @@ async fn what_may_be_on_its_way_out_is_written_to_before_it_is_gone_back_to() {
     merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 120}}));
     let (subject, _) = bed.deploy("a", &spec).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     bed.kill().await;
     let before = bed.history().await;
     subject.lose_status().await.unwrap();

@@ -18,7 +18,7 @@ async fn a_leaving_deployment_without_its_label_goes_too() {
     merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 6}}));
     let (subject, _) = bed.deploy("a", &spec).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     let label = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}});
     bed.patch(Kind::Deployment, "a-storage-blue", &label).await;
     bed.serves(&subject, "2").await;

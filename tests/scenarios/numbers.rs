@@ -113,7 +113,7 @@ async fn after_the_switch() {
     let (subject, _) = bed.deploy("a", &spec).await;
     let mut meter = Meter::new(&bed).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     break_pods(&bed, "a", "schema", "green", Damage::Crashed).await;
     bed.step(&subject, "RollingBack").await;
     subject.edit(&json!({"rollout": {"cleanupDelaySeconds": 2}})).await.unwrap();

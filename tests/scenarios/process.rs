@@ -73,7 +73,7 @@ async fn metrics_move_probes_answer_and_sigterm_ends_in_time() {
     subject.upgrade("1", "1").await.unwrap();
     bed.serves(&subject, "1").await;
     subject.upgrade("4", "4").await.unwrap();
-    bed.step(&subject, "Grace").await;
+    bed.step(&subject, "Watching").await;
     subject.upgrade("1", "1").await.unwrap();
     bed.serves(&subject, "1").await;
     subject.upgrade("4", "4").await.unwrap();

@@ -212,9 +212,9 @@ async fn refused_rollback(value: &'static str, said: &'static str) {
     }
     let before = fingerprint(&bed, &subject).await;
     subject.annotate("e6data.io/rollback-to", &target).await.unwrap();
-    bed.event("a", "Warning", "RollbackRefused", said).await;
+    bed.event("a", "Warning", "RequestRefused", said).await;
     let refused =
-        |state: State<'_>| state.is_stable() && state.condition("Progressing", "reason") == "RollbackRefused";
+        |state: State<'_>| state.is_stable() && state.condition("Progressing", "reason") == "RequestRefused";
     let entry = bed.until(&subject, "the condition", refused).await;
     let message = State(&entry).condition("Progressing", "message");
     assert!(message.contains(said) && message.contains(&version), "it names what there is: {message}");
@@ -235,7 +235,7 @@ async fn a_rollback_before_anything_serves_is_refused() {
     subject.create(&quick("1-slow", "1-slow")).await.unwrap();
     bed.step(&subject, "Deploying").await;
     subject.annotate("e6data.io/rollback-to", "v1").await.unwrap();
-    bed.event("a", "Warning", "RollbackRefused", "no release of this name").await;
+    bed.event("a", "Warning", "RequestRefused", "no release of this name").await;
     bed.serves(&subject, "1-slow").await;
     bed.finish().await;
 }

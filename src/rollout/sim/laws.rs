@@ -169,7 +169,7 @@ fn served(scene: &Scene, from: &Rollout, to: &Rollout) -> Judgement {
     law!(proved(scene, target.strategy), "I9: served unproved");
     let dwell = in_step(scene, from);
     law!(dwell >= scene.intent.policy.dwell, "I9: the dwell time was {dwell}");
-    law!(to.previous.is_some(), "Grace without a warm side");
+    law!(to.previous.is_some(), "Watching without a warm side");
     Ok(())
 }
 

@@ -22,7 +22,7 @@ const WORDS: [&str; 24] = [
     "Stable",
     "Deploying",
     "Switching",
-    "Grace",
+    "Watching",
     "RollingBack",
     "Prune",
     "Pending",
@@ -37,7 +37,7 @@ const WORDS: [&str; 24] = [
     "2026-09-21T14:13:20Z",
 ];
 
-const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Grace", "RollingBack", "Prune"];
+const STEPS: [&str; 6] = ["Stable", "Deploying", "Switching", "Watching", "RollingBack", "Prune"];
 
 /// Deeds after which the pods of every release come up: what is lost then is the status's fault.
 fn harmless() -> impl Strategy<Value = Vec<Deed>> {

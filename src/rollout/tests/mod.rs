@@ -23,7 +23,7 @@ use crate::names::{Color, Component};
 const STEPS: [Step; 6] =
     [Step::Stable, Step::Deploying, Step::Switching, Step::Watching, Step::RollingBack, Step::Prune];
 
-/// An upgrade from `a` on blue to `b` on green, just when this step was decided. `RollingBack`: `b` restarted in Grace.
+/// An upgrade from `a` on blue to `b` on green, just when this step was decided. `RollingBack`: `b` restarted in Watching.
 fn in_step(step: Step) -> Sim {
     let mut sim = Sim::stable();
     match step {

@@ -136,7 +136,7 @@ fn a_request_that_cannot_be_met_changes_only_the_annotation() {
         assert_eq!(sim.intent.requests.rollback_to, None);
         assert_eq!((sim.told(EventReason::RequestRefused), sim.moved), (1, 0), "{value:?}");
         assert!(sim.notes[0].message.contains(word), "{:?}", sim.notes);
-        assert_eq!(sim.says("Progressing"), "False/RollbackRefused");
+        assert_eq!(sim.says("Progressing"), "False/RequestRefused");
         assert!(sim.condition("Progressing").message.contains(word));
         assert_eq!((sim.wrote("Amend"), sim.wrote("Commit"), sim.total()), (1, 1, 2), "{}", sim.story());
         assert_settled_on(&mut sim, "a on blue");
@@ -422,7 +422,7 @@ fn a_refusal_is_forgotten_when_a_release_begins() {
     let mut sim = Sim::upgraded();
     sim.rollback_to("nope");
     sim.settle();
-    assert_eq!(sim.says("Progressing"), "False/RollbackRefused");
+    assert_eq!(sim.says("Progressing"), "False/RequestRefused");
     sim.edit("c");
     sim.settle();
     assert_eq!(sim.says("Progressing"), "False/Settled", "{}", sim.condition("Progressing").message);

@@ -23,7 +23,7 @@ fn an_upgrade_reads_like_this() {
         (Step::Stable, "Stable Stable +Serving +Applied -Settled -Settled -None"),
         (Step::Deploying, "Deploying Deploying +Serving -InProgress +Deploying +Deploying -None"),
         (Step::Switching, "Switching Switching +Serving -InProgress +Switching +Switching -None"),
-        (Step::Watching, "Cleanup Cleanup +Serving +Applied +Grace +Grace -None"),
+        (Step::Watching, "Cleanup Cleanup +Serving +Applied +Watching +Watching -None"),
         (Step::Prune, "Cleanup Cleanup +Serving +Applied +Prune +Prune -None"),
     ];
     for (step, words_then) in expected {
@@ -167,7 +167,7 @@ fn the_phase_starts_when_it_changes_and_not_with_every_step() {
     let cleanup = sim.known().phase_started_at.clone();
     assert_eq!(cleanup.as_ref().unwrap().0.as_second(), sim.cluster.now);
     sim.until(Step::Prune);
-    assert_eq!(sim.known().phase_started_at, cleanup, "Grace and Prune are both Cleanup");
+    assert_eq!(sim.known().phase_started_at, cleanup, "Watching and Prune are both Cleanup");
 }
 
 /// Nothing serves, the first release was replaced, and nothing may start.

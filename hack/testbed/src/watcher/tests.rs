@@ -132,7 +132,7 @@ impl Story {
     fn switched() -> Self {
         let mut story = Self::served();
         story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
-        story.fronts("green", 4).endpoints(&["green"]).owner("Grace", "green", 4);
+        story.fronts("green", 4).endpoints(&["green"]).owner("Watching", "green", 4);
         story
     }
 
@@ -264,7 +264,7 @@ fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
 #[test]
 fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
     let mut story = Story::switched();
-    story.color("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in \"Grace\"");
+    story.color("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in \"Watching\"");
     let mut story = Story::switched();
     story
         .owner("Prune", "green", 4)
@@ -280,7 +280,7 @@ fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
     story.finds("I9: m-storage-blue is deleted while storage has endpoints");
     let mut story = Story::served();
     story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
-    story.endpoints(&["green"]).owner("Grace", "green", 4).owner("Prune", "green", 4).fronts("green", 4);
+    story.endpoints(&["green"]).owner("Watching", "green", 4).owner("Prune", "green", 4).fronts("green", 4);
     story.tell(Kind::Deployment, "m-storage-blue", Verb::Deleted, part("storage", "blue", "v1"));
     story.finds("I9: m-storage-blue is deleted 1.0 s after");
 }
@@ -288,7 +288,7 @@ fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
 #[test]
 fn the_machine_and_its_history_keep_their_rules() {
     let mut story = Story::served();
-    story.owner("Grace", "blue", 2).finds("I12: \"Stable\" to \"Grace\"");
+    story.owner("Watching", "blue", 2).finds("I12: \"Stable\" to \"Watching\"");
     let mut story = Story::served();
     story.owner("Deploying", "blue", 1).finds("I13: the epoch falls from 2 to 1");
     let mut story = Story::switched();

@@ -128,7 +128,7 @@ pub fn switches() -> Vec<&'static str> {
                 ("D2: served before both fronts carry {decision:?}", |it| it.front().epoch -= 1),
                 ("I9: served unproved", |it| it.front().ready.green = 0),
                 ("I9: the dwell time was {dwell}", Taken::begin),
-                ("Grace without a warm side", |it| it.rollout_to().previous = None),
+                ("Watching without a warm side", |it| it.rollout_to().previous = None),
             ],
         ),
     ]
