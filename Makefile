@@ -17,7 +17,7 @@ include hack/rivals.mk
 include hack/e2e.mk
 include hack/model.mk
 
-.PHONY: help test lint unit fuzz api-server tools build generate check-generated image bench clean
+.PHONY: help test lint prose hooks unit fuzz api-server tools build generate check-generated image bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
@@ -29,9 +29,17 @@ test: tools lint check-generated unit model api-server rivals install-test e2e #
 tools: ## check that the tools of the README are there
 	@hack/check-tools.sh
 
-lint: ## format and clippy
+lint: ## format, clippy, prose and workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test -q --locked -p prose
+	hack/actionlint.sh
+
+prose: ## how plain the English of the repository is, and the lines with the most findings
+	@$(CARGO) run -q --locked -p prose
+
+hooks: ## check format, prose and message at each commit of this clone
+	git config core.hooksPath hack/hooks
 
 # Random inputs are the same in every run; `make fuzz` looks for new ones.
 unit: ## unit, property, golden and CRD tests: no cluster
