@@ -177,7 +177,7 @@ fn pieces(source: &str) -> Vec<Piece> {
         found.extend(piece.map(|(is_comment, text)| Piece { line, is_comment, text }));
         let read = rest.get(..length).unwrap_or(rest);
         line += read.matches('\n').count();
-        // `br"` is a raw string, `for"` is none.
+        // After a `b` that starts a name, `r"` can start a raw string: `br"..."`.
         previous = if char == 'b' && !is_name(previous) { ' ' } else { char };
         at += read.len().max(char.len_utf8());
     }
