@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use e6_operator::api::{crd, reference};
+use api::{crd, reference};
 use e6_operator::metrics;
 
 /// What stands above the generated table.

@@ -12,19 +12,16 @@
 //! [`client`], [`metrics`], [`server`], [`telemetry`], [`version`] and [`cli`] make it a [`process`]. Under another name the same binary
 //! is the kubectl [`plugin`].
 
-pub mod api;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod leader;
 pub mod metrics;
-pub mod names;
 pub mod observe;
 pub mod plugin;
 pub mod process;
 pub mod resources;
-pub mod rollout;
 pub mod server;
 pub mod telemetry;
 pub mod version;

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use api::crd;
 use clap::Parser;
-use e6_operator::api::crd;
 use e6_operator::cli::{Cli, Command, CrdArgs};
 use e6_operator::{plugin, process};
 

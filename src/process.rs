@@ -20,10 +20,10 @@ use crate::clock::ServerClock;
 use crate::controller::{self, Events, Settings, Shared, crd};
 use crate::leader::{self, LeaderElection, Leadership, LeaseLost};
 use crate::metrics::Metrics;
-use crate::names::PerComponent;
 use crate::resources::Defaults;
 use crate::server::{BindError, Gate, Health, Routes, Server};
 use crate::telemetry;
+use api::names::PerComponent;
 
 /// Passes under way may take this long to finish after SIGTERM; the lease is given back after that.
 const DRAIN: Duration = Duration::from_millis(3_500);

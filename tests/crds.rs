@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use e6_operator::api::{
+use api::{
     MetadataServices, MetadataServicesSpec,
     crd::{self, crd, files, legacy, lost_fields, missing_fields, next, schema_of, to_yaml},
     reference::api_reference,
@@ -199,10 +199,7 @@ fn an_older_type_reads_a_newer_object() {
     spec["storage"]["imagePullPolicy"] = json!("Sometimes");
     let read: MetadataServicesSpec = serde_json::from_value(spec).unwrap();
     assert_eq!(read.storage.service.type_.as_deref(), Some("Gateway"));
-    assert_eq!(
-        ReleaseTemplate::of(&read).component(e6_operator::names::Component::Storage).image_tag,
-        "1.0.500-new"
-    );
+    assert_eq!(ReleaseTemplate::of(&read).component(api::names::Component::Storage).image_tag, "1.0.500-new");
 }
 
 /// What an API server with the CRD of 0.1.0 leaves of a status: it counts as lost, and the resource stays readable.

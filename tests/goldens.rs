@@ -8,15 +8,13 @@
 
 use std::{fs, path::PathBuf};
 
-use e6_operator::{
-    api::{MetadataServicesSpec, status::MetadataServicesStatus, template::ReleaseTemplate},
-    names::{Color, Component, Owner},
-    resources::{
-        Defaults, Release, config, revision,
-        service::{self, Stamp},
-        support,
-        workload::{self, InPlace},
-    },
+use api::names::{Color, Component, Owner};
+use api::{MetadataServicesSpec, status::MetadataServicesStatus, template::ReleaseTemplate};
+use e6_operator::resources::{
+    Defaults, Release, config, revision,
+    service::{self, Stamp},
+    support,
+    workload::{self, InPlace},
 };
 use serde::Serialize;
 use serde_json::{Value, json};

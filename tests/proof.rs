@@ -119,7 +119,7 @@ fn laws(code: &str) -> BTreeSet<String> {
 /// code names that judges.
 #[test]
 fn what_is_called_modelled_is_judged_by_the_model() {
-    let judges = ["src/rollout/sim/laws.rs", "src/rollout/model/world.rs", "src/rollout/model/drain.rs"];
+    let judges = ["crates/simulator/src/laws.rs", "crates/model/src/world.rs", "crates/model/src/drain.rs"];
     let code: String = judges.iter().map(|file| fs::read_to_string(root().join(file)).unwrap()).collect();
     let laws = laws(&code);
     assert!(laws.len() > 20, "only {laws:?}: has their form changed?");
@@ -129,7 +129,7 @@ fn what_is_called_modelled_is_judged_by_the_model() {
 }
 
 fn model(file: &str) -> String {
-    fs::read_to_string(root().join("src/rollout/model").join(file)).unwrap()
+    fs::read_to_string(root().join("crates/model/src").join(file)).unwrap()
 }
 
 /// Every guard that is taken away is on the page, with the law that breaks; or among those that are not missed.

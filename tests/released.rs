@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use e6_operator::api::crd::crd;
+use api::crd::crd;
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use e6_operator::api::{
+use api::{
     MetadataServicesSpec,
     crd::{crd, schema_of},
     validate::{Validator, Violation},

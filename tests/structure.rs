@@ -39,7 +39,7 @@ fn the_core_knows_no_client_no_runtime_and_no_clock() {
         "std::env",
     ];
     // What decides; the searches of the model say how long they took.
-    let stopwatch = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rollout/model/tests.rs");
+    let stopwatch = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/src/tests.rs");
     for folder in ["src/rollout", "src/resources", "src/api", "src/observe"] {
         for file in rust_files(folder).into_iter().filter(|file| *file != stopwatch) {
             let text = fs::read_to_string(&file).unwrap();

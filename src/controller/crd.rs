@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::watch::report as report_watch;
-use crate::api::crd::missing_fields;
+use api::crd::missing_fields;
 
 /// Name of the CRD.
 pub const NAME: &str = "metadataservices.e6data.io";

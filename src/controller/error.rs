@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rollout::health::shorten;
+use rollout::health::shorten;
 
 /// A failed pass. Nothing is half done that the next pass would not find and finish.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::names::MANAGER;
-use crate::rollout::EventNote;
+use api::names::MANAGER;
+use rollout::EventNote;
 
 /// Events that may wait to be sent; more are dropped with a warning.
 const QUEUE: usize = 256;

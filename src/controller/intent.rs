@@ -2,14 +2,14 @@
 
 use kube::ResourceExt;
 
-use crate::api::template::ReleaseTemplate;
-use crate::api::{MetadataServices, MetadataServicesSpec};
-use crate::names::{Component, PerComponent, RESTART, RETRY, ROLLBACK_TO};
 use crate::observe::derive::images;
 use crate::resources::Defaults;
 use crate::resources::service::front_port;
-use crate::rollout::intent::{Intent, Policy, Requests, Wanted};
 use crate::version::Version;
+use api::names::{Component, PerComponent, RESTART, RETRY, ROLLBACK_TO};
+use api::template::ReleaseTemplate;
+use api::{MetadataServices, MetadataServicesSpec};
+use rollout::intent::{Intent, Policy, Requests, Wanted};
 
 /// What the operator's own flags say about releases.
 #[derive(Clone, Debug)]

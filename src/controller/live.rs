@@ -11,11 +11,11 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 
 use super::error::Error;
-use crate::api::MetadataServices;
-use crate::names::{self, Color, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
 use crate::observe::derive::World;
 use crate::observe::index::Key;
 use crate::observe::views::{DeploymentView, Meta, ReplicaSetView};
+use api::MetadataServices;
+use api::names::{self, Color, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
 
 /// Reads the resource; `None` if it is gone.
 pub async fn resource(client: &Client, key: &Key) -> Result<Option<MetadataServices>, Error> {

@@ -31,13 +31,13 @@ use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, refl
 use kube::{Client, Resource, ResourceExt};
 use tracing::{error, info, warn};
 
-use crate::api::MetadataServices;
-use crate::api::validate::Validator;
 use crate::clock::ServerClock;
 use crate::leader::Leadership;
 use crate::metrics::{Metrics, ObjectRefKey, Outcome, QueueDepth};
 use crate::observe::index::Key;
-use crate::rollout::{EventNote, EventReason};
+use api::MetadataServices;
+use api::validate::Validator;
+use rollout::{EventNote, EventReason};
 
 pub use error::Error;
 pub use events::Events;
@@ -117,7 +117,7 @@ struct Judgement {
 
 impl Scope {
     /// The resource as the core sees it; its spec is judged once for each generation.
-    fn intent(&self, resource: &MetadataServices) -> crate::rollout::Intent {
+    fn intent(&self, resource: &MetadataServices) -> rollout::Intent {
         let violations = self.violations(resource);
         intent::intent(resource, violations, self.installed.outdated(), &self.settings)
     }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::write::{Writer, Written, seen};
-use crate::names::{self, APPLIED_KEYS, APPLIED_SETTINGS, Color, Component};
 use crate::observe::views::{Meta, ServiceView};
 use crate::resources::service::{self, Stamp};
 use crate::resources::workload::InPlace;
 use crate::resources::{Defaults, Release, RenderError, applied, config, revision, support, workload};
-use crate::rollout::ReleaseRef;
-use crate::rollout::facts::{Extra, ObjectId, Route, Setting};
+use api::names::{self, APPLIED_KEYS, APPLIED_SETTINGS, Color, Component};
+use rollout::ReleaseRef;
+use rollout::facts::{Extra, ObjectId, Route, Setting};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};

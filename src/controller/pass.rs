@@ -14,15 +14,15 @@ use super::crd::REMEDY;
 use super::error::Error;
 use super::write::{Writer, Written};
 use super::{CATCH_UP, Scope, live, tally};
-use crate::api::MetadataServices;
-use crate::api::status::Step;
 use crate::metrics::Phase;
-use crate::names::{Component, Owner, ROLLBACK_TO};
 use crate::observe::derive::{World, facts};
 use crate::observe::index::Key;
 use crate::observe::settings;
-use crate::rollout::facts::Deferred;
-use crate::rollout::{self, Effect, EventNote, Facts, Intent, Plan, WriteClass};
+use api::MetadataServices;
+use api::names::{Component, Owner, ROLLBACK_TO};
+use api::status::Step;
+use rollout::facts::Deferred;
+use rollout::{self, Effect, EventNote, Facts, Intent, Plan, WriteClass};
 
 /// Moves in a pass before other resources get their turn.
 const ROUNDS: usize = 12;
@@ -331,12 +331,7 @@ async fn explain(
     Ok(())
 }
 
-fn committed(
-    scope: &Scope,
-    key: &Key,
-    resource: &MetadataServices,
-    status: &crate::api::MetadataServicesStatus,
-) {
+fn committed(scope: &Scope, key: &Key, resource: &MetadataServices, status: &api::MetadataServicesStatus) {
     let before = resource.status.as_ref();
     let step = status.rollout.as_ref().map(|rollout| rollout.step);
     let was = before.and_then(|status| status.rollout.as_ref()).map(|rollout| rollout.step);

@@ -1,9 +1,9 @@
 //! What metrics are told of rollouts: each end once, when the status that decides it has been stored.
 
-use crate::api::MetadataServicesStatus;
-use crate::api::status::{Rollback, Step, Trigger};
 use crate::metrics::{Metrics, RollbackTrigger, Rollout};
-use crate::rollout::EventReason;
+use api::MetadataServicesStatus;
+use api::status::{Rollback, Step, Trigger};
+use rollout::EventReason;
 
 /// Counts what a stored status has brought.
 pub(super) fn stored(

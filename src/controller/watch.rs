@@ -14,13 +14,13 @@ use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
 use super::Guarded;
-use crate::names::{Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER};
 use crate::observe::derive::World;
 use crate::observe::index::{Index, Key};
 use crate::observe::views::{
     ConfigMapView, DeploymentView, DisruptionBudgetView, EndpointSliceView, PodView, RevisionView,
     ServiceAccountView, ServiceView,
 };
+use api::names::{Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER};
 
 /// Objects per answer of a list; small pages keep the peak of a re-list low.
 const PAGE: u32 = 100;

@@ -19,14 +19,14 @@ use serde_json::{Value, json};
 
 use super::Scope;
 use super::error::Error;
-use crate::api::template::{ReleaseHash, ReleaseTemplate};
-use crate::api::{MetadataServices, MetadataServicesStatus};
-use crate::names::{self, Component, MANAGER, Owner};
 use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
 use crate::observe::settings;
 use crate::observe::views::Meta;
-use crate::rollout::facts::{Extra, ObjectId, Setting};
-use crate::rollout::{Action, ResourcePatch};
+use api::names::{self, Component, MANAGER, Owner};
+use api::template::{ReleaseHash, ReleaseTemplate};
+use api::{MetadataServices, MetadataServicesStatus};
+use rollout::facts::{Extra, ObjectId, Setting};
+use rollout::{Action, ResourcePatch};
 
 /// Whether an object of ours lacks a label by which it is found: another hand took it away.
 fn is_unlabelled<K: Resource>(there: &PartialObjectMeta<K>, wanted: &impl ResourceExt) -> bool {
@@ -354,7 +354,7 @@ impl Writer<'_> {
     }
 
     /// Settings of a component's spec.
-    pub(super) fn part(&self, component: Component) -> &crate::api::ComponentSpec {
+    pub(super) fn part(&self, component: Component) -> &api::ComponentSpec {
         self.resource.spec.component(component)
     }
 }

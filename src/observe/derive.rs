@@ -8,14 +8,14 @@ use super::views::{
     ConfigMapView, DeploymentView, DisruptionBudgetView, EndpointSliceView, Meta, PodView, ReplicaSetView,
     RevisionView, ServiceAccountView, ServiceView,
 };
-use crate::api::status::{MetadataServicesStatus, PodRestarts};
-use crate::api::template::ReleaseTemplate;
-use crate::names::{
+use crate::resources::{Defaults, pod};
+use api::names::{
     self, APPLIED_SETTINGS, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner,
     PerColor, PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
-use crate::resources::{Defaults, pod};
-use crate::rollout::facts::{
+use api::status::{MetadataServicesStatus, PodRestarts};
+use api::template::ReleaseTemplate;
+use rollout::facts::{
     Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Problem,
     ReleaseRef, Revision, Workload, is_epoch,
 };
@@ -240,7 +240,7 @@ fn workload(
         config_map: piece(config_map),
         service: piece(service),
         replica_sets,
-        pods: crate::rollout::facts::Pods::default(),
+        pods: rollout::facts::Pods::default(),
     }
 }
 

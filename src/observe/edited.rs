@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 
 use super::derive::{Ownership, World, facts, ownership};
 use super::views::{Meta, RevisionView};
-use crate::api::MetadataServices;
-use crate::api::arbitrary::{Edit, change, edit, json_of};
-use crate::api::status::MetadataServicesStatus;
-use crate::api::template::ReleaseTemplate;
 use crate::controller::intent::{Settings, intent};
-use crate::names::{self, Color, Component, Owner, PerComponent};
 use crate::resources::workload::InPlace;
 use crate::resources::{Defaults, Release, config, revision, service, workload};
-use crate::rollout::facts::ObjectId;
-use crate::rollout::{Action, Effect, plan};
+use api::MetadataServices;
+use api::names::{self, Color, Component, Owner, PerComponent};
+use api::status::MetadataServicesStatus;
+use api::template::ReleaseTemplate;
+use rollout::facts::ObjectId;
+use rollout::{Action, Effect, plan};
+use simulator::arbitrary::{Edit, change, edit, json_of};
 
 /// What the objects of a resource speak of.
 const WORDS: [&str; 20] = [
@@ -111,8 +111,8 @@ fn objects() -> Vec<Value> {
     all
 }
 
-fn service_spec() -> crate::api::component::ServiceSpec {
-    crate::api::component::ServiceSpec::default()
+fn service_spec() -> api::component::ServiceSpec {
+    api::component::ServiceSpec::default()
 }
 
 fn pod_of(name: &str, deployment: &Value) -> Value {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::runtime::watcher::Event;
 
 use super::views::Meta;
-use crate::names::LABEL_APP;
+use api::names::LABEL_APP;
 
 /// Namespace and name of a resource.
 pub type Key = (String, String);

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::names::{GROUP, MANAGER};
+use api::names::{GROUP, MANAGER};
 
 /// Metadata without managed fields and without the annotations of others.
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! From Kubernetes objects to [`crate::rollout::Facts`]: projections, the cache, and the pure derivation.
+//! From Kubernetes objects to [`rollout::Facts`]: projections, the cache, and the pure derivation.
 
 pub mod derive;
 #[cfg(test)]

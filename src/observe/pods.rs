@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::views::{ConditionView, ContainerView, Meta, PodView, WordsView};
-use crate::api::status::{PodRestarts, restarted_before};
-use crate::names::{
+use api::names::{
     self, Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
 };
-use crate::rollout::facts::{Cause, Deployment, Pods, Problem};
+use api::status::{PodRestarts, restarted_before};
+use rollout::facts::{Cause, Deployment, Pods, Problem};
 
 /// Restarts from which on a container counts as crashing, even while it runs (design D9).
 const MANY_RESTARTS: i32 = 3;

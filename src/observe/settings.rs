@@ -2,13 +2,13 @@
 
 use super::derive::{Ownership, World, ownership};
 use super::views::{Meta, ServiceAccountView};
-use crate::api::MetadataServicesSpec;
-use crate::api::template::ReleaseTemplate;
-use crate::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Color, Component, Owner};
 use crate::resources::service::front_digest;
 use crate::resources::support::{disruption_budget, service_account, service_account_name};
 use crate::resources::workload::InPlace;
-use crate::rollout::facts::{Extra, Facts, ObjectId, Setting};
+use api::MetadataServicesSpec;
+use api::names::{self, APPLIED_REPLICAS, APPLIED_SETTINGS, Color, Component, Owner};
+use api::template::ReleaseTemplate;
+use rollout::facts::{Extra, Facts, ObjectId, Setting};
 
 /// Adds to the facts which settings are stale, and which optional objects are not wanted any more.
 pub fn compare(

@@ -11,8 +11,8 @@ use kube::Resource;
 use serde::Deserialize;
 
 use super::metadata::{RawMeta, if_readable, lean, or_default};
-use crate::api::template::ReleaseTemplate;
 use crate::resources::{Defaults, revision};
+use api::template::ReleaseTemplate;
 
 /// A ConfigMap's metadata; its content is never read, cached nor logged.
 #[derive(Clone, Debug, Resource, Deserialize)]

@@ -5,9 +5,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{Error, Subject, say};
-use crate::api::status::RecordStatus;
-use crate::api::{MetadataServices, MetadataServicesStatus};
-use crate::names::{RESTART, RETRY, ROLLBACK_TO};
+use api::names::{RESTART, RETRY, ROLLBACK_TO};
+use api::status::RecordStatus;
+use api::{MetadataServices, MetadataServicesStatus};
 
 /// A merge patch, and what it means.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::act::open_request;
 use super::{Error, Subject, say, view};
-use crate::api::MetadataServices;
+use api::MetadataServices;
 
 /// How long to wait when nothing is said, in seconds: the deploy timeout, grace, dwell, cleanup and some.
 pub(super) const PATIENCE: u64 = 900;

@@ -15,7 +15,7 @@ use http::{HeaderValue, header::USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use crate::api::MetadataServices;
+use api::MetadataServices;
 
 /// The name under which the binary is the plugin.
 const NAME: &str = "kubectl-mds";

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use kube::ResourceExt;
 
-use crate::api::status::{ComponentStatus, ReleaseRecord, Side};
-use crate::api::{MetadataServices, MetadataServicesStatus};
+use api::status::{ComponentStatus, ReleaseRecord, Side};
+use api::{MetadataServices, MetadataServicesStatus};
 
 /// What serves, what is under way, what needs a person, and the history.
 pub(super) fn status(resource: &MetadataServices) -> String {

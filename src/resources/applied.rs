@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::Strings;
-use crate::names::APPLIED_KEYS;
+use api::names::APPLIED_KEYS;
 
 /// Before the name of a label.
 const LABEL: &str = "label:";

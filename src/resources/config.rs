@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Release, Strings, strings};
-use crate::{
-    api::MetadataServicesSpec,
-    names::{self, Component},
-};
+
+use api::MetadataServicesSpec;
+use api::names::{self, Component};
 
 /// Where the containers see the file.
 pub const MOUNT_PATH: &str = "/etc/e6data";

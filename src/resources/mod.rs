@@ -2,7 +2,7 @@
 //!
 //! What is rendered for a release never changes after it was created (design D3), except for the settings that
 //! the spec says are applied in place. The defaults that are filled in here belong to
-//! [`HASH_VERSION`](crate::api::template::HASH_VERSION): changing one changes what an old template means, so the
+//! [`HASH_VERSION`](api::template::HASH_VERSION): changing one changes what an old template means, so the
 //! goldens in `tests/golden/` hold them.
 
 pub mod applied;
@@ -21,10 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    api::template::{ReleaseHash, ReleaseTemplate, canonical},
-    names::{self, Color, Component, Owner},
-};
+use api::names::{self, Color, Component, Owner};
+use api::template::{ReleaseHash, ReleaseTemplate, canonical};
 
 /// String to string, sorted: labels, annotations, selectors.
 pub type Strings = BTreeMap<String, String>;
@@ -71,7 +69,7 @@ pub struct Release<'a> {
     pub defaults: &'a Defaults,
 }
 
-/// A part of a spec that no object can be rendered from; [`crate::api::validate`] finds it first.
+/// A part of a spec that no object can be rendered from; [`api::validate`] finds it first.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct RenderError {

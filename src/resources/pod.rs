@@ -10,10 +10,9 @@ use k8s_openapi::{
 };
 
 use super::{Release, RenderError, config, labels, scheduling::schedule, some, strings, support};
-use crate::{
-    api::{ComponentSpec, component::Resources, embed::typed, template::ReleaseTemplate},
-    names::{self, Component},
-};
+
+use api::names::{self, Component};
+use api::{ComponentSpec, component::Resources, embed::typed, template::ReleaseTemplate};
 
 /// Volume of the configuration; the name is reserved.
 const CONFIG_VOLUME: &str = "e6data-config";

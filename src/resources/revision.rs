@@ -9,10 +9,9 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{Defaults, common_labels, meta, strings};
-use crate::{
-    api::template::{HASH_VERSION, ReleaseHash, ReleaseTemplate},
-    names::{self, Owner},
-};
+
+use api::names::{self, Owner};
+use api::template::{HASH_VERSION, ReleaseHash, ReleaseTemplate};
 
 /// Value of the outcome annotation of a release that failed.
 pub const FAILED: &str = "Failed";

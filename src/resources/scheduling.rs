@@ -6,7 +6,9 @@ use k8s_openapi::{
 };
 
 use super::{Release, RenderError, config::workspace, selector, some};
-use crate::{api::embed::typed, names::Component};
+
+use api::embed::typed;
+use api::names::Component;
 
 /// Taint of nodes that are set aside for a workspace; its value is the workspace.
 const WORKSPACE_TAINT: &str = "e6data-workspace-name";

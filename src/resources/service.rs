@@ -7,10 +7,9 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{Release, Strings, applied, labels, meta, selector, settings_digest};
-use crate::{
-    api::component::ServiceSpec,
-    names::{self, Color, Component, Owner},
-};
+
+use api::component::ServiceSpec;
+use api::names::{self, Color, Component, Owner};
 
 /// Value of the `strategy` selector that no pod carries.
 const NO_COLOR: &str = "none";

@@ -10,10 +10,9 @@ use k8s_openapi::{
 use serde_json::json;
 
 use super::{Strings, applied, common_labels, labels, meta, selector, settings_digest};
-use crate::{
-    api::{component::DisruptionBudgetSpec, spec::ServiceAccountSpec},
-    names::{self, Color, Component, Owner},
-};
+
+use api::names::{self, Color, Component, Owner};
+use api::{component::DisruptionBudgetSpec, spec::ServiceAccountSpec};
 
 /// Name of the `ServiceAccount` of the pods; `None` is the namespace's default one.
 pub fn service_account_name(name: &str, spec: &ServiceAccountSpec) -> Option<String> {

@@ -7,10 +7,9 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{Release, RenderError, pod, selector, settings_digest};
-use crate::{
-    api::ComponentSpec,
-    names::{self, Component},
-};
+
+use api::ComponentSpec;
+use api::names::{self, Component};
 
 /// Settings of a Deployment that follow the spec in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

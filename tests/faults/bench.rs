@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use e6_operator::api::crd::crd;
+use api::crd::crd;
 use kube::Client;
 use testbed::proxy::{Plan, Proxy, Upstream};
 use testbed::resource::install_crd;

@@ -42,7 +42,7 @@ pub const OLDER: [(&str, &[&str]); 3] = [
 /// Replaces the CRD by one without some fields, or by the operator's own.
 async fn replace(bench: &Bench, without: &[&str]) {
     let api: Api<CustomResourceDefinition> = Api::all(bench.client.clone());
-    let mut crd = serde_json::to_value(e6_operator::api::crd::crd()).unwrap();
+    let mut crd = serde_json::to_value(api::crd::crd()).unwrap();
     let root = "/spec/versions/0/schema/openAPIV3Schema/properties";
     for path in without {
         let (parent, field) = path.rsplit_once('/').unwrap();

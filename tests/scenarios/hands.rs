@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e6_operator::names::revision;
+use api::names::revision;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn files_belong_to_areas() {
         assert_eq!(areas("src/main.rs", "// a"), [Area::Product]);
-        assert_eq!(areas("src/rollout/model/world.rs", "// a"), [Area::Tests]);
+        assert_eq!(areas("crates/model/src/world.rs", "// a"), [Area::Tests]);
         assert_eq!(areas("tests/e2e/main.rs", "// a\nlet a = \"b c\";"), [Area::Tests]);
         assert_eq!(areas("hack/hooks/pre-commit", "# a"), [Area::Scripts]);
         assert_eq!(areas("hack/x.mk", "# a"), [Area::Scripts]);

@@ -264,7 +264,9 @@ fn a_front_moves_by_decisions_only_and_keeps_its_identity() {
 #[test]
 fn what_is_deleted_is_deleted_in_prune_and_after_proof() {
     let mut story = Story::switched();
-    story.color("blue", Verb::Deleted).finds("I9: ConfigMap m-storage-config-blue is deleted in \"Watching\"");
+    story
+        .color("blue", Verb::Deleted)
+        .finds("I9: ConfigMap m-storage-config-blue is deleted in \"Watching\"");
     let mut story = Story::switched();
     story
         .owner("Prune", "green", 4)

@@ -1,0 +1,413 @@
+//! The readable part of the status: phase, conditions, counts, addresses. A function of the machine's memory and of
+//! what is seen, so that it can be computed anew at any time (design D6, D26).
+//!
+//! Messages hold no counters and no ages, or a resource at rest would be written again and again.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::health::{self, Health, Verdict, health};
+use super::{
+    Context, Desired, Effect, EventNote, EventReason, Plan, deploying, history, request, switched, waits,
+};
+use api::names::{self, Component, RETRY};
+use api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
+
+/// A condition before it is compared with the one that stands.
+struct DesiredCondition {
+    kind: &'static str,
+    status: bool,
+    reason: String,
+    message: String,
+}
+
+impl DesiredCondition {
+    fn new(kind: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Fills in the readable part of a status whose machine part is decided. `ctx` is what was decided on.
+pub(super) fn status(ctx: &Context, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
+    let machine = status.clone();
+    let Some(rollout) = machine.rollout.as_ref() else { return status };
+    let ctx = Context { status: &machine, rollout, ..*ctx };
+    status.observed_generation = Some(ctx.intent.generation);
+    fill_machine(&ctx, &mut status);
+    fill_serving(&ctx, &mut status);
+    // An attempt that is over and whose spec is served, or a block that was cleared: the settled order (design D12).
+    if ctx.rollout.step == Step::Stable && ctx.desired() == Desired::Active && !ctx.blocked() {
+        history::sort_settled(&mut status.release_history);
+    }
+    history::trim(&mut status.release_history, ctx.policy().history_limit);
+    let problem = problem(&ctx);
+    status.phase = Some(phase(&ctx, problem.as_ref()).to_owned());
+    let said = conditions(&ctx, problem.as_ref());
+    status.conditions = merge(&ctx, &machine.conditions, said);
+    status
+}
+
+/// If nothing else is to be done: writes the readable part if it is not as it should be.
+pub(super) fn refresh(ctx: &Context, plan: Plan) -> Plan {
+    let mut draft = ctx.status.clone();
+    if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
+        rollout.request = None;
+    }
+    let status = status(ctx, draft);
+    if status == *ctx.status {
+        return plan;
+    }
+    let notes = condition_events(&ctx.status.conditions, &status.conditions);
+    Plan { effect: Effect::UpdateStatus(Box::new(status)), notes, requeue_after: None }
+}
+
+/// What people are told when a condition turns.
+pub(super) fn condition_events(before: &[Condition], after: &[Condition]) -> Vec<EventNote> {
+    let find =
+        |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
+    let told = [
+        ("SpecApplied", "Invalid", EventReason::SpecInvalid),
+        ("Stalled", "NameTaken", EventReason::NameTaken),
+        ("Stalled", "WriteRefused", EventReason::WriteRefused),
+        ("Drifted", "TemplateChanged", EventReason::Drifted),
+        ("ImageCompatible", "BelowMinimum", EventReason::ImageBelowMinimum),
+    ];
+    let turned = |(kind, reason, what): (&str, &str, EventReason)| {
+        let now = find(after, kind).filter(|condition| condition.reason == reason)?;
+        let was = find(before, kind).filter(|condition| condition.reason == reason);
+        was.is_none_or(|was| was.message != now.message).then(|| EventNote::new(what, now.message))
+    };
+    told.into_iter().filter_map(turned).collect()
+}
+
+fn fill_machine(ctx: &Context, status: &mut MetadataServicesStatus) {
+    let phase = ctx.rollout.step.phase().map(str::to_owned);
+    if status.deployment_phase != phase {
+        status.deployment_phase = phase;
+        status.phase_started_at = Some(Time(ctx.now_for_record));
+    }
+    let target = ctx.rollout.target.clone();
+    status.pending_strategy = target.as_ref().map(|side| side.strategy);
+    status.pending_release_version = target.map(|side| side.version);
+}
+
+fn fill_serving(ctx: &Context, status: &mut MetadataServicesStatus) {
+    let of = |component: Component| {
+        let active = ctx.active()?;
+        let deployment = ctx.facts.colors.get(active.strategy).get(component).deployment.state();
+        let record = ctx.status.record(&active.version)?;
+        Some(ComponentStatus {
+            replicas: deployment.map_or(0, |deployment| deployment.desired),
+            ready_replicas: deployment.map_or(0, |deployment| deployment.ready),
+            image: match component {
+                Component::Storage => record.storage_image.clone(),
+                Component::Schema => record.schema_image.clone(),
+            },
+            service: names::workload(&ctx.intent.name, component, active.strategy),
+        })
+    };
+    status.storage = of(Component::Storage);
+    status.schema = of(Component::Schema);
+    status.endpoints = Some(endpoints(ctx.intent));
+}
+
+/// Where clients reach the services.
+pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
+    let address = |component: Component| {
+        let port = intent.ports.get(component);
+        format!("{}.{}.svc:{port}", names::front(&intent.name, component), intent.namespace)
+    };
+    Endpoints { storage: address(Component::Storage), schema: address(Component::Schema) }
+}
+
+/// What keeps the resource from where it should be and will not pass by itself.
+pub(super) fn problem(ctx: &Context) -> Option<Verdict> {
+    if !ctx.intent.violations.is_empty() {
+        return Some(Verdict::plain(
+            "Invalid",
+            format!("the spec is not valid: {}", ctx.intent.violations.join("; ")),
+        ));
+    }
+    if let Some(command) = &ctx.intent.crd_outdated {
+        let text = format!("the installed CRD lacks fields that this operator needs; run: {command}");
+        return Some(Verdict::plain("CRDOutdated", text));
+    }
+    if !ctx.facts.taken.is_empty() {
+        let text = format!(
+            "names that this resource needs are taken: {}; delete or rename them",
+            ctx.facts.taken.join(", ")
+        );
+        return Some(Verdict::plain("NameTaken", text));
+    }
+    if let Some(refused) = &ctx.facts.refused {
+        return Some(Verdict::plain("WriteRefused", format!("the API server refuses: {refused}")));
+    }
+    match (&ctx.rollout.step, &ctx.rollout.target, ctx.active()) {
+        // In the grace period all pods are ready: nothing is late.
+        (Step::Deploying, Some(target), _) if ctx.rollout.timers.ready_since.is_none() => {
+            deploying::failure(ctx, target).0
+        }
+        (Step::Deploying, ..) => None,
+        (Step::Switching, Some(target), Some(_)) => switched::is_bad(ctx, target),
+        (Step::Watching, _, Some(active)) => switched::is_bad(ctx, &active),
+        _ if ctx.blocked() => Some(blocked(ctx)),
+        _ => None,
+    }
+}
+
+fn blocked(ctx: &Context) -> Verdict {
+    let record = ctx.status.record_of_hash(&ctx.intent.wanted.hash);
+    let version = record.map(|record| record.version.clone()).unwrap_or_default();
+    let why = record.and_then(|record| record.message.clone()).unwrap_or_default();
+    let (name, namespace) = (&ctx.intent.name, &ctx.intent.namespace);
+    let command = format!("kubectl annotate metadataservices {name} -n {namespace} {RETRY}=now");
+    let text = format!("{version} failed and was rolled back: {why}. To try it again: {command}");
+    Verdict::plain("RolledBack", text)
+}
+
+fn phase(ctx: &Context, problem: Option<&Verdict>) -> &'static str {
+    let serving = ctx.active();
+    match ctx.rollout.step {
+        Step::Stable => {
+            let full = serving.as_ref().is_some_and(|side| {
+                health(ctx.facts.colors.get(side.strategy), &side.version) == Health::Full
+            });
+            let applied = ctx.active_hash() == Some(&ctx.intent.wanted.hash);
+            if full && applied && problem.is_none() { "Stable" } else { "Degraded" }
+        }
+        step => match (problem, serving) {
+            (Some(why), None)
+                if matches!(
+                    why.reason.as_str(),
+                    "Invalid" | "CRDOutdated" | "NameTaken" | "WriteRefused"
+                ) =>
+            {
+                "Pending"
+            }
+            (Some(_), None) => "Failed",
+            (Some(_), Some(_)) => "Degraded",
+            (None, _) => step.phase().unwrap_or("Degraded"),
+        },
+    }
+}
+
+fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition> {
+    let rolling = ctx.rollout.step != Step::Stable && !is_paused(ctx);
+    let stalled = problem.map_or_else(
+        || DesiredCondition::new("Stalled", false, "None", "nothing needs a person"),
+        |why| DesiredCondition::new("Stalled", true, why.reason.clone(), why.message.clone()),
+    );
+    let reconciling = rolling && problem.is_none();
+    let step = ctx.rollout.step.as_str();
+    vec![
+        ready(ctx),
+        spec_applied(ctx, problem),
+        progressing(ctx, problem),
+        DesiredCondition::new(
+            "Reconciling",
+            reconciling,
+            if reconciling { step } else { "Settled" },
+            if reconciling { "a rollout is under way" } else { "nothing is under way" },
+        ),
+        stalled,
+        drifted(ctx),
+        image_compatible(ctx),
+    ]
+}
+
+fn ready(ctx: &Context) -> DesiredCondition {
+    let Some(active) = ctx.active() else {
+        return DesiredCondition::new("Ready", false, "NoRelease", "no release serves yet");
+    };
+    let Side { strategy, version } = &active;
+    let color = ctx.facts.colors.get(*strategy);
+    match health(color, version) {
+        Health::Full => {
+            DesiredCondition::new("Ready", true, "Serving", format!("{version} serves on {strategy}"))
+        }
+        level => {
+            let slow = color.iter().find(|(_, workload)| !health::component_full(workload, version));
+            let why = slow.map_or_else(String::new, |(component, workload)| {
+                health::worst(workload).map_or_else(
+                    || format!("{component}: not all pods are ready"),
+                    |problem| Verdict::of(component, problem).message,
+                )
+            });
+            let reason = if level == Health::Down { "NotServing" } else { "PartlyServing" };
+            DesiredCondition::new("Ready", false, reason, format!("{version} on {strategy}: {why}"))
+        }
+    }
+}
+
+/// Whether traffic is on its way from what serves to another release.
+fn moves_away(ctx: &Context) -> bool {
+    let target = ctx.rollout.target.as_ref().filter(|_| ctx.rollout.step == Step::Switching);
+    target.is_some_and(|target| ctx.status.active_release_version.as_ref() != Some(&target.version))
+}
+
+const PAUSED: &str = "spec.rollout.paused is true: no new release starts until it is false";
+
+/// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its color is clean.
+fn is_paused(ctx: &Context) -> bool {
+    let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
+    ctx.policy().paused && (ctx.rollout.step == Step::Stable || waits)
+}
+
+fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
+    let said =
+        |status, reason: &str, message: String| DesiredCondition::new("SpecApplied", status, reason, message);
+    match (ctx.desired(), problem) {
+        (Desired::Unknown, Some(why)) => said(false, &why.reason, why.message.clone()),
+        (Desired::Active, _) if ctx.blocked() => {
+            let why = blocked(ctx);
+            said(false, &why.reason, why.message)
+        }
+        (Desired::Active, _) if ctx.rollout.step == Step::RollingBack => {
+            said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
+        }
+        (Desired::Active, _) if moves_away(ctx) => said(
+            false,
+            "InProgress",
+            "traffic goes back when the release that the spec describes can serve".into(),
+        ),
+        (Desired::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
+        (Desired::Spec, _) if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
+        (Desired::Spec | Desired::Unknown, _) => {
+            said(false, "InProgress", "the release that the spec describes does not serve yet".into())
+        }
+    }
+}
+
+fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
+    let said =
+        |status, reason: &str, message: String| DesiredCondition::new("Progressing", status, reason, message);
+    let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
+    match ctx.rollout.step {
+        Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
+        Step::Stable => match refused {
+            Some(message) => said(false, "RequestRefused", message),
+            None => {
+                said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx)))
+            }
+        },
+        step => match problem {
+            Some(why) => said(false, &why.reason, why.message.clone()),
+            None => progressing_rollout(ctx, step, refused),
+        },
+    }
+}
+
+fn progressing_rollout(ctx: &Context, step: Step, refused: Option<String>) -> DesiredCondition {
+    let (reason, message) = waits::progress(ctx, step);
+    let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
+    DesiredCondition::new("Progressing", true, reason, message)
+}
+
+fn drifted(ctx: &Context) -> DesiredCondition {
+    let drift = ctx.active().and_then(|active| {
+        ctx.facts.colors.get(active.strategy).iter().find_map(|(component, workload)| {
+            let managers = &workload.deployment.state()?.drifted_by;
+            (!managers.is_empty()).then(|| {
+                let name = names::workload(&ctx.intent.name, component, active.strategy);
+                format!("the pod template of Deployment {name} was changed by {}; the next release or {}=now replaces it", managers.join(", "), names::RESTART)
+            })
+        })
+    });
+    match drift {
+        Some(message) => DesiredCondition::new("Drifted", true, "TemplateChanged", message),
+        None => DesiredCondition::new("Drifted", false, "AsReleased", "what runs is what was released"),
+    }
+}
+
+fn image_compatible(ctx: &Context) -> DesiredCondition {
+    let old = &ctx.intent.old_images;
+    if old.is_empty() {
+        DesiredCondition::new("ImageCompatible", true, "Compatible", "no image is known to be too old")
+    } else {
+        let message = format!("{}; they may lack what this operator relies on", old.join("; "));
+        DesiredCondition::new("ImageCompatible", false, "BelowMinimum", message)
+    }
+}
+
+/// What a message of `Ready` is about: the release, the color, the component.
+fn about(message: &str) -> Vec<&str> {
+    message.split(": ").take(2).collect()
+}
+
+/// Keeps the time of the last change of status, and the message of a lasting trouble: kubelet alternates its words.
+fn merge(ctx: &Context, before: &[Condition], said: Vec<DesiredCondition>) -> Vec<Condition> {
+    said.into_iter()
+        .map(|said| {
+            let status = if said.status { "True" } else { "False" };
+            let old = before.iter().find(|old| old.type_ == said.kind);
+            let same = old.filter(|old| old.status == status);
+            let lasting = same.filter(|old| {
+                old.reason == said.reason
+                    && said.kind == "Ready"
+                    && !said.status
+                    && ctx.rollout.step == Step::Stable
+                    && about(&old.message) == about(&said.message)
+            });
+            Condition {
+                type_: said.kind.to_owned(),
+                status: status.to_owned(),
+                last_transition_time: same
+                    .map_or(Time(ctx.now_for_record), |old| old.last_transition_time.clone()),
+                message: lasting.map_or(said.message, |old| old.message.clone()),
+                reason: said.reason,
+                observed_generation: Some(ctx.intent.generation),
+            }
+        })
+        .collect()
+}
+
+/// The readable status of a resource that cannot start yet: nothing serves, nothing is under way.
+pub(super) fn pending(
+    intent: &super::Intent,
+    facts: &super::Facts,
+    before: &MetadataServicesStatus,
+    now: Timestamp,
+) -> MetadataServicesStatus {
+    let (reason, message) = if !intent.violations.is_empty() {
+        ("Invalid", format!("the spec is not valid: {}", intent.violations.join("; ")))
+    } else if let Some(command) = &intent.crd_outdated {
+        ("CRDOutdated", format!("the installed CRD lacks fields that this operator needs; run: {command}"))
+    } else if intent.policy.paused {
+        ("Paused", PAUSED.to_owned())
+    } else {
+        ("Pending", format!("nothing is deployed yet ({} names taken)", facts.taken.len()))
+    };
+    let mut status = MetadataServicesStatus {
+        observed_generation: Some(intent.generation),
+        phase: Some("Pending".into()),
+        deployment_phase: Some("Deploying".into()),
+        endpoints: Some(endpoints(intent)),
+        ..before.clone()
+    };
+    if before.deployment_phase.as_deref() != Some("Deploying") {
+        status.phase_started_at = Some(Time(now));
+    }
+    let said = [
+        ("Ready", false, "NoRelease", "no release serves yet".to_owned()),
+        ("SpecApplied", false, reason, message.clone()),
+        ("Progressing", false, reason, message.clone()),
+        ("Reconciling", false, "Settled", "nothing is under way".to_owned()),
+        ("Stalled", reason != "Paused", reason, message),
+    ];
+    status.conditions = said
+        .into_iter()
+        .map(|(kind, is_true, reason, message)| {
+            let status = if is_true { "True" } else { "False" };
+            let same = before.conditions.iter().find(|old| old.type_ == kind && old.status == status);
+            Condition {
+                type_: kind.into(),
+                status: status.into(),
+                reason: reason.into(),
+                message,
+                last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
+                observed_generation: Some(intent.generation),
+            }
+        })
+        .collect();
+    status
+}
