@@ -1,8 +1,8 @@
-//! What the core knows of the cluster: small, comparable values, made from objects by `crate::observe`.
+//! The input about the cluster: small, comparable values that the operator's `observe` module makes from objects.
 
 use api::names::{Color, Component, PerColor, PerComponent};
 
-/// Everything `plan` is told about the objects of one resource.
+/// The objects of one resource, as [`crate::plan()`] sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// The front Services.
@@ -17,27 +17,34 @@ pub struct Facts {
     pub surplus: Vec<Extra>,
     /// Objects of ours that lost their owner reference (deleted with `--cascade=orphan`, applied again).
     pub adoptable: Vec<ObjectId>,
-    /// Names that the resource needs and objects of others hold, as `Kind name (held by ...)`.
+    /// Names that the resource needs and objects of other owners hold, as `Kind name (held by ...)`.
     pub taken: Vec<String>,
-    /// What the API server refused to do for this resource, and will refuse again until a person acts.
+    /// The permanent rejection of a write: the API server repeats it until a person acts.
     pub refused: Option<String>,
-    /// The API server's or the operator's own objection to restoring the template that a rollback names.
+    /// Why the template that a rollback names cannot be restored, by the API server or by the operator's own rules.
     pub restore_refused: Option<String>,
-    /// What the API server did not take in this pass.
+    /// The write classes that the API server rejected in this reconcile.
     pub deferred: Deferred,
 }
 
 impl Facts {
-    /// Whether the record of a release says that it failed.
+    /// Returns whether a color has a Deployment of this release.
+    pub fn holds(&self, color: Color, version: &str) -> bool {
+        self.colors.get(color).any(|workload| {
+            workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
+        })
+    }
+
+    /// Returns whether the ControllerRevision of a release says that it failed.
     pub fn is_marked(&self, version: &str) -> bool {
         self.revisions.iter().any(|known| known.version == version && known.failed.is_some())
     }
 }
 
-/// What waits for a later pass, since the API server did not take it in this one, while what is under way goes on.
+/// Rejected writes that wait for a later reconcile while the rollout continues (ADR 13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Deferred {
-    /// Changes of the resource itself: requests, and the spec that is put back.
+    /// Patches of the resource itself: requests, and the restored spec.
     pub requests: bool,
     /// Settings that follow the spec in place.
     pub settings: bool,
@@ -46,73 +53,72 @@ pub struct Deferred {
 /// A front Service (design D2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Front {
-    /// There is none.
+    /// It does not exist.
     #[default]
     Absent,
     /// It is being deleted.
     Terminating,
-    /// It is there and ours.
+    /// It exists and is ours.
     Present(FrontState),
 }
 
-/// What a front Service of ours says.
+/// The state of a front Service of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FrontState {
     /// The color it selects; `None` for `strategy: none`.
     pub selects: Option<Color>,
-    /// Whether the selector is exactly ours; a foreign key in it, or a missing one, makes it `false`.
+    /// Whether the selector has exactly our keys.
     pub exact: bool,
-    /// The release version stamped on it.
+    /// The release version in its annotations.
     pub version: Option<String>,
-    /// The epoch stamped on it; 0 if there is none.
+    /// The epoch in its annotations; 0 if there is none.
     pub epoch: i64,
-    /// When it was last switched, seconds since 1970.
+    /// The time of its last switch, in seconds since 1970.
     pub switched_at: Option<i64>,
-    /// Ready endpoints in its EndpointSlices, by the color of their pods.
+    /// Ready endpoints in its EndpointSlices, by the color of their Pods.
     pub ready: PerColor<u32>,
-    /// Endpoints, ready or not, of pods that belong to another color or to none, by color; see `unknown`.
+    /// Endpoints in its EndpointSlices, ready or not, by the color of their Pods.
     pub listed: PerColor<u32>,
-    /// Endpoints that belong to no pod of the resource.
+    /// Endpoints that belong to no Pod of the resource.
     pub unknown: u32,
 }
 
-/// Whether a decision can have had this number, in a status or on an object. One beyond is another hand's, and leaves too
-/// little room for the next ones.
+/// Returns whether `number` is a valid epoch, 0 to 2^52. The operator never writes a larger one.
 pub const fn is_epoch(number: i64) -> bool {
     0 <= number && number <= 1 << 52
 }
 
-/// The decision stamped on both front Services.
+/// The decision that both front Services carry as selector and annotations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// The color to select; `None` selects nothing.
     pub color: Option<Color>,
-    /// The release that serves there.
+    /// The release that receives traffic there.
     pub version: String,
-    /// Number of the decision.
+    /// The epoch of the decision.
     pub epoch: i64,
 }
 
 impl FrontState {
-    /// Whether it carries exactly this decision.
+    /// Returns whether it carries exactly this decision.
     pub fn carries(&self, route: &Route) -> bool {
         self.routes_to(route) && self.epoch == route.epoch
     }
 
-    /// Whether it selects the decision's side, whatever its epoch.
+    /// Returns whether it selects the color and release of this decision, under any epoch.
     pub fn routes_to(&self, route: &Route) -> bool {
         let version = (!route.version.is_empty()).then_some(route.version.as_str());
         self.exact && self.selects == route.color && self.version.as_deref() == version
     }
 
-    /// Whether its EndpointSlices show ready endpoints of this color and nothing else.
+    /// Returns whether its EndpointSlices list ready endpoints of this color and no other endpoints.
     pub fn proves(&self, color: Color) -> bool {
         *self.ready.get(color) > 0 && *self.listed.get(color.other()) == 0 && self.unknown == 0
     }
 }
 
 impl Front {
-    /// Its state, if it is there.
+    /// Its state, if it exists and is not terminating.
     pub const fn state(&self) -> Option<&FrontState> {
         match self {
             Self::Present(state) => Some(state),
@@ -128,16 +134,16 @@ pub struct Workload {
     pub deployment: Deployment,
     /// The ConfigMap.
     pub config_map: ObjectState,
-    /// The color's own Service.
+    /// The color Service.
     pub service: ObjectState,
-    /// Whether a ReplicaSet with the color's selector is left.
+    /// Whether a ReplicaSet with the color's selector exists.
     pub replica_sets: bool,
-    /// Its pods.
+    /// Its Pods.
     pub pods: Pods,
 }
 
 impl Workload {
-    /// The tags of the Deployment, the Service and the ConfigMap; `None` for what is not there.
+    /// The releases of the Deployment, the Service and the ConfigMap; `None` for an absent object.
     pub fn tags(&self) -> [Option<&ReleaseRef>; 3] {
         [self.deployment.state().map(|state| &state.tag), self.service.tag(), self.config_map.tag()]
     }
@@ -146,25 +152,25 @@ impl Workload {
 /// A Deployment of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Deployment {
-    /// There is none.
+    /// It does not exist.
     #[default]
     Absent,
     /// It is being deleted.
     Terminating,
-    /// It is there.
+    /// It exists.
     Present(DeploymentState),
 }
 
-/// What a Deployment says.
+/// The state of a Deployment of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DeploymentState {
-    /// The release it was created for.
+    /// The release that it was created for.
     pub tag: ReleaseRef,
-    /// `status.observedGeneration >= metadata.generation`: its counts speak of its present spec.
+    /// Whether `status.observedGeneration >= metadata.generation`: its counts describe its current spec.
     pub observed: bool,
     /// `spec.replicas`.
     pub desired: i32,
-    /// Pods of the present template.
+    /// Pods of the current template.
     pub updated: i32,
     /// Pods ready.
     pub ready: i32,
@@ -174,35 +180,35 @@ pub struct DeploymentState {
     pub replicas: i32,
     /// Field managers other than the operator that changed the pod template, sorted.
     pub drifted_by: Vec<String>,
-    /// A hard failure that the Deployment itself reports.
+    /// A hard failure in the conditions of the Deployment.
     pub problem: Option<Problem>,
 }
 
-/// To which release, and to which decision, an object belongs.
+/// A release and the epoch of the decision that deploys it; on an object, the release that it belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReleaseRef {
     /// The release's version.
     pub version: String,
     /// The hash of its template.
     pub hash: String,
-    /// The epoch of the decision that created the object.
+    /// The epoch of the decision.
     pub epoch: i64,
 }
 
-/// Presence of a ConfigMap or Service of a color.
+/// The presence of a ConfigMap or Service of a color.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ObjectState {
-    /// There is none.
+    /// It does not exist.
     #[default]
     Absent,
     /// It is being deleted.
     Terminating,
-    /// It is there and belongs to this release.
+    /// It exists and belongs to this release.
     Present(ReleaseRef),
 }
 
 impl ObjectState {
-    /// Its tag, if it is there.
+    /// Its release, if it exists.
     pub const fn tag(&self) -> Option<&ReleaseRef> {
         match self {
             Self::Present(tag) => Some(tag),
@@ -212,7 +218,7 @@ impl ObjectState {
 }
 
 impl Deployment {
-    /// Its state, if it is there and not terminating.
+    /// Its state, if it exists and is not terminating.
     pub const fn state(&self) -> Option<&DeploymentState> {
         match self {
             Self::Present(state) => Some(state),
@@ -221,41 +227,41 @@ impl Deployment {
     }
 }
 
-/// The pods that one component's selector on one color matches. Terminating pods count for nothing.
+/// The Pods that the selector of one component on one color matches. Terminating Pods do not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pods {
-    /// Pods that are not terminating.
+    /// Number of Pods.
     pub alive: u32,
-    /// Of these, the ready ones.
+    /// Number of ready Pods.
     pub ready: u32,
-    /// Of these, pods that do not belong to the color's Deployment and its release.
+    /// Pods that do not belong to the Deployment of this color and its release.
     pub strays: Vec<String>,
-    /// Pods that no ReplicaSet of the color controls: another hand's.
+    /// Pods that no ReplicaSet of the color controls.
     pub foreign: Vec<String>,
-    /// The latest time at which a pod changed its readiness, seconds since 1970.
+    /// The last time at which a Pod changed its readiness, in seconds since 1970.
     pub last_transition: Option<i64>,
-    /// The worst problem of a pod, if there is one.
+    /// The most severe problem of a Pod.
     pub problem: Option<Problem>,
-    /// Pods that were there at the switch, have no disruption, and are unready now.
+    /// Pods that existed at the switch, have no disruption, and are unready now.
     pub unready_since_switch: Vec<String>,
-    /// A pod that was there at the switch and has restarted since, with what was said.
+    /// A Pod that existed at the switch and has restarted since.
     pub restarted_since_switch: Option<Problem>,
-    /// Restart counts above zero, by pod name.
+    /// Restart counts above zero, by Pod name.
     pub restarts: Vec<(String, i32)>,
 }
 
-/// Why a component does not become, or stay, ready.
+/// A problem that keeps a component from becoming or staying ready.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// The kind of problem.
+    /// The cause.
     pub cause: Cause,
-    /// The pod that shows it, if one does.
+    /// The Pod that shows it; `None` for a problem of the Deployment.
     pub pod: Option<String>,
-    /// What kubelet, the scheduler or a controller said.
+    /// The text of kubelet, the scheduler or a controller.
     pub said: String,
 }
 
-/// Kinds of problems, worst first.
+/// Causes of problems, most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// The image's name cannot be parsed.
@@ -268,25 +274,25 @@ pub enum Cause {
     ContainerStart,
     /// The container starts and exits, again and again.
     Crash,
-    /// ReplicaSet cannot create pods: quota.
+    /// The ReplicaSet cannot create Pods because of a quota.
     Quota,
-    /// ReplicaSet cannot create pods: admission, or anything else.
+    /// The ReplicaSet cannot create Pods because of admission or another rejection.
     PodsRefused,
-    /// The Deployment's own progress deadline has passed.
+    /// The progress deadline of the Deployment has passed.
     ProgressDeadline,
-    /// No node takes the pod; may pass, so it counts for the timeout only.
+    /// No node fits the Pod. A node may come, so this counts at the deploy timeout only.
     Unschedulable,
-    /// It runs but is not ready; counts for the timeout only.
+    /// It runs but is not ready. Counts at the deploy timeout only.
     NotReady,
 }
 
 impl Cause {
-    /// Whether it starts the failing clock (design D9); the others only count at the deploy timeout.
+    /// Returns whether the cause starts the failing timer (design D9). Others count at the deploy timeout only.
     pub const fn is_hard(self) -> bool {
         !matches!(self, Self::Unschedulable | Self::NotReady)
     }
 
-    /// One word for conditions, events and records.
+    /// The reason in conditions, Events and records.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::InvalidImage => "InvalidImageName",
@@ -302,7 +308,7 @@ impl Cause {
         }
     }
 
-    /// What a person can do about it.
+    /// What a person can do about it, as an imperative.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::InvalidImage => "correct imageRepository, imageTag or imageDigest in the spec",
@@ -328,22 +334,22 @@ impl Cause {
     }
 }
 
-/// A ControllerRevision of ours: the durable record of a release (design D6).
+/// A ControllerRevision of ours: the durable copy of a release (design D6, ADR 19).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Revision {
     /// The release's version.
     pub version: String,
-    /// The hash of its template, as recomputed from its data; empty if it has a flaw.
+    /// The hash of its template, computed from its data; empty if the data has a flaw.
     pub hash: String,
     /// Why the release cannot be restored from it.
     pub flaw: Option<String>,
     /// Its `revision` number.
     pub number: i64,
-    /// Why it failed, if its outcome is Failed.
+    /// Why the release failed, if its outcome is Failed.
     pub failed: Option<String>,
     /// The images' tags and names.
     pub images: PerComponent<Image>,
-    /// Created at, seconds since 1970.
+    /// Its creation time, in seconds since 1970.
     pub created: i64,
 }
 
@@ -356,7 +362,7 @@ pub struct Image {
     pub reference: String,
 }
 
-/// A setting that follows the spec in place and never restarts a pod (design D3).
+/// A setting that follows the spec in place and never restarts a Pod (design D3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setting {
     /// Replicas, `minReadySeconds`, `progressDeadlineSeconds` of a Deployment.
@@ -368,29 +374,29 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// The ServiceAccount of the pods.
+    /// The ServiceAccount of the Pods.
     pub const ACCOUNT: Self = Self::Extra(Extra::ServiceAccount);
 }
 
 /// Optional objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Extra {
-    /// The ServiceAccount of the pods.
+    /// The ServiceAccount of the Pods.
     ServiceAccount,
     /// The PodDisruptionBudget of a component; follows the active color.
     DisruptionBudget(Component),
 }
 
-/// An object of ours, by kind and place.
+/// An object of ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectId {
     /// A front Service.
     Front(Component),
-    /// A color's Deployment.
+    /// The Deployment of a component on a color.
     Deployment(Component, Color),
-    /// A color's Service.
+    /// The color Service of a component.
     Service(Component, Color),
-    /// A color's ConfigMap.
+    /// The ConfigMap of a component on a color.
     ConfigMap(Component, Color),
     /// The ControllerRevision of a version.
     Revision(String),

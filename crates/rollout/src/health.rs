@@ -1,27 +1,29 @@
-//! Judgements on a color: is it complete, is it failing, is it worse than the other (design D8, D9).
+//! Judgments on one color: whether it is complete, failing, or healthier than the other (design D8, D9).
 
-use super::facts::{Cause, Deployment, Problem, Workload};
+use crate::facts::{Cause, Deployment, Problem, Workload};
 use api::names::{Component, PerComponent};
 
 /// How well a color could serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// At least one component has no ready pod.
+    /// At least one component has no ready Pod.
     Down,
-    /// Both have a ready pod, but not all that is wanted.
+    /// Both components have a ready Pod, but not all Pods are ready.
     Impaired,
-    /// Everything that is wanted is ready.
+    /// All desired Pods are ready.
     Full,
 }
 
-/// Full(c, r) of design D8, for one component.
+/// Returns whether one component of a color is Full (design D8).
 pub fn component_full(workload: &Workload, version: &str) -> bool {
     workload.deployment.state().is_some_and(|deployment| deployment.observed)
         && component_complete(workload, version)
 }
 
-/// Full but for whether the counts are of the Deployment's last write. One that touches nothing but its annotations raises
-/// its generation too, so that until it is observed a complete Deployment looks as if it were not.
+/// Like [`component_full`], but ignores `observedGeneration`.
+///
+/// An annotation change also raises the generation, so a complete Deployment would look incomplete until its controller
+/// observes it.
 pub fn component_complete(workload: &Workload, version: &str) -> bool {
     workload.deployment.state().is_some_and(|deployment| {
         deployment.tag.version == version
@@ -33,12 +35,12 @@ pub fn component_complete(workload: &Workload, version: &str) -> bool {
     })
 }
 
-/// Full(c, r) of design D8: both components complete, nothing else behind their selectors.
+/// Returns whether a color is Full for a release (design D8): both components are complete and no foreign Pod matches.
 pub fn full(color: &PerComponent<Workload>, version: &str) -> bool {
     color.all(|workload| component_full(workload, version))
 }
 
-/// How well a color could serve this release now.
+/// The health of a color for a release.
 pub fn health(color: &PerComponent<Workload>, version: &str) -> Health {
     if full(color, version) {
         Health::Full
@@ -52,17 +54,17 @@ pub fn health(color: &PerComponent<Workload>, version: &str) -> Health {
     }
 }
 
-/// Whether traffic may go back from a bad color to the other (design D9: healthier, and able to serve).
+/// Returns whether traffic may return from a bad color to the `old` one, which must be healthier and able to serve.
 pub fn may_go_back(old: Health, bad: Health) -> bool {
     old == Health::Full || (old == Health::Impaired && bad == Health::Down)
 }
 
-/// The hard failure of a component, if there is one: its pods speak before its Deployment does.
+/// The hard failure of a component.
 pub fn hard_problem(workload: &Workload) -> Option<&Problem> {
     worst(workload).filter(|problem| problem.cause.is_hard())
 }
 
-/// The worst problem of a component, hard or soft.
+/// The most severe problem of a component. A Pod's problem wins over an equal one of its Deployment.
 pub fn worst(workload: &Workload) -> Option<&Problem> {
     let of_deployment = workload.deployment.state().and_then(|deployment| deployment.problem.as_ref());
     match (&workload.pods.problem, of_deployment) {
@@ -71,17 +73,17 @@ pub fn worst(workload: &Workload) -> Option<&Problem> {
     }
 }
 
-/// A problem, with the component that has it.
+/// A reason and a message for conditions, Events and records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// One word.
+    /// The reason, one word.
     pub reason: String,
-    /// For people: the component, the pod, what was said, and a remedy.
+    /// The message: component, Pod, problem and remedy.
     pub message: String,
 }
 
 impl Verdict {
-    /// Words a component's problem.
+    /// The verdict about the problem of a component.
     pub fn of(component: Component, problem: &Problem) -> Self {
         let pod = problem.pod.as_deref().map(|pod| format!("pod {pod}: ")).unwrap_or_default();
         let said = shorten(&problem.said);
@@ -91,14 +93,13 @@ impl Verdict {
         }
     }
 
-    /// Words a problem that no pod reports.
+    /// A verdict with this reason and message.
     pub fn plain(reason: &str, message: String) -> Self {
         Self { reason: reason.to_owned(), message }
     }
 }
 
-/// Why a release that was switched to is bad now, beyond doubt (design D9). A pod that is merely unready is not
-/// in here: see [`suspect`].
+/// Why the release that receives traffic is certainly bad (design D9). A Pod that is merely unready is a [`suspect`].
 pub fn bad(color: &PerComponent<Workload>) -> Option<Verdict> {
     color.iter().find_map(|(component, workload)| component_bad(component, workload))
 }
@@ -108,7 +109,9 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
     if !matches!(workload.deployment, Deployment::Present(_)) {
         return Some(Verdict::plain(
             "DeploymentLost",
-            format!("{component}: its Deployment was deleted by another hand. Remedy: find out whose"),
+            format!(
+                "{component}: another client deleted its Deployment. Remedy: find that client in the audit log of the API server"
+            ),
         ));
     }
     if let Some(problem) = &pods.restarted_since_switch {
@@ -120,20 +123,20 @@ fn component_bad(component: Component, workload: &Workload) -> Option<Verdict> {
         let problem = Problem {
             cause: Cause::NotReady,
             pod: Some(pod.clone()),
-            said: format!("no ready pod is left: {said}"),
+            said: format!("no Pod is ready any more: {said}"),
         };
         return Some(Verdict::of(component, &problem));
     }
-    // A drained or deleted pod's replacement gets the time it needs, unless it cannot start at all.
+    // The replacement of a drained or deleted Pod gets the time it needs, unless it cannot start at all.
     hard_problem(workload).filter(|_| down).map(|problem| Verdict::of(component, problem))
 }
 
-/// The pods that were ready at the switch and are unready: one is bad once that lasts (design D9: 5 s).
+/// The Pods that existed at the switch and are unready now. Such a Pod is bad after a time limit (design D9).
 pub fn suspects(color: &PerComponent<Workload>) -> impl Iterator<Item = &str> {
     color.iter().flat_map(|(_, workload)| &workload.pods.unready_since_switch).map(String::as_str)
 }
 
-/// Words what is wrong with one of [`suspects`].
+/// The verdict about one of the [`suspects`].
 pub fn suspect(color: &PerComponent<Workload>, pod: &str) -> Option<Verdict> {
     let has = |workload: &Workload| workload.pods.unready_since_switch.iter().any(|known| known == pod);
     let (component, workload) = color.iter().find(|(_, workload)| has(workload))?;
@@ -142,18 +145,19 @@ pub fn suspect(color: &PerComponent<Workload>, pod: &str) -> Option<Verdict> {
     Some(Verdict::of(component, &problem))
 }
 
-/// A component without a ready pod, whatever the cause. The replacement of a drained or deleted pod is given time
-/// (the failure threshold), but not for ever while the other side could serve.
+/// The verdict about a component without a ready Pod, of any cause.
+///
+/// The replacement of a drained or deleted Pod has until the failure threshold to become ready.
 pub fn empty(color: &PerComponent<Workload>) -> Option<Verdict> {
     let (component, workload) = color.iter().find(|(_, workload)| workload.pods.ready == 0)?;
     let text = || {
-        let text = format!("{component}: no pod is ready. Remedy: see the Events of its pods and ReplicaSet");
+        let text = format!("{component}: no Pod is ready. Remedy: see the Events of its Pods and ReplicaSet");
         Verdict::plain("NoReadyPod", text)
     };
     Some(worst(workload).map_or_else(text, |problem| Verdict::of(component, problem)))
 }
 
-/// At most 300 characters: conditions and events are for reading.
+/// Shortens a text to 300 characters and drops a final period.
 pub fn shorten(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     match text.char_indices().nth(300) {

@@ -1,19 +1,20 @@
-//! The release history: which records there are, and in which order (design D12).
+//! The release history: its records and their order (design D12).
 //!
-//! The order is what makes the guide's `releaseHistory[-2]` right: the release before this one after success, and
-//! the serving one while an attempt runs or after it failed.
+//! The order makes the guide's `releaseHistory[-2]` right. It is the previous release after a success, and the active
+//! release while an attempt runs or after it failed.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::health::Verdict;
-use super::intent::Wanted;
+use crate::health::Verdict;
+use crate::intent::Wanted;
 use api::names::Color;
 use api::status::{RecordStatus, ReleaseRecord, Trigger};
 
-/// Names a release that is not recorded: the user's name if it is free, else time and hash. The second value is
-/// the user's name where it had to be ignored. `kept`: names that a ControllerRevision still has, of a release that has just
-/// left the history.
+/// The version name of a release without a record: the user's name if it is free, else one of time and hash.
+///
+/// The second value is the user's name if it is ignored. `kept` are the names of ControllerRevisions that exist for
+/// releases outside the history.
 pub fn name_release(
     history: &[ReleaseRecord],
     kept: &[&str],
@@ -36,9 +37,9 @@ pub fn name_release(
     (generated.unwrap_or_else(|| format!("v{}-{short}", now.as_second())), asked.cloned())
 }
 
-/// Opens an attempt: its record goes last, the Active one directly before it. Returns the record's version.
+/// Starts an attempt: its record comes last, the Active one directly before it. Returns the version.
 ///
-/// A record of the same template is used again, under its old name; the Active one stays Active (a restart).
+/// An existing record of the same template is reused with its version. An Active record stays Active: a restart.
 pub fn start_attempt(
     history: &mut Vec<ReleaseRecord>,
     wanted: &Wanted,
@@ -65,7 +66,7 @@ pub fn start_attempt(
         reason: None,
         message: None,
     });
-    // A release with a ControllerRevision comes back as it was recorded, whatever the default repository is now.
+    // A release with a ControllerRevision keeps its recorded images, although the default repository may have changed.
     let recorded = record.activated_at.is_some() || record.status == RecordStatus::Failed;
     if !recorded {
         record.storage_tag.clone_from(&wanted.images.storage.tag);
@@ -89,7 +90,7 @@ pub fn start_attempt(
     version
 }
 
-/// The order while an attempt runs: the attempt last, the Active record directly before it.
+/// Sorts for the time of an attempt: the attempt last, the Active record directly before it.
 pub fn sort_during_rollout(history: &mut Vec<ReleaseRecord>, attempt: &str) {
     sort_served(history);
     let active = history.iter().position(|record| record.status == RecordStatus::Active);
@@ -100,8 +101,8 @@ pub fn sort_during_rollout(history: &mut Vec<ReleaseRecord>, attempt: &str) {
     history.extend(attempt);
 }
 
-/// Ends an attempt that was given up before or after it could serve; nothing is held against its template. Of a restart
-/// that is given up nothing is kept: the release serves.
+/// Ends a cancelled attempt. Its template is not blocked. A cancelled restart leaves no trace, since its release is
+/// active.
 pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
     let serves = |record: &ReleaseRecord| record.version == version && record.status == RecordStatus::Active;
     if history.iter().any(serves) {
@@ -110,14 +111,14 @@ pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: 
     finish(history, version, RecordStatus::Superseded, why, now);
 }
 
-/// Ends an attempt that failed: its template is blocked until it is asked for again.
+/// Ends a failed attempt. Its template is blocked until a user asks for it.
 pub fn fail(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
     finish(history, version, RecordStatus::Failed, why, now);
 }
 
 fn finish(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, why: Verdict, now: Timestamp) {
     if let Some(record) = find(history, version) {
-        // A restart of the serving release that comes to nothing leaves the record as it is: it serves.
+        // A failed restart leaves its release Active.
         if record.status != RecordStatus::Active {
             record.status = status;
         }
@@ -127,22 +128,23 @@ fn finish(history: &mut [ReleaseRecord], version: &str, status: RecordStatus, wh
     }
 }
 
-/// Takes the Active mark from whatever record has it; used before another gets it.
+/// Makes the Active record Superseded, before another becomes Active.
 pub fn clear_active(history: &mut [ReleaseRecord]) {
     for record in history.iter_mut().filter(|record| record.status == RecordStatus::Active) {
         record.status = RecordStatus::Superseded;
     }
 }
 
-/// When a release begins to serve: now, but after every release before it, whatever the clocks of other operators
-/// said. These times tell the order in which releases served.
+/// The activation time of a release: now, but later than every other activation, even with a wrong clock.
+///
+/// These times give the order in which releases were active.
 fn serves_since(history: &[ReleaseRecord], now: Timestamp) -> Time {
     let last = history.iter().filter_map(|record| record.activated_at.as_ref()).map(|time| time.0).max();
     let next = last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
     Time(next.map_or(now, |next| next.max(now)))
 }
 
-/// Marks the release that serves from now on, and puts the history in its settled order.
+/// Makes a release Active and sorts the history.
 pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, color: Color, now: Timestamp) {
     clear_active(history);
     let since = serves_since(history, now);
@@ -157,7 +159,7 @@ pub fn activate(history: &mut Vec<ReleaseRecord>, version: &str, color: Color, n
     sort_settled(history);
 }
 
-/// Gives the Active mark back to a release that served before: it begins to serve again.
+/// Makes a previous release Active again.
 pub fn reactivate(history: &mut [ReleaseRecord], version: &str, color: Color, now: Timestamp) {
     clear_active(history);
     let since = serves_since(history, now);
@@ -168,20 +170,21 @@ pub fn reactivate(history: &mut [ReleaseRecord], version: &str, color: Color, no
     }
 }
 
-/// Whether a release served and could be gone back to.
+/// Returns whether a release is a rollback target.
 fn is_good(record: &ReleaseRecord) -> bool {
     record.status == RecordStatus::Superseded && record.activated_at.is_some()
 }
 
-/// Puts the good releases, among themselves, in the order in which they last served. One that was tried once more and
-/// given up has left that order.
+/// Sorts the rollback targets among themselves by their last activation.
+///
+/// A cancelled new attempt moves a record out of that order.
 fn sort_served(history: &mut [ReleaseRecord]) {
     let mut good: Vec<_> = history.iter().filter(|record| is_good(record)).cloned().collect();
     good.sort_by_key(|record| record.activated_at.as_ref().map(|time| time.0));
     history.iter_mut().filter(|record| is_good(record)).zip(good).for_each(|(place, record)| *place = record);
 }
 
-/// The settled order: Active last, the other release that served most recently directly before it.
+/// Sorts for the time without an attempt: Active last, the most recent rollback target directly before it.
 pub fn sort_settled(history: &mut Vec<ReleaseRecord>) {
     sort_served(history);
     let good = history.iter().rposition(is_good);
@@ -192,8 +195,9 @@ pub fn sort_settled(history: &mut Vec<ReleaseRecord>) {
     history.extend(active);
 }
 
-/// Drops records of templates that a later one, or the one that serves or is on its way, has too: another hand copied
-/// a ControllerRevision.
+/// Drops a record if a later, an Active or a Pending one has the same template.
+///
+/// Such records come from ControllerRevisions that another client copied.
 pub fn drop_duplicates(history: &mut Vec<ReleaseRecord>) {
     let runs = |record: &ReleaseRecord| matches!(record.status, RecordStatus::Active | RecordStatus::Pending);
     let doubled = |at: usize, record: &ReleaseRecord| {
@@ -207,7 +211,7 @@ pub fn drop_duplicates(history: &mut Vec<ReleaseRecord>) {
     history.retain(|_| !dropped.next().unwrap_or_default());
 }
 
-/// Drops the oldest records beyond `limit`, but never the Active, a Pending, or the last two.
+/// Drops the oldest records beyond `limit`, but never an Active or Pending one, nor the last two.
 pub fn trim(history: &mut Vec<ReleaseRecord>, limit: usize) {
     while history.len() > limit.max(2) {
         let droppable = history.len().saturating_sub(2);
@@ -222,7 +226,7 @@ pub fn trim(history: &mut Vec<ReleaseRecord>, limit: usize) {
     }
 }
 
-/// The record of a version, to be changed.
+/// The record of a version, for a change.
 pub fn find<'a>(history: &'a mut [ReleaseRecord], version: &str) -> Option<&'a mut ReleaseRecord> {
     history.iter_mut().find(|record| record.version == version)
 }

@@ -1,6 +1,6 @@
-//! What the user wants, as the core sees it.
+//! The input about the resource: its spec, annotations and metadata, reduced to what decisions need.
 
-use super::facts::Image;
+use crate::facts::Image;
 use api::names::PerComponent;
 
 /// The resource, reduced to what decisions need.
@@ -12,13 +12,13 @@ pub struct Intent {
     pub namespace: String,
     /// `metadata.generation`.
     pub generation: i64,
-    /// Whether it is being deleted: then nothing is done any more.
+    /// Whether the resource is being deleted. The operator then does nothing more.
     pub deleted: bool,
     /// The release that the spec describes.
     pub wanted: Wanted,
-    /// What is wrong with the spec; empty if it is valid.
+    /// Violated validation rules of the spec; empty if it is valid.
     pub violations: Vec<String>,
-    /// The command that mends an installed CRD without fields that the operator needs, if it is so.
+    /// The command that updates the CRD, if the installed one lacks fields that the operator needs.
     pub crd_outdated: Option<String>,
     /// Rollout tuning.
     pub policy: Policy,
@@ -26,7 +26,7 @@ pub struct Intent {
     pub requests: Requests,
     /// Ports of the front Services.
     pub ports: PerComponent<i32>,
-    /// Components whose image is older than this operator supports, with the minimum, for people.
+    /// Messages about images below the minimum version that this operator supports.
     pub old_images: Vec<String>,
 }
 
@@ -37,35 +37,35 @@ pub struct Wanted {
     pub hash: String,
     /// Its images.
     pub images: PerComponent<Image>,
-    /// The name that the user gives it.
+    /// The version name that the user sets in `spec.releaseVersion`.
     pub release_version: Option<String>,
 }
 
-/// `spec.rollout`, with defaults filled in and clamped to the legal ranges. Seconds.
+/// `spec.rollout` with defaults, clamped to the legal ranges. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools)] // the spec's own switches
 pub struct Policy {
-    /// Continuous readiness before the switch.
+    /// Grace period: continuous readiness of all Pods before the switch.
     pub grace: i64,
-    /// Upper bound of becoming ready.
+    /// Longest time in which a release must become ready.
     pub deploy_timeout: i64,
-    /// Least time in Switching.
+    /// Shortest time in Switching.
     pub dwell: i64,
-    /// How long the old color is kept warm after the switch was proved.
+    /// How long the previous release keeps running after the switch is proved.
     pub cleanup_delay: i64,
-    /// Whether a failed release is rolled back by itself.
+    /// Whether a failed release is rolled back automatically.
     pub auto_rollback: bool,
     /// How long a hard failure lasts before the release fails.
     pub failure_threshold: i64,
-    /// Whether an automatic rollback also writes the serving template back into the spec.
+    /// Whether an automatic rollback also writes the template of the active release into the spec.
     pub revert_spec: bool,
     /// Whether no new release may start.
     pub paused: bool,
-    /// Length of the history, 2..=10.
+    /// Length of the history, 2 to 10 records.
     pub history_limit: usize,
 }
 
-/// Requests by annotation; an empty value is a value.
+/// Requests by annotation. An empty value counts as a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requests {
     /// `e6data.io/rollback-to`.

@@ -1,7 +1,9 @@
 //! A deterministic simulator of everything around the core: it asks `plan`, carries out the move one write at a time,
 //! holds every write to the laws of `laws` (see `watch`), and lets a test play user, node, other hand and crash.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // only tests use it
+// Only tests use this crate: a panic is a failed test.
+#![allow(missing_docs, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod arbitrary;
 pub mod cluster;

@@ -223,11 +223,11 @@ fn a_request_that_waits_for_the_end_of_a_pause_is_said_to() {
     sim.pause(true);
     sim.retry("now");
     sim.settle();
-    let said = "no rollout is under way; e6data.io/retry waits until spec.rollout.paused is false";
+    let said = "no rollout is in progress; e6data.io/retry waits until spec.rollout.paused is false";
     assert_eq!(sim.condition("Progressing").message, said);
     sim.pause(false);
     sim.settle();
-    assert_eq!(sim.condition("Progressing").message, "no rollout is under way");
+    assert_eq!(sim.condition("Progressing").message, "no rollout is in progress");
 }
 
 /// Both sides are sick, and the spec went back: it is not said to serve.
@@ -248,7 +248,7 @@ fn what_does_not_go_is_named() {
     sim.cluster.deletes_held = true;
     sim.advance(3_600);
     assert_eq!(sim.step(), Some(Step::Prune));
-    let said = "deleting what does not serve; a ReplicaSet of sample1-storage-blue and sample1-schema-blue has lost its Deployment \
-                and does not go: delete it";
+    let said = "deleting the objects of the inactive color; a ReplicaSet of sample1-storage-blue and \
+                sample1-schema-blue outlives its Deployment. Remedy: delete it";
     assert_eq!(sim.condition("Progressing").message, said);
 }

@@ -1,19 +1,24 @@
-//! The readable part of the status: phase, conditions, counts, addresses. A function of the machine's memory and of
-//! what is seen, so that it can be computed anew at any time (design D6, D26).
+//! The readable part of the status: phase, conditions, counts, addresses (design D6, D26).
 //!
-//! Messages hold no counters and no ages, or a resource at rest would be written again and again.
+//! It is a function of the persisted state machine and the facts, so it can be computed again at any time. Messages
+//! contain no counters and no ages: a settled resource would be written at every reconcile.
 
+mod progress;
+
+use api::names::{self, Component, RETRY};
+use api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::health::{self, Health, Verdict, health};
-use super::{
-    Context, Desired, Effect, EventNote, EventReason, Plan, deploying, history, request, switched, waits,
-};
-use api::names::{self, Component, RETRY};
-use api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
+use crate::assessment::{failure, is_bad};
+use crate::context::{Context, Desired};
+use crate::facts::Facts;
+use crate::health::{self, Health, Verdict, health};
+use crate::history;
+use crate::intent::Intent;
+use crate::plan::{Effect, EventNote, EventReason, Plan};
 
-/// A condition before it is compared with the one that stands.
+/// A condition before it is compared with the persisted one.
 struct DesiredCondition {
     kind: &'static str,
     status: bool,
@@ -27,15 +32,15 @@ impl DesiredCondition {
     }
 }
 
-/// Fills in the readable part of a status whose machine part is decided. `ctx` is what was decided on.
-pub(super) fn status(ctx: &Context, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
+/// Fills in the readable part of a status whose state machine is decided. `ctx` is the input of that decision.
+pub(crate) fn status(ctx: &Context, mut status: MetadataServicesStatus) -> MetadataServicesStatus {
     let machine = status.clone();
     let Some(rollout) = machine.rollout.as_ref() else { return status };
     let ctx = Context { status: &machine, rollout, ..*ctx };
     status.observed_generation = Some(ctx.intent.generation);
     fill_machine(&ctx, &mut status);
     fill_serving(&ctx, &mut status);
-    // An attempt that is over and whose spec is served, or a block that was cleared: the settled order (design D12).
+    // The spec's release is active and unblocked: the history gets its settled order (design D12).
     if ctx.rollout.step == Step::Stable && ctx.desired() == Desired::Active && !ctx.blocked() {
         history::sort_settled(&mut status.release_history);
     }
@@ -47,10 +52,10 @@ pub(super) fn status(ctx: &Context, mut status: MetadataServicesStatus) -> Metad
     status
 }
 
-/// If nothing else is to be done: writes the readable part if it is not as it should be.
-pub(super) fn refresh(ctx: &Context, plan: Plan) -> Plan {
+/// Turns a wait into a status update if the readable part of the status is out of date.
+pub(crate) fn refresh(ctx: &Context, plan: Plan) -> Plan {
     let mut draft = ctx.status.clone();
-    if let Some(rollout) = draft.rollout.as_mut().filter(|_| request::done(ctx)) {
+    if let Some(rollout) = draft.rollout.as_mut().filter(|_| ctx.request_is_done()) {
         rollout.request = None;
     }
     let status = status(ctx, draft);
@@ -58,26 +63,26 @@ pub(super) fn refresh(ctx: &Context, plan: Plan) -> Plan {
         return plan;
     }
     let notes = condition_events(&ctx.status.conditions, &status.conditions);
-    Plan { effect: Effect::UpdateStatus(Box::new(status)), notes, requeue_after: None }
+    Plan { notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) }
 }
 
-/// What people are told when a condition turns.
-pub(super) fn condition_events(before: &[Condition], after: &[Condition]) -> Vec<EventNote> {
+/// The Events that announce a changed condition.
+pub(crate) fn condition_events(before: &[Condition], after: &[Condition]) -> Vec<EventNote> {
     let find =
         |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
-    let told = [
+    let announced = [
         ("SpecApplied", "Invalid", EventReason::SpecInvalid),
         ("Stalled", "NameTaken", EventReason::NameTaken),
         ("Stalled", "WriteRefused", EventReason::WriteRefused),
         ("Drifted", "TemplateChanged", EventReason::Drifted),
         ("ImageCompatible", "BelowMinimum", EventReason::ImageBelowMinimum),
     ];
-    let turned = |(kind, reason, what): (&str, &str, EventReason)| {
+    let changed = |(kind, reason, what): (&str, &str, EventReason)| {
         let now = find(after, kind).filter(|condition| condition.reason == reason)?;
         let was = find(before, kind).filter(|condition| condition.reason == reason);
         was.is_none_or(|was| was.message != now.message).then(|| EventNote::new(what, now.message))
     };
-    told.into_iter().filter_map(turned).collect()
+    announced.into_iter().filter_map(changed).collect()
 }
 
 fn fill_machine(ctx: &Context, status: &mut MetadataServicesStatus) {
@@ -111,8 +116,8 @@ fn fill_serving(ctx: &Context, status: &mut MetadataServicesStatus) {
     status.endpoints = Some(endpoints(ctx.intent));
 }
 
-/// Where clients reach the services.
-pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
+/// The addresses at which clients reach the services.
+fn endpoints(intent: &Intent) -> Endpoints {
     let address = |component: Component| {
         let port = intent.ports.get(component);
         format!("{}.{}.svc:{port}", names::front(&intent.name, component), intent.namespace)
@@ -120,8 +125,8 @@ pub(super) fn endpoints(intent: &super::Intent) -> Endpoints {
     Endpoints { storage: address(Component::Storage), schema: address(Component::Schema) }
 }
 
-/// What keeps the resource from where it should be and will not pass by itself.
-pub(super) fn problem(ctx: &Context) -> Option<Verdict> {
+/// The problem that keeps the resource from its desired state and does not end by itself.
+pub(crate) fn problem(ctx: &Context) -> Option<Verdict> {
     if !ctx.intent.violations.is_empty() {
         return Some(Verdict::plain(
             "Invalid",
@@ -134,22 +139,22 @@ pub(super) fn problem(ctx: &Context) -> Option<Verdict> {
     }
     if !ctx.facts.taken.is_empty() {
         let text = format!(
-            "names that this resource needs are taken: {}; delete or rename them",
+            "objects of other owners hold names that this resource needs: {}. Remedy: delete or rename them",
             ctx.facts.taken.join(", ")
         );
         return Some(Verdict::plain("NameTaken", text));
     }
     if let Some(refused) = &ctx.facts.refused {
-        return Some(Verdict::plain("WriteRefused", format!("the API server refuses: {refused}")));
+        return Some(Verdict::plain("WriteRefused", format!("the API server rejects a write: {refused}")));
     }
     match (&ctx.rollout.step, &ctx.rollout.target, ctx.active()) {
-        // In the grace period all pods are ready: nothing is late.
+        // In the grace period all Pods are ready, so nothing is overdue.
         (Step::Deploying, Some(target), _) if ctx.rollout.timers.ready_since.is_none() => {
-            deploying::failure(ctx, target).0
+            failure(ctx, target).0
         }
         (Step::Deploying, ..) => None,
-        (Step::Switching, Some(target), Some(_)) => switched::is_bad(ctx, target),
-        (Step::Watching, _, Some(active)) => switched::is_bad(ctx, &active),
+        (Step::Switching, Some(target), Some(_)) => is_bad(ctx, target),
+        (Step::Watching, _, Some(active)) => is_bad(ctx, &active),
         _ if ctx.blocked() => Some(blocked(ctx)),
         _ => None,
     }
@@ -161,7 +166,7 @@ fn blocked(ctx: &Context) -> Verdict {
     let why = record.and_then(|record| record.message.clone()).unwrap_or_default();
     let (name, namespace) = (&ctx.intent.name, &ctx.intent.namespace);
     let command = format!("kubectl annotate metadataservices {name} -n {namespace} {RETRY}=now");
-    let text = format!("{version} failed and was rolled back: {why}. To try it again: {command}");
+    let text = format!("{version} failed and was rolled back: {why}. To try it again, run: {command}");
     Verdict::plain("RolledBack", text)
 }
 
@@ -192,9 +197,9 @@ fn phase(ctx: &Context, problem: Option<&Verdict>) -> &'static str {
 }
 
 fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition> {
-    let rolling = ctx.rollout.step != Step::Stable && !is_paused(ctx);
+    let rolling = ctx.rollout.step != Step::Stable && !ctx.is_paused();
     let stalled = problem.map_or_else(
-        || DesiredCondition::new("Stalled", false, "None", "nothing needs a person"),
+        || DesiredCondition::new("Stalled", false, "None", "no action is required"),
         |why| DesiredCondition::new("Stalled", true, why.reason.clone(), why.message.clone()),
     );
     let reconciling = rolling && problem.is_none();
@@ -207,7 +212,7 @@ fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition>
             "Reconciling",
             reconciling,
             if reconciling { step } else { "Settled" },
-            if reconciling { "a rollout is under way" } else { "nothing is under way" },
+            if reconciling { "a rollout is in progress" } else { "no rollout is in progress" },
         ),
         stalled,
         drifted(ctx),
@@ -217,19 +222,19 @@ fn conditions(ctx: &Context, problem: Option<&Verdict>) -> Vec<DesiredCondition>
 
 fn ready(ctx: &Context) -> DesiredCondition {
     let Some(active) = ctx.active() else {
-        return DesiredCondition::new("Ready", false, "NoRelease", "no release serves yet");
+        return DesiredCondition::new("Ready", false, "NoRelease", "no release is active yet");
     };
     let Side { strategy, version } = &active;
     let color = ctx.facts.colors.get(*strategy);
     match health(color, version) {
         Health::Full => {
-            DesiredCondition::new("Ready", true, "Serving", format!("{version} serves on {strategy}"))
+            DesiredCondition::new("Ready", true, "Serving", format!("{version} is active on {strategy}"))
         }
         level => {
             let slow = color.iter().find(|(_, workload)| !health::component_full(workload, version));
             let why = slow.map_or_else(String::new, |(component, workload)| {
                 health::worst(workload).map_or_else(
-                    || format!("{component}: not all pods are ready"),
+                    || format!("{component}: not all Pods are ready"),
                     |problem| Verdict::of(component, problem).message,
                 )
             });
@@ -239,19 +244,13 @@ fn ready(ctx: &Context) -> DesiredCondition {
     }
 }
 
-/// Whether traffic is on its way from what serves to another release.
+/// Returns whether traffic is moving from the active release to another one.
 fn moves_away(ctx: &Context) -> bool {
     let target = ctx.rollout.target.as_ref().filter(|_| ctx.rollout.step == Step::Switching);
     target.is_some_and(|target| ctx.status.active_release_version.as_ref() != Some(&target.version))
 }
 
 const PAUSED: &str = "spec.rollout.paused is true: no new release starts until it is false";
-
-/// Whether nothing is under way and nothing may begin. Before anything served, what waits is in Prune: its color is clean.
-fn is_paused(ctx: &Context) -> bool {
-    let waits = ctx.rollout.step == Step::Prune && ctx.active().is_none();
-    ctx.policy().paused && (ctx.rollout.step == Step::Stable || waits)
-}
 
 fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
     let said =
@@ -263,17 +262,17 @@ fn spec_applied(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
             said(false, &why.reason, why.message)
         }
         (Desired::Active, _) if ctx.rollout.step == Step::RollingBack => {
-            said(false, "InProgress", "traffic is going back to the release that the spec describes".into())
+            said(false, "InProgress", "traffic returns to the release in the spec".into())
         }
         (Desired::Active, _) if moves_away(ctx) => said(
             false,
             "InProgress",
-            "traffic goes back when the release that the spec describes can serve".into(),
+            "traffic returns to the release in the spec as soon as that release is healthy".into(),
         ),
-        (Desired::Active, _) => said(true, "Applied", "the release that the spec describes serves".into()),
-        (Desired::Spec, _) if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
+        (Desired::Active, _) => said(true, "Applied", "the release in the spec is active".into()),
+        (Desired::Spec, _) if ctx.is_paused() => said(false, "Paused", PAUSED.into()),
         (Desired::Spec | Desired::Unknown, _) => {
-            said(false, "InProgress", "the release that the spec describes does not serve yet".into())
+            said(false, "InProgress", "the release in the spec is not active yet".into())
         }
     }
 }
@@ -283,12 +282,14 @@ fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
         |status, reason: &str, message: String| DesiredCondition::new("Progressing", status, reason, message);
     let refused = ctx.rollout.request.as_ref().and_then(|request| request.refused.clone());
     match ctx.rollout.step {
-        Step::Prune if is_paused(ctx) => said(false, "Paused", PAUSED.into()),
+        Step::Prune if ctx.is_paused() => said(false, "Paused", PAUSED.into()),
         Step::Stable => match refused {
             Some(message) => said(false, "RequestRefused", message),
-            None => {
-                said(false, "Settled", format!("no rollout is under way{}", waits::deferred_requests(ctx)))
-            }
+            None => said(
+                false,
+                "Settled",
+                format!("no rollout is in progress{}", progress::deferred_requests(ctx)),
+            ),
         },
         step => match problem {
             Some(why) => said(false, &why.reason, why.message.clone()),
@@ -298,7 +299,7 @@ fn progressing(ctx: &Context, problem: Option<&Verdict>) -> DesiredCondition {
 }
 
 fn progressing_rollout(ctx: &Context, step: Step, refused: Option<String>) -> DesiredCondition {
-    let (reason, message) = waits::progress(ctx, step);
+    let (reason, message) = progress::message(ctx, step);
     let message = refused.map_or(message.clone(), |refused| format!("{message}; {refused}"));
     DesiredCondition::new("Progressing", true, reason, message)
 }
@@ -309,34 +310,46 @@ fn drifted(ctx: &Context) -> DesiredCondition {
             let managers = &workload.deployment.state()?.drifted_by;
             (!managers.is_empty()).then(|| {
                 let name = names::workload(&ctx.intent.name, component, active.strategy);
-                format!("the pod template of Deployment {name} was changed by {}; the next release or {}=now replaces it", managers.join(", "), names::RESTART)
+                format!("the pod template of Deployment {name} was changed by {}. The next release replaces it, or the annotation {}=now", managers.join(", "), names::RESTART)
             })
         })
     });
     match drift {
         Some(message) => DesiredCondition::new("Drifted", true, "TemplateChanged", message),
-        None => DesiredCondition::new("Drifted", false, "AsReleased", "what runs is what was released"),
+        None => DesiredCondition::new(
+            "Drifted",
+            false,
+            "AsReleased",
+            "the pod templates match the active release",
+        ),
     }
 }
 
 fn image_compatible(ctx: &Context) -> DesiredCondition {
     let old = &ctx.intent.old_images;
     if old.is_empty() {
-        DesiredCondition::new("ImageCompatible", true, "Compatible", "no image is known to be too old")
+        DesiredCondition::new(
+            "ImageCompatible",
+            true,
+            "Compatible",
+            "no image is older than its minimum version",
+        )
     } else {
-        let message = format!("{}; they may lack what this operator relies on", old.join("; "));
+        let message =
+            format!("{}. Such images may lack features that this operator relies on", old.join("; "));
         DesiredCondition::new("ImageCompatible", false, "BelowMinimum", message)
     }
 }
 
-/// What a message of `Ready` is about: the release, the color, the component.
+/// The subject of a `Ready` message: the release, the color and the component.
 fn about(message: &str) -> Vec<&str> {
     message.split(": ").take(2).collect()
 }
 
-/// Keeps the time of the last change of status, and the message of a lasting trouble: kubelet alternates its words.
-fn merge(ctx: &Context, before: &[Condition], said: Vec<DesiredCondition>) -> Vec<Condition> {
-    said.into_iter()
+/// Keeps the time of the last status change, and the message of a lasting problem, since kubelet alternates its texts.
+fn merge(ctx: &Context, before: &[Condition], desired: Vec<DesiredCondition>) -> Vec<Condition> {
+    desired
+        .into_iter()
         .map(|said| {
             let status = if said.status { "True" } else { "False" };
             let old = before.iter().find(|old| old.type_ == said.kind);
@@ -361,10 +374,10 @@ fn merge(ctx: &Context, before: &[Condition], said: Vec<DesiredCondition>) -> Ve
         .collect()
 }
 
-/// The readable status of a resource that cannot start yet: nothing serves, nothing is under way.
-pub(super) fn pending(
-    intent: &super::Intent,
-    facts: &super::Facts,
+/// The readable status of a resource that has no release and cannot start one yet.
+pub(crate) fn pending(
+    intent: &Intent,
+    facts: &Facts,
     before: &MetadataServicesStatus,
     now: Timestamp,
 ) -> MetadataServicesStatus {
@@ -375,7 +388,10 @@ pub(super) fn pending(
     } else if intent.policy.paused {
         ("Paused", PAUSED.to_owned())
     } else {
-        ("Pending", format!("nothing is deployed yet ({} names taken)", facts.taken.len()))
+        (
+            "Pending",
+            format!("no release is deployed yet ({} names are held by other owners)", facts.taken.len()),
+        )
     };
     let mut status = MetadataServicesStatus {
         observed_generation: Some(intent.generation),
@@ -388,10 +404,10 @@ pub(super) fn pending(
         status.phase_started_at = Some(Time(now));
     }
     let said = [
-        ("Ready", false, "NoRelease", "no release serves yet".to_owned()),
+        ("Ready", false, "NoRelease", "no release is active yet".to_owned()),
         ("SpecApplied", false, reason, message.clone()),
         ("Progressing", false, reason, message.clone()),
-        ("Reconciling", false, "Settled", "nothing is under way".to_owned()),
+        ("Reconciling", false, "Settled", "no rollout is in progress".to_owned()),
         ("Stalled", reason != "Paused", reason, message),
     ];
     status.conditions = said

@@ -1,45 +1,45 @@
-//! Requests that users make by annotation: rollback, retry, restart (design D10, D11).
+//! Requests by annotation: rollback, retry, restart (design D10, D11).
 //!
-//! A request is first noted in the status (`rollout.request`), then acted on and its annotation removed. So a crash
-//! in between neither loses it nor does it twice.
+//! A request is first recorded in the status (`rollout.request`), then carried out, and then its annotation is removed.
+//! A crash in between neither loses the request nor carries it out twice.
 
-use super::health::shorten;
-use super::shift::Transition;
-use super::{Context, Desired, Effect, EventReason, Plan, ResourcePatch};
 use api::names::{RESTART, RETRY, ROLLBACK_TO};
 use api::status::{RecordStatus, ReleaseRecord, Request, Step, Trigger};
 
-/// What a pending request leads to; `None` if there is none, or it has to wait for its step.
-pub(super) fn plan(ctx: &Context) -> Option<Plan> {
+use crate::context::{Context, Desired};
+use crate::health::shorten;
+use crate::plan::{Effect, EventReason, Plan, ResourcePatch};
+use crate::transition::Transition;
+
+/// The plan of a request; `None` if there is none, or if it waits for another step.
+pub(crate) fn plan(ctx: &Context) -> Option<Plan> {
     let requests = &ctx.intent.requests;
     if let Some(value) = &requests.rollback_to {
         return rollback(ctx, value);
     }
-    // A rollback that is accepted and not under way yet goes first.
+    // An accepted rollback that is not carried out yet comes first.
     let noted = ctx.rollout.request.as_ref();
-    if noted.is_some_and(|one| one.kind == Trigger::Rollback && one.refused.is_none()) && !done(ctx) {
+    if noted.is_some_and(|one| one.kind == Trigger::Rollback && one.refused.is_none())
+        && !ctx.request_is_done()
+    {
         return None;
     }
     let retried = requests.retry.as_ref().and_then(|value| retry(ctx, value));
     retried.or_else(|| requests.restart.as_ref().and_then(|value| restart(ctx, value)))
 }
 
-fn amend(restore: Option<String>, annotation: &'static str) -> Option<Plan> {
-    Some(Plan {
-        effect: Effect::PatchResource(ResourcePatch { restore, remove: vec![annotation] }),
-        notes: vec![],
-        requeue_after: None,
-    })
+fn patch_resource(restore: Option<String>, annotation: &'static str) -> Option<Plan> {
+    Some(Plan::of(Effect::PatchResource(ResourcePatch { restore, remove: vec![annotation] })))
 }
 
-/// Whether this very request is noted already.
-fn noted<'a>(ctx: &'a Context, kind: Trigger, value: &str) -> Option<&'a Request> {
+/// The recorded request, if it is this one.
+fn recorded<'a>(ctx: &'a Context, kind: Trigger, value: &str) -> Option<&'a Request> {
     ctx.rollout.request.as_ref().filter(|request| request.kind == kind && request.value == value)
 }
 
-/// Whether it is noted, and was not refused: what was refused once may have a meaning by now.
+/// Returns whether this request is recorded as accepted. A refused one is checked again: it may be valid by now.
 fn accepted(ctx: &Context, kind: Trigger, value: &str) -> bool {
-    noted(ctx, kind, value).is_some_and(|request| request.refused.is_none())
+    recorded(ctx, kind, value).is_some_and(|request| request.refused.is_none())
 }
 
 fn rollback(ctx: &Context, value: &str) -> Option<Plan> {
@@ -52,12 +52,12 @@ fn rollback(ctx: &Context, value: &str) -> Option<Plan> {
         return refuse(ctx, Trigger::Rollback, value, &why);
     }
     if accepted(ctx, Trigger::Rollback, value) {
-        return amend(Some(record.version.clone()), ROLLBACK_TO);
+        return patch_resource(Some(record.version.clone()), ROLLBACK_TO);
     }
     accept_rollback(ctx, value, record)
 }
 
-/// The record that a rollback names, or why it cannot be gone back to.
+/// The record that a rollback names, or why it is no rollback target.
 fn target<'a>(ctx: &'a Context, value: &str) -> Result<&'a ReleaseRecord, String> {
     let choices = || {
         let good: Vec<&str> = ctx
@@ -68,13 +68,13 @@ fn target<'a>(ctx: &'a Context, value: &str) -> Result<&'a ReleaseRecord, String
             .map(|record| record.version.as_str())
             .collect();
         if good.is_empty() {
-            "there is none yet".to_owned()
+            "no release has served yet".to_owned()
         } else {
-            format!("there are: {}", good.join(", "))
+            format!("releases that served: {}", good.join(", "))
         }
     };
     if value.is_empty() {
-        return Err(format!("the value is empty; name a release that served, {}", choices()));
+        return Err(format!("the value is empty; name a release that served; {}", choices()));
     }
     let Some(record) = ctx.status.record(value) else {
         return Err(format!("the history has no release of this name; {}", choices()));
@@ -92,18 +92,18 @@ fn target<'a>(ctx: &'a Context, value: &str) -> Result<&'a ReleaseRecord, String
     Err(format!("its ControllerRevision {name} cannot be used: {flaw}; {}", choices()))
 }
 
-/// Notes the rollback. A release that failed once but was good is asked for by name: its block is lifted.
+/// Records the rollback. A failed release that served before is unblocked, since the user names it.
 fn accept_rollback(ctx: &Context, value: &str, record: &ReleaseRecord) -> Option<Plan> {
-    let mut transition = Transition::of(ctx);
-    transition.note(Trigger::Rollback, value, None);
+    let mut transition = Transition::new(ctx);
+    transition.record_request(Trigger::Rollback, value, None);
     if record.status == RecordStatus::Failed {
         transition.unblock(&record.version);
     }
-    transition.tell(EventReason::RequestAccepted, format!("rolling back to {value}"));
+    transition.event(EventReason::RequestAccepted, format!("rolling back to {value}"));
     transition.commit()
 }
 
-/// Notes why a request cannot be met, then takes its annotation away. A long value is cut: it may be anything.
+/// Records why a request is refused, then removes its annotation. A long value is shortened.
 fn refuse(ctx: &Context, kind: Trigger, value: &str, why: &str) -> Option<Plan> {
     let annotation = match kind {
         Trigger::Retry => RETRY,
@@ -112,28 +112,28 @@ fn refuse(ctx: &Context, kind: Trigger, value: &str, why: &str) -> Option<Plan> 
     };
     let value = &shorten(value);
     let message = format!("{annotation}={value} refused: {why}");
-    if noted(ctx, kind, value).is_some_and(|request| request.refused.as_ref() == Some(&message)) {
-        return amend(None, annotation);
+    if recorded(ctx, kind, value).is_some_and(|request| request.refused.as_ref() == Some(&message)) {
+        return patch_resource(None, annotation);
     }
-    let mut transition = Transition::of(ctx);
-    transition.note(kind, value, Some(message.clone()));
-    transition.tell(EventReason::RequestRefused, message);
+    let mut transition = Transition::new(ctx);
+    transition.record_request(kind, value, Some(message.clone()));
+    transition.event(EventReason::RequestRefused, message);
     transition.commit()
 }
 
 fn retry(ctx: &Context, value: &str) -> Option<Plan> {
     if accepted(ctx, Trigger::Retry, value) {
-        return amend(None, RETRY);
+        return patch_resource(None, RETRY);
     }
     match ctx.rollout.step {
         Step::Stable if ctx.blocked() && (ctx.policy().paused || ctx.desired() == Desired::Unknown) => None,
         Step::Stable if ctx.blocked() => {
-            let mut transition = Transition::of(ctx);
-            transition.note(Trigger::Retry, value, None);
+            let mut transition = Transition::new(ctx);
+            transition.record_request(Trigger::Retry, value, None);
             transition.start(Trigger::Retry);
             transition.commit()
         }
-        // Whatever is under way may still fail: keep the request until it is known whether it has a meaning.
+        // The rollout in progress may still fail: the request stays until that is decided.
         Step::Switching | Step::Watching | Step::RollingBack | Step::Prune | Step::Unknown => None,
         Step::Deploying if ctx.active().is_some() => None,
         Step::Stable | Step::Deploying => {
@@ -144,39 +144,22 @@ fn retry(ctx: &Context, value: &str) -> Option<Plan> {
 
 fn restart(ctx: &Context, value: &str) -> Option<Plan> {
     if accepted(ctx, Trigger::Restart, value) {
-        return amend(None, RESTART);
+        return patch_resource(None, RESTART);
     }
     if ctx.rollout.step != Step::Stable || ctx.policy().paused {
         return None;
     }
-    // A wanted release goes first and replaces every pod anyway; one that may not start holds this back too.
+    // A desired release replaces every Pod anyway, so the restart waits for it, also while it may not start.
     if ctx.desired() != Desired::Active {
         return None;
     }
     let active = ctx.active()?;
     let hash = ctx.hash_of(&active.version)?;
     if !ctx.has_template(hash) {
-        return refuse(ctx, Trigger::Restart, value, "the serving release's ControllerRevision is gone");
+        return refuse(ctx, Trigger::Restart, value, "the ControllerRevision of the active release is gone");
     }
-    let mut transition = Transition::of(ctx);
-    transition.note(Trigger::Restart, value, None);
+    let mut transition = Transition::new(ctx);
+    transition.record_request(Trigger::Restart, value, None);
     transition.restart(&active);
     transition.commit()
-}
-
-/// Forgets an accepted request once its annotation is gone and it has been acted on.
-pub(super) fn done(ctx: &Context) -> bool {
-    ctx.rollout.request.as_ref().is_some_and(|request| {
-        let annotation = match request.kind {
-            Trigger::Rollback => &ctx.intent.requests.rollback_to,
-            Trigger::Retry => &ctx.intent.requests.retry,
-            Trigger::Restart => &ctx.intent.requests.restart,
-            Trigger::AutoRollback | Trigger::Spec => &None,
-        };
-        // A rollback is acted on when its release is on its way, or serves.
-        let unready_time_began = request.kind != Trigger::Rollback
-            || ctx.desired() != Desired::Spec
-            || ctx.rollout.target.as_ref().is_some_and(|target| target.version == request.value);
-        request.refused.is_none() && annotation.is_none() && unready_time_began
-    })
 }

@@ -1,20 +1,19 @@
-//! What is waited for, in words: the message of `Progressing`.
-//!
-//! No counters and no ages, or a resource that waits would be written again and again.
+//! The message of condition `Progressing`: what the rollout waits for, and until when.
 
+use api::names::{self, Color, Component, RETRY};
+use api::status::Step;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Cause, Deployment, Workload};
-use super::health::{self, Verdict};
-use super::{Context, deploying};
-use api::names::{self, Color, Component, RETRY};
-use api::status::Step;
+use crate::assessment::unready_time_began;
+use crate::context::Context;
+use crate::facts::{Cause, Deployment, Workload};
+use crate::health::{self, Verdict};
 
-/// Seconds after which what ought to have gone by itself is named.
+/// Seconds after which the message names an object that should have been garbage-collected.
 const LINGER_SECONDS: i64 = 60;
 
-/// Requests that wait for the end of a pause.
+/// A note on the requests that wait until the resource is no longer paused; empty if there are none.
 pub(super) fn deferred_requests(ctx: &Context) -> String {
     let requests = &ctx.intent.requests;
     let held =
@@ -26,8 +25,8 @@ pub(super) fn deferred_requests(ctx: &Context) -> String {
     format!("; {} waits until spec.rollout.paused is false", held.join(" and "))
 }
 
-/// What is waited for, and when the wait ends.
-pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
+/// The reason and message of a rollout in progress.
+pub(super) fn message(ctx: &Context, step: Step) -> (String, String) {
     let policy = ctx.policy();
     let since = &ctx.rollout.since;
     let plain = |message: String| (step.as_str().to_owned(), message);
@@ -36,15 +35,15 @@ pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
     match step {
         Step::Deploying => deploying_message(ctx, &target),
         Step::Switching => plain(format!(
-            "traffic goes to {target}; waiting for EndpointSlices of both Services and until {}",
+            "traffic switches to {target}; waiting for the EndpointSlices of both Services, and at least until {}",
             due(since, policy.dwell)
         )),
         Step::Watching => plain(format!(
-            "the old release is kept warm until {}, and until EndpointSlices of both Services show only the new one",
+            "the previous release keeps running until {}, and until the EndpointSlices of both Services list only the new one",
             due(since, policy.cleanup_delay)
         )),
         Step::RollingBack => plain(format!(
-            "traffic goes back; both releases are kept until {}, and until EndpointSlices of both Services show it",
+            "traffic returns to the previous release; both keep running until {}, and until the EndpointSlices of both Services list only that one",
             due(since, policy.dwell + policy.cleanup_delay)
         )),
         Step::Prune => plain(pruning(ctx)),
@@ -52,14 +51,14 @@ pub(super) fn progress(ctx: &Context, step: Step) -> (String, String) {
     }
 }
 
-/// What is left on the colors that do not serve when a Deployment has gone.
+/// The inactive components whose Deployment is gone.
 fn undeployed<'a>(ctx: &'a Context) -> impl Iterator<Item = (Color, Component, &'a Workload)> {
-    let to_delete = Color::ALL.into_iter().filter(|color| Some(*color) != ctx.status.active_strategy);
+    let inactive = Color::ALL.into_iter().filter(|color| Some(*color) != ctx.status.active_strategy);
     let of = |color| ctx.facts.colors.get(color).iter().map(move |(component, it)| (color, component, it));
-    to_delete.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
+    inactive.flat_map(of).filter(|(.., workload)| workload.deployment == Deployment::Absent)
 }
 
-/// Prune ends when nothing is left; pods of somebody else behind a selector of ours would keep it from ending.
+/// Prune ends when the inactive color has no Pods. Foreign Pods that match its selector keep Prune from ending.
 fn pruning(ctx: &Context) -> String {
     let strays: Vec<&str> = undeployed(ctx)
         .filter(|(.., workload)| !workload.replica_sets)
@@ -67,15 +66,15 @@ fn pruning(ctx: &Context) -> String {
         .map(String::as_str)
         .collect();
     if strays.is_empty() {
-        return format!("deleting what does not serve{}", lingering(ctx));
+        return format!("deleting the objects of the inactive color{}", lingering(ctx));
     }
     let pods = strays.join(", ");
     format!(
-        "waiting for pods that carry the labels of a color but belong to no release of it: {pods}; delete them"
+        "waiting for Pods that carry the labels of a color but belong to no release: {pods}. Remedy: delete them"
     )
 }
 
-/// What is still there a good while after its Deployment went: nobody deletes it, or somebody holds it.
+/// A note on ReplicaSets that outlive their Deployment: the garbage collector does not run, or a finalizer holds them.
 fn lingering(ctx: &Context) -> String {
     let left: Vec<String> = undeployed(ctx)
         .filter(|(.., workload)| workload.replica_sets)
@@ -84,13 +83,13 @@ fn lingering(ctx: &Context) -> String {
     if left.is_empty() || ctx.in_step() < LINGER_SECONDS {
         return String::new();
     }
-    format!("; a ReplicaSet of {} has lost its Deployment and does not go: delete it", left.join(" and "))
+    format!("; a ReplicaSet of {} outlives its Deployment. Remedy: delete it", left.join(" and "))
 }
 
 fn deploying_message(ctx: &Context, target: &str) -> (String, String) {
     let policy = ctx.policy();
     if let Some(since) = &ctx.rollout.timers.ready_since {
-        let text = format!("{target} is ready; traffic is switched at {}", due(since, policy.grace));
+        let text = format!("{target} is ready; traffic switches at {}", due(since, policy.grace));
         return ("GracePeriod".into(), text);
     }
     let record = ctx.rollout.target.as_ref().and_then(|side| ctx.status.record(&side.version));
@@ -107,12 +106,12 @@ fn deploying_message(ctx: &Context, target: &str) -> (String, String) {
                 .map(|problem| Verdict::of(component, problem))
         })
     });
-    let deadline = due(deploying::unready_time_began(ctx.rollout), policy.deploy_timeout);
+    let deadline = due(unready_time_began(ctx.rollout), policy.deploy_timeout);
     match waits {
         Some(why) => (why.reason, format!("{}; waiting until {deadline}", why.message)),
         None => (
-            "Deploying".into(),
-            format!("waiting until all pods of {target} are ready, at most until {deadline}"),
+            Step::Deploying.as_str().to_owned(),
+            format!("waiting until all Pods of {target} are ready, at most until {deadline}"),
         ),
     }
 }

@@ -1,30 +1,34 @@
-//! The first look at a resource, and the rebuilding of a lost status (design D6).
+//! The first reconcile of a resource, and the recovery of a lost status (design D6, ADR 8, 11, 15).
 //!
-//! History comes from the ControllerRevisions, the serving release from the front Services' annotations, never from
-//! a selector. Rebuilding never resumes a rollout and touches no serving workload.
+//! The history comes from the ControllerRevisions, the active release from the annotations of the front Services, never
+//! from a selector. Recovery resumes no rollout and touches no workload that receives traffic.
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+pub(crate) mod validity;
 
-use super::facts::{Deployment, Facts, FrontState, ObjectId, Revision, Workload, is_epoch};
-use super::health::component_complete;
-use super::intent::Intent;
-use super::shift::{Transition, restarts};
-use super::{Action, Context, Desired, Effect, EventNote, EventReason, Plan, history, project};
 use api::names::{Color, Component};
 use api::status::{
     MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Timers, Trigger,
 };
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// A side that a front Service claims to serve.
+use crate::context::{Context, Desired};
+use crate::facts::{Deployment, Facts, FrontState, ObjectId, ObjectState, Revision, Workload, is_epoch};
+use crate::health::component_complete;
+use crate::intent::Intent;
+use crate::plan::{Action, Effect, EventNote, EventReason, Plan};
+use crate::transition::{Transition, restarts};
+use crate::{conditions, history};
+
+/// The release and color that a front Service names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
     side: Side,
     epoch: i64,
 }
 
-/// What to do with a resource whose status has no machine in it.
-pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
+/// The plan for a resource whose status has no usable state machine.
+pub(crate) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
     let claims = claims(facts);
     let empty = is_empty(facts) && claims.is_empty();
     let epoch = highest_epoch(before, facts) + i64::from(!empty);
@@ -38,12 +42,12 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
             recover_one(&mut status, facts, &claim, now);
         }
         Serving::Disagree { keep, other } => {
-            recover_disagreement(&mut status, facts, &keep, other.as_ref(), now)
+            recover_disagreement(&mut status, facts, &keep, other.as_ref(), now);
         }
     }
     history::drop_duplicates(&mut status.release_history);
-    // A failed attempt that the spec still asks for comes after what serves, as before the loss (design D12), unless another
-    // is on its way.
+    // A failed attempt that the spec still asks for comes last, as before the loss (design D12), unless a release is
+    // pending.
     let moving = status.rollout.as_ref().is_some_and(|rollout| rollout.target.is_some());
     let failed = status.record_of_hash(&intent.wanted.hash);
     let failed = failed.filter(|record| record.status == RecordStatus::Failed && !moving);
@@ -52,26 +56,26 @@ pub(super) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
     }
     let rollout = status.rollout.clone();
     let Some(rollout) = rollout else {
-        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
+        return Plan::idle();
     };
     let ctx = Context { intent, status: &status, rollout: &rollout, facts, now, now_for_record: now };
     if empty {
         return first(&ctx, before);
     }
-    let mut plan = Transition::of(&ctx).commit().unwrap_or(Plan {
+    let mut plan = Transition::new(&ctx).commit().unwrap_or(Plan {
         effect: Effect::Wait,
         notes: vec![],
         requeue_after: None,
     });
-    let text = "the status was lost and has been rebuilt from the objects; no workload was touched";
+    let text = "the status was lost and is rebuilt from the objects; no workload was touched";
     plan.notes.push(EventNote::new(EventReason::StatusRebuilt, text));
     plan
 }
 
-/// Nothing is there yet: start the first release, unless something forbids it.
+/// Starts the first release, or reports why it may not start.
 fn first(ctx: &Context, before: &MetadataServicesStatus) -> Plan {
     if ctx.desired() == Desired::Spec && !ctx.policy().paused {
-        let mut transition = Transition::of(ctx);
+        let mut transition = Transition::new(ctx);
         transition.start(Trigger::Spec);
         return transition.commit().unwrap_or(Plan {
             effect: Effect::Wait,
@@ -79,21 +83,20 @@ fn first(ctx: &Context, before: &MetadataServicesStatus) -> Plan {
             requeue_after: None,
         });
     }
-    let status = project::pending(ctx.intent, ctx.facts, before, ctx.now);
+    let status = conditions::pending(ctx.intent, ctx.facts, before, ctx.now);
     if status == *before {
-        return Plan { effect: Effect::Wait, notes: vec![], requeue_after: None };
+        return Plan::idle();
     }
-    let notes = project::condition_events(&before.conditions, &status.conditions);
-    Plan { effect: Effect::UpdateStatus(Box::new(status)), notes, requeue_after: None }
+    let notes = conditions::condition_events(&before.conditions, &status.conditions);
+    Plan { notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) }
 }
 
-/// Whether no color object and no revision is there.
+/// Returns whether the resource has no object of a color and no revision.
 fn is_empty(facts: &Facts) -> bool {
     facts.revisions.is_empty() && Color::ALL.into_iter().all(|color| !is_occupied(facts, color))
 }
 
 fn is_occupied(facts: &Facts, color: Color) -> bool {
-    use super::facts::ObjectState;
     facts.colors.get(color).any(|workload| {
         workload.deployment != Deployment::Absent
             || workload.service != ObjectState::Absent
@@ -101,16 +104,16 @@ fn is_occupied(facts: &Facts, color: Color) -> bool {
     })
 }
 
-/// A status with the history that the revisions tell, and an epoch above all that was seen.
+/// A status with the history of the revisions, in step Prune.
 fn status_of_revisions(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataServicesStatus {
-    // Numbers order the history. A release that was gone back to has a higher one than those created after it.
+    // Revision numbers order the history. A release that was activated again has a higher number than younger ones.
     let mut last = i64::MIN;
     let in_order = facts.revisions.iter().map(|revision| {
         last = revision.created.max(last.saturating_add(1));
         record_of_revision(revision, last, now)
     });
     MetadataServicesStatus {
-        // Not trimmed yet: it is not known here what serves.
+        // Untrimmed, since the active release is not known yet.
         release_history: in_order.collect(),
         rollout: Some(Rollout {
             step: Step::Prune,
@@ -127,7 +130,7 @@ fn status_of_revisions(facts: &Facts, epoch: i64, now: Timestamp) -> MetadataSer
     }
 }
 
-/// A record of a revision that last served since `activated` (seconds since 1970) at the earliest.
+/// The record of a revision that was last activated at `activated` (seconds since 1970) or later.
 fn record_of_revision(revision: &Revision, activated: i64, now: Timestamp) -> ReleaseRecord {
     let created = Timestamp::from_second(revision.created).unwrap_or(now);
     // A revision that is not Failed was good enough to be switched to.
@@ -151,8 +154,7 @@ fn record_of_revision(revision: &Revision, activated: i64, now: Timestamp) -> Re
     }
 }
 
-/// The highest number of a decision that an object carries, or the status that is not believed: what it decided may still be
-/// on its way.
+/// The highest epoch on any object and in the rejected status, whose last decision may still land.
 fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
     let decided = status.rollout.as_ref().map(|rollout| rollout.epoch).filter(|epoch| is_epoch(*epoch));
     let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
@@ -166,29 +168,22 @@ fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
 fn claims(facts: &Facts) -> Vec<Claim> {
     let claim = |state: &FrontState| {
         let version = state.version.clone()?;
-        // The color of the claimed release is where its Deployments are; the selector is only a hint.
+        // The Deployments tell the color of the release. The selector is only a hint.
         let strategy = color_of(facts, &version, state.selects)?;
         Some(Claim { side: Side { strategy, version }, epoch: state.epoch })
     };
     facts.front.iter().filter_map(|(_, front)| claim(front.state()?)).collect()
 }
 
-/// The color on which a release's Deployments are; if both (a restart), the one that is selected.
+/// The color of a release's Deployments. If both colors hold it (a restart), the selected one.
 fn color_of(facts: &Facts, version: &str, selects: Option<Color>) -> Option<Color> {
     let candidates: Vec<Color> =
-        Color::ALL.into_iter().filter(|color| holds(facts, *color, version)).collect();
+        Color::ALL.into_iter().filter(|color| facts.holds(*color, version)).collect();
     match candidates.as_slice() {
         [] => selects,
         [one] => Some(*one),
         _ => selects.or_else(|| candidates.first().copied()),
     }
-}
-
-/// Whether a Deployment of a release is on a color.
-pub(super) fn holds(facts: &Facts, color: Color, version: &str) -> bool {
-    facts.colors.get(color).any(|workload| {
-        workload.deployment.state().is_some_and(|deployment| deployment.tag.version == version)
-    })
 }
 
 enum Serving {
@@ -197,10 +192,12 @@ enum Serving {
     Disagree { keep: Claim, other: Option<Claim> },
 }
 
-/// Which release serves. If the fronts differ: the one with the higher epoch, unless it failed. A side that failed or is
-/// not Full gives way to the other if that is Full and did not fail, whether one front names it or both: a status may
-/// get lost just before the way back was begun. Of two fronts that differ, a side that failed always gives way to one
-/// that did not: it was marked before the way back was begun, and there is no way back to it.
+/// Chooses the active release.
+///
+/// - Both Services agree: that release, unless it failed or is not Full while the other color is Full and did not fail.
+///   The status may have been lost just before a rollback.
+/// - They disagree: prefer (1) the release that did not fail, (2) one that can serve, (3) the higher epoch. A release is
+///   marked as failed before its rollback starts, so traffic never returns to it.
 fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
     let able = |claim: &Claim| can_serve(facts, status, &claim.side);
     let failed = |claim: &Claim| has_failed(status, &claim.side);
@@ -230,7 +227,7 @@ fn has_failed(status: &MetadataServicesStatus, side: &Side) -> bool {
     status.record(&side.version).is_some_and(|record| record.status == RecordStatus::Failed)
 }
 
-/// Whether a side can serve. Stamps are written before it is gone back to, and need not have been observed yet.
+/// Returns whether a side can serve. Its Deployments may be unobserved, since recovery has just raised their epochs.
 fn can_serve(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
     let complete = |workload: &Workload| component_complete(workload, &side.version);
     status.record(&side.version).is_some()
@@ -238,7 +235,7 @@ fn can_serve(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> boo
         && facts.colors.get(side.strategy).all(complete)
 }
 
-/// The one release that the color holds that no front names.
+/// The release on the color that no front Service names.
 fn unreferenced_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     let strategy = claim.side.strategy.other();
     let color = facts.colors.get(strategy);
@@ -247,9 +244,11 @@ fn unreferenced_side(facts: &Facts, claim: &Claim) -> Option<Claim> {
     same.then_some(Claim { side: Side { strategy, version }, epoch: claim.epoch })
 }
 
-/// A side that no front Service names may have been on its way out when the status was lost, and what was decided then may
-/// still land. So its objects are written to before it is gone back to: deletes of before meet another resourceVersion.
-/// A number above those of the fronts says that it is done: they get a later one before anything is deleted.
+/// Raises the epoch annotation on the objects of a color that no front Service names, before traffic returns to it.
+///
+/// That color may have been in Prune when the status was lost. A delete request decided before the loss then fails its
+/// resourceVersion precondition. An epoch above those of the front Services shows that this is done: the Services get a
+/// later one before anything is deleted (ADR 15).
 fn raise_epoch_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Plan> {
     if claims.iter().any(|claim| claim.side == *side) {
         return None;
@@ -268,13 +267,14 @@ fn raise_epoch_first(facts: &Facts, claims: &[Claim], side: &Side) -> Option<Pla
             }
         }
     }
-    Plan::act(groups)
+    Plan::write(groups)
 }
 
-/// One side serves, or is gone back to. What the other color holds is pruned, but as after any rollback: once both
-/// fronts carry the new epoch, EndpointSlices prove where traffic goes and the delay is over. That they point there
-/// already proves nothing: a patch that another operator decided before the loss may still be on its way, and only the
-/// stamp of the new epoch keeps it out.
+/// Makes one side active. The other color is pruned as after any rollback: once both front Services carry the new epoch,
+/// the EndpointSlices prove it, and the delay is over.
+///
+/// Selectors that are right already prove nothing. Another operator may have decided a patch before the loss, and only
+/// the new epoch on the Services makes that patch fail.
 fn recover_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
     ensure_record(status, facts, claim, now);
     history::activate(&mut status.release_history, &claim.side.version, claim.side.strategy, now);
@@ -286,7 +286,7 @@ fn recover_one(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim
     }
 }
 
-/// The fronts differ: switch both to the side that is kept. The other side stays the way back, if it is one.
+/// Switches both front Services to the kept side when they disagree. The other side stays as the way back.
 fn recover_disagreement(
     status: &mut MetadataServicesStatus,
     facts: &Facts,
@@ -310,12 +310,12 @@ fn recover_disagreement(
         rollout.step = Step::Switching;
         rollout.target = Some(keep.side.clone());
         rollout.switched_at = Some(Time(now));
-        // What a pod went through before is not held against the release.
+        // Restarts before this switch do not count against the release.
         rollout.restarted_before = restarts(facts, keep.side.strategy);
     }
 }
 
-/// A serving release whose revision is gone, or cannot be read, is known from its Deployments.
+/// Adds the record of an active release from its Deployments if its revision is gone or unreadable.
 fn ensure_record(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Claim, now: Timestamp) {
     let color = facts.colors.get(claim.side.strategy);
     let hash = Component::ALL

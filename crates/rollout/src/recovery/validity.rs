@@ -1,21 +1,26 @@
-//! Whether a persisted status can be gone on from. It is input: people edit it, and backups bring an older one back.
-//! One that contradicts itself, or the objects, counts as lost and is rebuilt (design D6): the objects are the truth.
+//! Whether the persisted status can be trusted.
+//!
+//! The status is input: people edit it, and a restored backup brings an older one back. A status that contradicts
+//! itself or the objects counts as lost and is rebuilt, since the objects are the truth (design D6, ADR 12).
 
 use std::collections::HashSet;
 
-use super::facts::{Facts, Route, is_epoch};
-use super::{decision, rebuild};
 use api::status::{MetadataServicesStatus, RecordStatus, Rollout, Side, Step};
 
-/// Whether a status hangs together, and with what is there. One of a newer version is not judged.
-pub(super) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
+use crate::context::decision;
+use crate::facts::{Facts, Route, is_epoch};
+
+/// Returns whether the persisted status is consistent with itself and with the observed objects.
+///
+/// A step written by a newer operator is accepted unchecked.
+pub(crate) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     rollout.step == Step::Unknown
         || (has_required_fields(status, rollout)
             && history_agrees(status, rollout)
             && objects_agree(status, rollout, facts))
 }
 
-/// What the step needs is there.
+/// Returns whether the fields that the step needs are set.
 fn has_required_fields(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     let known = |side: &Side| status.record(&side.version).is_some();
     let active = status.active();
@@ -38,14 +43,14 @@ fn has_required_fields(status: &MetadataServicesStatus, rollout: &Rollout) -> bo
         }
 }
 
-/// The history says the same as the step: what serves is Active, what is on its way Pending (or Active: a restart), and
-/// nothing else is.
+/// Returns whether the history agrees with the step: the active release is Active, the pending one Pending (or Active,
+/// if it is a restart), and no other record is either. Versions and hashes are unique.
 fn history_agrees(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     let records = &status.release_history;
     let (mut versions, mut hashes) = (HashSet::new(), HashSet::new());
     let distinct = records.iter().all(|record| {
-        let told = record.hash.is_empty() || hashes.insert(record.hash.as_str());
-        !record.version.is_empty() && versions.insert(record.version.as_str()) && told
+        let unique = record.hash.is_empty() || hashes.insert(record.hash.as_str());
+        !record.version.is_empty() && versions.insert(record.version.as_str()) && unique
     });
     let active = status.active().map(|side| side.version);
     let serves = |version: &str| active.as_deref() == Some(version);
@@ -56,7 +61,7 @@ fn history_agrees(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
     distinct
         && records.iter().all(|record| match record.status {
             RecordStatus::Active => serves(&record.version),
-            // What is on its way is begun anew when the color was found dirty.
+            // In Prune, a pending release waits until its color is clean.
             RecordStatus::Pending => {
                 !serves(&record.version)
                     && (rollout.step == Step::Prune || target == Some(record.version.as_str()))
@@ -67,11 +72,12 @@ fn history_agrees(status: &MetadataServicesStatus, rollout: &Rollout) -> bool {
         })
 }
 
-/// The side that serves is not on the other color, and the front Services do not refute the status.
+/// Returns whether the objects agree: the routed release is not on the other color only, and neither the front Services
+/// nor the ControllerRevisions contradict the status.
 fn objects_agree(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     let decision = decision(status, rollout);
     let elsewhere = decision.color.is_some_and(|color| {
-        let on = |color| rebuild::holds(facts, color, &decision.version);
+        let on = |color| facts.holds(color, &decision.version);
         !on(color) && on(color.other())
     });
     is_epoch(rollout.epoch)
@@ -80,8 +86,9 @@ fn objects_agree(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Fac
         && !is_marked(status, rollout, facts)
 }
 
-/// What traffic goes to, or has just gone to, is marked as failed: its record was good when the switch was decided, so the mark
-/// is of a failure that this status does not know, since it was rebuilt before the mark landed.
+/// Returns whether the release that receives traffic is marked Failed on its ControllerRevision.
+///
+/// It was not at the switch. So another operator marked it, and this status was rebuilt before that write landed.
 fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     let side = match rollout.step {
         Step::Switching => rollout.target.clone(),
@@ -91,10 +98,11 @@ fn is_marked(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) 
     side.is_some_and(|side| facts.is_marked(&side.version))
 }
 
-/// Both front Services carry a later decision, or a release although none ever served. One alone may be another hand's
-/// work, and is mended. Another release under the same number is no proof: after a loss the number of a decision that
-/// nobody knows any more is given again, and a patch of the first may still land.
-pub(super) fn objects_contradict(decision: &Route, facts: &Facts) -> bool {
+/// Returns whether both front Services carry a later decision, or a release although none was ever active.
+///
+/// A single Service may have been changed by another client, and is repaired. Another release under the same epoch
+/// proves nothing: after a status loss that epoch may be used again, and a patch of the first decision may still land.
+fn objects_contradict(decision: &Route, facts: &Facts) -> bool {
     facts.front.all(|front| {
         front.state().is_some_and(|state| {
             state.epoch > decision.epoch || (decision.version.is_empty() && state.version.is_some())

@@ -1,65 +1,75 @@
-//! Transitions: how one persisted decision turns the status into the next (design D14).
+//! Transitions: the next persisted status, built from the last one and one decision (design D14).
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use super::facts::Facts;
-use super::health::Verdict;
-use super::intent::Wanted;
-use super::{Context, Effect, EventNote, EventReason, Plan, history, project, request};
-use api::names::{Color, Component};
+use api::names::{Color, Component, PerComponent};
 use api::status::{
     MetadataServicesStatus, PodRestarts, RESTARTS_KEPT, RecordStatus, Request, Rollback, Rollout, Side, Step,
     Timers, Trigger,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// A status in the making. What it tells people is told only when it is persisted.
-pub(super) struct Transition<'a> {
+use crate::context::Context;
+use crate::facts::{Facts, Image};
+use crate::health::Verdict;
+use crate::intent::Wanted;
+use crate::plan::{Effect, EventNote, EventReason, Plan};
+use crate::{conditions, history};
+
+/// A status under construction. Its Events are published only after the status is persisted.
+pub(crate) struct Transition<'a> {
     ctx: &'a Context<'a>,
     status: MetadataServicesStatus,
     rollout: Rollout,
     notes: Vec<EventNote>,
 }
 
+/// How an attempt ends without becoming the active release.
+pub(crate) enum Outcome {
+    /// The release failed. It stays blocked until a user asks for it.
+    Failed(Verdict),
+    /// The attempt was cancelled: the Event to publish, and why.
+    Cancelled(EventReason, Verdict),
+}
+
 impl<'a> Transition<'a> {
-    /// Begins with the status as it is.
-    pub fn of(ctx: &'a Context<'a>) -> Self {
+    /// Starts with the persisted status.
+    pub fn new(ctx: &'a Context<'a>) -> Self {
         Self { ctx, status: ctx.status.clone(), rollout: ctx.rollout.clone(), notes: vec![] }
     }
 
-    /// Persists it.
+    /// The plan that persists this status. A request that is carried out is dropped from it.
     pub fn commit(mut self) -> Option<Plan> {
-        if self.rollout.request == self.ctx.rollout.request && request::done(self.ctx) {
+        if self.rollout.request == self.ctx.rollout.request && self.ctx.request_is_done() {
             self.rollout.request = None;
         }
         self.status.rollout = Some(self.rollout);
-        let status = project::status(self.ctx, self.status);
-        self.notes.extend(project::condition_events(&self.ctx.status.conditions, &status.conditions));
-        Some(Plan { effect: Effect::UpdateStatus(Box::new(status)), notes: self.notes, requeue_after: None })
+        let status = conditions::status(self.ctx, self.status);
+        self.notes.extend(conditions::condition_events(&self.ctx.status.conditions, &status.conditions));
+        Some(Plan { notes: self.notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) })
     }
 
-    /// Adds something to tell.
-    pub fn tell(&mut self, what: EventReason, message: impl Into<String>) {
+    /// Adds an Event.
+    pub fn event(&mut self, what: EventReason, message: impl Into<String>) {
         self.notes.push(EventNote::new(what, message));
     }
 
-    /// Notes a request by annotation.
-    pub fn note(&mut self, kind: Trigger, value: &str, refused: Option<String>) {
+    /// Records a request by annotation; `refused` says why it was refused.
+    pub fn record_request(&mut self, kind: Trigger, value: &str, refused: Option<String>) {
         self.rollout.request = Some(Request { kind, value: value.to_owned(), refused });
     }
 
-    /// Lifts the block of a release that the user names.
+    /// Unblocks a failed release that the user names.
     pub fn unblock(&mut self, version: &str) {
         if let Some(record) = history::find(&mut self.status.release_history, version) {
             record.status = RecordStatus::Superseded;
         }
     }
 
-    /// Changes the clocks of the step.
+    /// The timers of the step.
     pub const fn timers(&mut self) -> &mut Timers {
         &mut self.rollout.timers
     }
 
-    /// Dates what began after `latest` as begun now; whether there was any.
+    /// Resets times after `latest` (seconds since 1970) to now. Returns whether there was one.
     pub fn reset_future_times(&mut self, latest: i64) -> bool {
         let Rollout { since, timers, .. } = &mut self.rollout;
         let Timers {
@@ -88,8 +98,8 @@ impl<'a> Transition<'a> {
         any
     }
 
-    /// Notes on a record why it does not get on; cleared with `None`.
-    pub fn remark(&mut self, version: &str, why: Option<Verdict>) {
+    /// Sets or clears the reason why a release does not progress.
+    pub fn set_cause(&mut self, version: &str, why: Option<Verdict>) {
         if let Some(record) = history::find(&mut self.status.release_history, version) {
             let (reason, message) = why.map(|why| (why.reason, why.message)).unzip();
             record.reason = reason;
@@ -97,8 +107,8 @@ impl<'a> Transition<'a> {
         }
     }
 
-    /// Notes when all pods of the target were first ready.
-    pub fn ready(&mut self, version: &str) {
+    /// Records the time at which all Pods of a release were ready.
+    pub fn mark_ready(&mut self, version: &str) {
         let now = Time(self.ctx.now_for_record);
         if let Some(record) = history::find(&mut self.status.release_history, version) {
             record.ready_at = Some(now);
@@ -111,7 +121,7 @@ impl<'a> Transition<'a> {
         self.rollout.timers = Timers::default();
     }
 
-    /// Starts the release that the spec describes, on the color that does not serve.
+    /// Starts the spec's release on the inactive color.
     pub fn start(&mut self, trigger: Trigger) {
         let wanted = &self.ctx.intent.wanted;
         let color = self.status.active_strategy.map_or(Color::Blue, Color::other);
@@ -120,21 +130,23 @@ impl<'a> Transition<'a> {
         let (name, ignored) =
             history::name_release(&self.status.release_history, &kept, wanted, self.ctx.now_for_record);
         if let Some(ignored) = ignored.filter(|_| self.status.record_of_hash(&wanted.hash).is_none()) {
-            let text = format!("spec.releaseVersion {ignored} names another release already; using {name}");
-            self.tell(EventReason::ReleaseVersionIgnored, text);
+            let text = format!(
+                "spec.releaseVersion {ignored} names another release already; the release is named {name}"
+            );
+            self.event(EventReason::ReleaseVersionIgnored, text);
         }
-        self.open(&wanted.clone(), name, color, trigger);
+        self.deploy(&wanted.clone(), name, color, trigger);
     }
 
-    /// Deploys the serving release anew on the other color.
+    /// Deploys the active release again, on the other color.
     pub fn restart(&mut self, active: &Side) {
         if let Some(wanted) = release_of_record(&self.status, &active.version) {
             let color = active.strategy.other();
-            self.open(&wanted, active.version.clone(), color, Trigger::Restart);
+            self.deploy(&wanted, active.version.clone(), color, Trigger::Restart);
         }
     }
 
-    fn open(&mut self, wanted: &Wanted, name: String, color: Color, trigger: Trigger) {
+    fn deploy(&mut self, wanted: &Wanted, name: String, color: Color, trigger: Trigger) {
         let history = &mut self.status.release_history;
         let version = history::start_attempt(history, wanted, name, color, trigger, self.ctx.now_for_record);
         self.enter(Step::Deploying);
@@ -145,21 +157,21 @@ impl<'a> Transition<'a> {
         self.rollout.restarted_before = vec![];
         self.rollout.request = self.rollout.request.take().filter(|request| request.refused.is_none());
         let tags = format!("storage {}, schema {}", wanted.images.storage.tag, wanted.images.schema.tag);
-        self.tell(EventReason::ReleaseStarted, format!("deploying {version} to {color} ({tags})"));
+        self.event(EventReason::ReleaseStarted, format!("deploying {version} to {color} ({tags})"));
     }
 
-    /// Decides that traffic goes to the target.
-    pub fn switch(&mut self, target: &Side) {
+    /// Decides the switch of traffic to the target.
+    pub fn switch_to(&mut self, target: &Side) {
         self.enter(Step::Switching);
         self.rollout.epoch += 1;
         self.rollout.switched_at = Some(Time(self.ctx.now_for_record));
         self.rollout.restarted_before = restarts(self.ctx.facts, target.strategy);
         let (version, color) = (&target.version, target.strategy);
-        self.tell(EventReason::TrafficSwitched, format!("switching traffic to {version} on {color}"));
+        self.event(EventReason::TrafficSwitched, format!("switching traffic to {version} on {color}"));
     }
 
-    /// The target serves: it becomes the active release, what served before stays warm.
-    pub fn serve(&mut self, target: &Side) {
+    /// Makes the target the active release. The one before it stays as the previous release.
+    pub fn activate(&mut self, target: &Side) {
         let previous = self.status.active();
         history::activate(
             &mut self.status.release_history,
@@ -169,7 +181,7 @@ impl<'a> Transition<'a> {
         );
         let rolled_back = matches!(self.trigger_of(&target.version), Some(Trigger::Rollback));
         if let Some(from) = previous.as_ref().filter(|_| rolled_back) {
-            self.last_rollback(&from.version, &target.version, "Manual", "asked for by annotation");
+            self.last_rollback(&from.version, &target.version, "Manual", "requested by annotation");
         }
         self.status.active_strategy = Some(target.strategy);
         self.status.active_release_version = Some(target.version.clone());
@@ -193,14 +205,14 @@ impl<'a> Transition<'a> {
         });
     }
 
-    /// The release on its way is given up: its color is pruned, what serves stays.
-    pub fn give_up(&mut self, target: &Side, outcome: &Outcome) {
-        self.end(&target.version, outcome);
+    /// Ends the pending release before the switch. Its color is pruned.
+    pub fn end_before_switch(&mut self, target: &Side, outcome: &Outcome) {
+        self.end_attempt(&target.version, outcome);
         self.prune();
     }
 
-    /// Traffic goes back to the side that served before.
-    pub fn go_back(&mut self, to: &Side, left: &Side, outcome: &Outcome) {
+    /// Returns traffic from the release `left` to the previous release `to`.
+    pub fn roll_back(&mut self, to: &Side, left: &Side, outcome: &Outcome) {
         history::reactivate(
             &mut self.status.release_history,
             &to.version,
@@ -224,17 +236,16 @@ impl<'a> Transition<'a> {
         self.rollout.epoch += 1;
         self.rollout.target = None;
         self.rollout.previous = None;
-        self.end(&left.version, outcome);
-        // A failure has said already what goes on serving.
+        self.end_attempt(&left.version, outcome);
+        // The Event of a failure names the release that stays active.
         if matches!(outcome, Outcome::Cancelled(..)) {
             let switched = format!("switching traffic back to {} on {}", to.version, to.strategy);
-            self.tell(EventReason::TrafficSwitched, switched);
+            self.event(EventReason::TrafficSwitched, switched);
         }
     }
 
-    /// Another side than the one that was decided on is kept, since it is the one that can serve; the decision
-    /// gets a new number.
-    pub fn keep_instead(&mut self, side: &Side) {
+    /// Keeps this side under a new epoch, and prunes the other without proof.
+    pub fn keep(&mut self, side: &Side) {
         let now = self.ctx.now_for_record;
         history::activate(&mut self.status.release_history, &side.version, side.strategy, now);
         self.status.active_strategy = Some(side.strategy);
@@ -243,12 +254,12 @@ impl<'a> Transition<'a> {
         self.prune();
     }
 
-    /// The decision stays, under a later number.
-    pub const fn renumber(&mut self, epoch: i64) {
+    /// Raises the epoch of the same decision.
+    pub const fn set_epoch(&mut self, epoch: i64) {
         self.rollout.epoch = epoch;
     }
 
-    fn end(&mut self, version: &str, outcome: &Outcome) {
+    fn end_attempt(&mut self, version: &str, outcome: &Outcome) {
         let (history, now) = (&mut self.status.release_history, self.ctx.now_for_record);
         let (what, why) = match outcome {
             Outcome::Failed(why) => {
@@ -260,36 +271,37 @@ impl<'a> Transition<'a> {
                 (*what, why)
             }
         };
-        self.tell(what, format!("{version}: {}", why.message));
+        self.event(what, format!("{version}: {}", why.message));
         if let (Outcome::Failed(why), Some(to)) = (outcome, self.status.active_release_version.clone()) {
             let why = why.reason.clone();
             self.last_rollback(version, &to, "Automatic", &why);
-            self.tell(EventReason::RolledBack, format!("{to} goes on serving; {version} failed ({why})"));
+            self.event(EventReason::RolledBack, format!("{to} stays active; {version} failed ({why})"));
         }
     }
 
-    /// The point of no return: what does not serve is deleted from now on.
+    /// Enters Prune, the point of no return: the objects of the inactive color are deleted.
     pub fn prune(&mut self) {
         self.enter(Step::Prune);
         self.rollout.target = None;
         self.rollout.previous = None;
     }
 
-    /// The color of what is on its way is cleared first. What the spec describes is begun anew by that; a restart is only
-    /// remembered here.
-    pub fn clear(&mut self, target: &Side) {
+    /// Prunes the pending color, which holds objects of another decision.
+    ///
+    /// The spec's release starts again by itself. A restart is kept as the target, since nothing else remembers it.
+    pub fn prune_pending_color(&mut self, target: &Side) {
         self.prune();
         let serves = self.status.active_release_version.as_ref() == Some(&target.version);
         self.rollout.target = serves.then(|| target.clone());
     }
 
-    /// Nothing is left to do.
-    pub fn rest(&mut self) {
-        // What was to be begun anew on a clean color, and is not wanted any more.
+    /// Enters Stable.
+    pub fn finish(&mut self) {
+        // A release that waited for a clean color and is not desired any more.
         let records = &self.status.release_history;
         let pending = records.iter().find(|record| record.status == RecordStatus::Pending);
         if let Some(version) = pending.map(|record| record.version.clone()) {
-            let why = Verdict::plain("Superseded", "it was given up before it was deployed".into());
+            let why = Verdict::plain("Superseded", "it was cancelled before it was deployed".into());
             history::abandon(&mut self.status.release_history, &version, why, self.ctx.now_for_record);
         }
         self.enter(Step::Stable);
@@ -299,21 +311,12 @@ impl<'a> Transition<'a> {
     }
 }
 
-/// How an attempt ends without serving on.
-pub(super) enum Outcome {
-    /// It failed, and stays blocked until asked for again.
-    Failed(Verdict),
-    /// It was given up; what to tell, and why.
-    Cancelled(EventReason, Verdict),
-}
-
-/// A recorded release as something to deploy.
+/// The wanted release of a record, for another deployment.
 fn release_of_record(status: &MetadataServicesStatus, version: &str) -> Option<Wanted> {
-    use super::facts::Image;
     let record = status.record(version)?;
     Some(Wanted {
         hash: record.hash.clone(),
-        images: api::names::PerComponent {
+        images: PerComponent {
             storage: Image { tag: record.storage_tag.clone(), reference: record.storage_image.clone() },
             schema: Image { tag: record.schema_tag.clone(), reference: record.schema_image.clone() },
         },
@@ -321,8 +324,8 @@ fn release_of_record(status: &MetadataServicesStatus, version: &str) -> Option<W
     })
 }
 
-/// Restart counts of a color's pods, as many as a status has a place for.
-pub(super) fn restarts(facts: &Facts, color: Color) -> Vec<PodRestarts> {
+/// Restart counts of the Pods of a color, at most [`RESTARTS_KEPT`].
+pub(crate) fn restarts(facts: &Facts, color: Color) -> Vec<PodRestarts> {
     Component::ALL
         .into_iter()
         .flat_map(|component| &facts.colors.get(color).get(component).pods.restarts)
