@@ -7,9 +7,8 @@ use api::status::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::Intent;
 use crate::facts::{Facts, ReleaseRef, Route};
-use crate::intent::Policy;
+use crate::intent::{Intent, Policy};
 
 /// The release that the operator should run (design D10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

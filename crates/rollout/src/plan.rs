@@ -199,6 +199,11 @@ impl Plan {
         Self { requeue_after: Some(seconds.max(1)), ..Self::idle() }
     }
 
+    /// Waits for a change that no watch announces.
+    pub(crate) fn poll() -> Self {
+        Self::wait(2)
+    }
+
     /// Writes these groups without the empty ones; `None` if nothing is left.
     pub(crate) fn write(groups: Vec<Vec<Action>>) -> Option<Self> {
         let groups: Vec<_> = groups.into_iter().filter(|group| !group.is_empty()).collect();

@@ -25,9 +25,6 @@ use crate::actions::record_failures;
 use crate::context::Context;
 use crate::plan::Plan;
 
-/// Seconds between two reconciles while the operator waits for a change that no watch announces.
-const POLL_SECONDS: i64 = 2;
-
 /// The plan of the current step. The mark of a failed release comes before everything else.
 pub(crate) fn plan(ctx: &Context) -> Option<Plan> {
     if ctx.rollout.step != Step::Unknown

@@ -2,7 +2,7 @@
 //! holds every write to the laws of `laws` (see `watch`), and lets a test play user, node, other hand and crash.
 
 // Only tests use this crate: a panic is a failed test.
-#![allow(missing_docs, clippy::missing_panics_doc)]
+#![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod arbitrary;

@@ -2,7 +2,6 @@
 
 use api::names::Color;
 
-use super::POLL_SECONDS;
 use super::start::{next_release, resume_restart};
 use crate::actions::{apply_settings, restore_active, route_fronts};
 use crate::context::{Context, Desired};
@@ -21,7 +20,7 @@ pub(super) fn plan(ctx: &Context) -> Option<Plan> {
         return Plan::write(to_delete);
     }
     if !Color::ALL.into_iter().filter(|color| Some(*color) != active).all(|color| is_gone(ctx, color)) {
-        return apply_settings(ctx).or_else(|| Some(Plan::wait(POLL_SECONDS)));
+        return apply_settings(ctx).or_else(|| Some(Plan::poll()));
     }
     if let plan @ Some(_) = next_release(ctx) {
         return plan;

@@ -3,7 +3,6 @@
 use api::names::{Color, PerComponent};
 use api::status::Side;
 
-use super::POLL_SECONDS;
 use crate::actions::{apply_settings, record_active, restore_active, route_fronts};
 use crate::context::{Context, Desired};
 use crate::facts::{Deployment, Workload};
@@ -42,7 +41,7 @@ pub(super) fn plan(ctx: &Context) -> Option<Plan> {
                 transition.prune();
                 return transition.commit();
             }
-            Some(Plan::wait(POLL_SECONDS))
+            Some(Plan::poll())
         })
 }
 

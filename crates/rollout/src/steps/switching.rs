@@ -2,7 +2,6 @@
 
 use api::status::Side;
 
-use super::POLL_SECONDS;
 use super::roll_back::roll_back_if_needed;
 use crate::actions::{apply_settings, missing_objects, route_fronts};
 use crate::assessment::in_doubt;
@@ -28,7 +27,7 @@ pub(super) fn plan(ctx: &Context) -> Option<Plan> {
             } else if ctx.proved(target.strategy) && !in_doubt(ctx, &target) {
                 activate(ctx, &target)
             } else {
-                Some(Plan::wait(POLL_SECONDS))
+                Some(Plan::poll())
             }
         },
     )

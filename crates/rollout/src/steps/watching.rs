@@ -1,6 +1,5 @@
 //! Step Watching: the new release receives traffic, the previous one keeps running as the way back (design D7).
 
-use super::POLL_SECONDS;
 use super::roll_back::roll_back_if_needed;
 use crate::actions::{apply_settings, missing_objects, route_fronts};
 use crate::assessment::in_doubt;
@@ -21,7 +20,7 @@ pub(super) fn plan(ctx: &Context) -> Option<Plan> {
                 Some(Plan::wait(left))
             } else if in_doubt(ctx, &active) || !ctx.proved(active.strategy) {
                 // The previous release is the only way back: it stays while the new one is in doubt.
-                Some(Plan::wait(POLL_SECONDS))
+                Some(Plan::poll())
             } else {
                 let mut transition = Transition::new(ctx);
                 transition.prune();
