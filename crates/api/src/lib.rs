@@ -5,7 +5,6 @@ pub mod crd;
 pub mod embed;
 pub mod names;
 pub mod policy;
-pub mod reference;
 pub mod rules;
 pub mod schema;
 pub mod spec;

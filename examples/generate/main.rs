@@ -2,12 +2,14 @@
 //!
 //! `make generate` and `make check-generated` call it.
 
+mod reference;
+
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use api::{crd, reference};
+use api::crd;
 use e6_operator::metrics;
 
 /// What stands above the generated table.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::crd::{crd, schema_of};
+use api::crd::{crd, schema_of};
 
 const INTRODUCTION: &str = "\
 # API reference: MetadataServices
