@@ -141,7 +141,7 @@ fn meta(owner: &Owner, name: String, labels: Strings, annotations: Strings) -> O
 
 /// Digest of settings that follow the spec in place: equal digests mean that there is nothing to apply.
 pub fn settings_digest(settings: &Value) -> String {
-    let digest = names::hex(&Sha256::digest(canonical(settings).as_bytes()));
+    let digest = format!("{:x}", Sha256::digest(canonical(settings).as_bytes()));
     digest.get(..16).unwrap_or(&digest).to_owned()
 }
 

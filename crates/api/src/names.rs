@@ -236,19 +236,9 @@ pub fn config(name: &str, component: Component, color: Color) -> String {
 
 /// Name of the `ControllerRevision` that records a release: injective in the version.
 pub fn revision(name: &str, version: &str) -> String {
-    let digest = hex(&Sha256::digest(version.as_bytes()));
+    let digest = format!("{:x}", Sha256::digest(version.as_bytes()));
     let short = digest.get(..10).unwrap_or(&digest);
     format!("{name}-{short}")
-}
-
-/// Lower-case hexadecimal of bytes.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The resource that owns the objects rendered for it.

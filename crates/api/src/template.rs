@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{ComponentSpec, MetadataServicesSpec};
-use crate::names::{Component, hex};
+use crate::names::Component;
 
 /// Format of the hash input, and version of the renderer's defaults. Raised only when an unchanged template must
 /// become another release.
@@ -42,7 +42,7 @@ impl ReleaseTemplate {
     /// Its identity: SHA-256 over canonical JSON.
     pub fn hash(&self) -> ReleaseHash {
         let input = canonical(&json!({"hashVersion": HASH_VERSION, "template": self.to_value()}));
-        ReleaseHash(hex(&Sha256::digest(input.as_bytes())))
+        ReleaseHash(format!("{:x}", Sha256::digest(input.as_bytes())))
     }
 
     /// The spec that asks for this release: the template, with the in-place fields of `current`.
