@@ -1,4 +1,4 @@
-//! The CRD files, the API reference and the samples: generated ones are as generated, and the rules hold.
+//! The CRD files match the code, the schema is structural, bounded and described, and the samples are valid.
 
 // Unwrapping and indexing are how a test fails.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
@@ -200,7 +200,7 @@ fn an_older_type_reads_a_newer_object() {
     assert_eq!(ReleaseTemplate::of(&read).component(api::names::Component::Storage).image_tag, "1.0.500-new");
 }
 
-/// What an API server with the CRD of 0.1.0 leaves of a status: it counts as lost, and the resource stays readable.
+/// An API server with the CRD of 0.1.0 drops fields of a status. The status counts as lost; the resource stays readable.
 #[test]
 fn a_status_with_lost_fields_is_read() {
     let record = json!({"version": "v1", "strategy": "blue", "storageTag": "1", "schemaTag": "1",

@@ -1,4 +1,4 @@
-//! Writes every generated file of the repository, or, with `--check`, says which ones differ.
+//! Writes the generated files of the repository; `--check` instead fails if a file differs from the code.
 //!
 //! `make generate` and `make check-generated` call it.
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use api::crd;
 use e6_operator::metrics;
 
-/// What stands above the generated table.
+/// Head of the metrics reference.
 const METRICS_HEAD: &str = "# Metrics
 
 Generated from the code by `make generate`; do not edit. Served at `/metrics` (flag `--metrics-bind-address`).
@@ -25,7 +25,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut differing = vec![];
     for (path, content) in files()? {
         let file = root.join(&path);
-        let same = fs::read_to_string(&file).is_ok_and(|there| there == content);
+        let same = fs::read_to_string(&file).is_ok_and(|committed| committed == content);
         if same {
             continue;
         }
@@ -48,7 +48,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Path from the root, and content.
+/// Returns the generated files: path from the root of the repository, and content.
 fn files() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     let mut files = vec![
         ("docs/api-reference.md".to_owned(), reference::api_reference()),

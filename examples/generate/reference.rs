@@ -1,4 +1,4 @@
-//! The reference of the custom resource for people, generated from the schema that the API server enforces.
+//! The API reference `docs/api-reference.md`, generated from the schema of the CRD.
 
 use serde_json::{Map, Value};
 
@@ -9,15 +9,14 @@ const INTRODUCTION: &str = "\
 
 Generated from the schema by `make generate`; do not edit.
 
-`apiVersion: e6data.io/v1alpha1`, `kind: MetadataServices`, namespaced; short names `mds`, `metadata`. Only \
-`spec.storage.imageTag` and `spec.schema.imageTag` are required. The schema holds no defaults: a field that is not \
-set stays absent, and what the operator then uses is said here. `kubectl explain mds.spec --recursive` shows the \
-same.
-
-Unless a field says that it is applied in place, a change of it starts a blue-green release of both services.
+- API: `apiVersion: e6data.io/v1alpha1`, `kind: MetadataServices`, namespaced; short names `mds` and `metadata`.
+- Required fields: only `spec.storage.imageTag` and `spec.schema.imageTag`.
+- Defaults: the schema holds none. An unset field stays absent, and the operator uses the default that its text names.
+- Changes: a change of a field starts a blue-green release of both services, unless its text says \"Applied in place\".
+- On the command line: `kubectl explain mds.spec --recursive`.
 ";
 
-/// The reference as Markdown.
+/// Returns the reference as Markdown.
 pub fn api_reference() -> String {
     let schema = schema_of(&crd()).unwrap_or_default();
     let part = |pointer: &str| schema.pointer(pointer).cloned().unwrap_or_default();
@@ -29,7 +28,7 @@ pub fn api_reference() -> String {
     section(&mut text, "spec.storage, spec.schema", &component, &[]);
     section(&mut text, "status", &part("/properties/status"), &[]);
 
-    text.push_str("\n## Rules\n\nThe API server refuses a resource that breaks one of these, and says:\n\n");
+    text.push_str("\n## Rules\n\nThe API server rejects a resource that violates a rule, and returns the message of the rule:\n\n");
     let mut messages = Vec::new();
     collect_messages(&schema, &mut messages);
     messages.sort();
@@ -38,7 +37,7 @@ pub fn api_reference() -> String {
     text
 }
 
-/// A heading and a table; properties in `without` have tables of their own.
+/// Appends a heading and a table. The properties in `without` have their own tables.
 fn section(text: &mut String, title: &str, schema: &Value, without: &[&str]) {
     text.extend(["\n## ", title, "\n\n| field | type | meaning |\n|---|---|---|\n"]);
     rows(text, "", schema, without);
@@ -72,7 +71,7 @@ fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether the parts of a type are described here. Those of Kubernetes' own types are not.
+/// Returns whether the fields of a type have descriptions. The fields of Kubernetes types have none in the CRD.
 fn documented(schema: &Value) -> bool {
     properties(schema).is_some_and(|parts| parts.values().any(|part| !description(part).is_empty()))
 }
@@ -119,5 +118,25 @@ fn collect_messages(node: &Value, messages: &mut Vec<String>) {
         }
         Value::Array(items) => items.iter().for_each(|child| collect_messages(child, messages)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_lists_nested_fields_by_their_path() {
+        let schema = json!({"required": ["a"], "properties": {
+            "a": {"type": "object", "description": "First | text.", "properties": {
+                "b": {"type": "array", "items": {"type": "string"}, "description": "Second text."},
+            }},
+        }});
+        let mut text = String::new();
+        section(&mut text, "spec", &schema, &[]);
+        assert!(text.contains("| `a` (required) | object | First \\| text. |\n"), "{text}");
+        assert!(text.contains("| `a.b` | list of strings | Second text. |\n"), "{text}");
     }
 }

@@ -13,40 +13,44 @@ pub fn invalid() -> Vec<(Value, &'static str, &'static str)> {
     let rollout = |part: Value| json!({"rollout": part});
     let mut all = vec![
         (storage(json!({"imageTag": "a b"})), "spec.storage.imageTag", "must be an image tag"),
-        (storage(json!({"imageTag": "-x"})), "spec.storage.imageTag", "not beginning with"),
+        (storage(json!({"imageTag": "-x"})), "spec.storage.imageTag", "does not begin with"),
         (
             json!({"schema": {"imageTag": ""}}),
             "spec.schema.imageTag",
-            "put the repository into imageRepository",
+            "set the repository in imageRepository",
         ),
         (
             storage(json!({"imageDigest": "sha256:1"})),
             "spec.storage.imageDigest",
             "copy it from the registry",
         ),
-        (json!({"imageRepository": "r/x:1"}), "spec.imageRepository", "put the tags into"),
+        (json!({"imageRepository": "r/x:1"}), "spec.imageRepository", "set the tags in"),
         (json!({"storageBackend": "ftp://x"}), "spec.storageBackend", "begin it with s3://"),
         (json!({"s3Endpoint": "minio:9000"}), "spec.s3Endpoint", "begin it with https://"),
         (json!({"workspace": "a b"}), "spec.workspace", "label value"),
-        (json!({"releaseVersion": "a/b"}), "spec.releaseVersion", "remove it to have one generated"),
+        (
+            json!({"releaseVersion": "a/b"}),
+            "spec.releaseVersion",
+            "remove the field to get a generated version",
+        ),
         (json!({"serviceAccount": {"name": "A"}}), "spec.serviceAccount.name", "lower-case"),
         (
             json!({"serviceAccount": {"create": true, "name": "default"}}),
             "spec.serviceAccount",
             "choose another name",
         ),
-        (storage(json!({"config": {"a b": "1"}})), "spec.storage.config", "illegal key"),
+        (storage(json!({"config": {"a b": "1"}})), "spec.storage.config", "valid keys"),
         (
             storage(json!({"env": [{"name": "1x", "value": "y"}]})),
             "spec.storage.env",
-            "not beginning with a digit",
+            "do not begin with a digit",
         ),
         (storage(json!({"podLabels": {"app": "x"}})), "spec.storage.podLabels", "use another key"),
         (storage(json!({"podAnnotations": {"e6data.io/x": "y"}})), "podAnnotations", "use another prefix"),
         (
             storage(json!({"extraVolumeMounts": [{"name": "v", "mountPath": "/v"}]})),
             "spec.storage",
-            "add it there",
+            "add the volume",
         ),
         (
             storage(
@@ -55,12 +59,12 @@ pub fn invalid() -> Vec<(Value, &'static str, &'static str)> {
             "podDisruptionBudget",
             "remove one",
         ),
-        (storage(json!({"preStopSleepSeconds": 30})), "spec.storage", "lower the one or raise the other"),
-        (storage(json!({"minReadySeconds": 60})), "minReadySeconds", "lower the one or raise the other"),
+        (storage(json!({"preStopSleepSeconds": 30})), "spec.storage", "lower preStopSleepSeconds"),
+        (storage(json!({"minReadySeconds": 60})), "minReadySeconds", "lower minReadySeconds"),
         (
             rollout(json!({"switchDwellSeconds": 0, "cleanupDelaySeconds": 2})),
             "spec.rollout",
-            "raise one of them",
+            "raise switchDwellSeconds or",
         ),
     ];
     all.extend(beyond_ranges());

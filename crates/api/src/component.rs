@@ -1,4 +1,4 @@
-//! One of the two services: `spec.storage`, `spec.schema`.
+//! Desired state of a component: `spec.storage`, `spec.schema`.
 
 use std::collections::BTreeMap;
 
@@ -12,140 +12,164 @@ use serde_json::Value;
 
 use super::{is_default, rules, schema};
 
-/// The storage service or the schema service.
+/// Storage service or schema service.
 ///
-/// `replicas`, `minReadySeconds`, `progressDeadlineSeconds`, `service` and `podDisruptionBudget` are applied in
-/// place. Everything else is part of the release: a change of it starts a blue-green release of both services.
+/// A change of `replicas`, `minReadySeconds`, `progressDeadlineSeconds`, `service` or `podDisruptionBudget` is
+/// applied in place. A change of any other field starts a blue-green release of both services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = rules::invalid(
         "!has(self.preStopSleepSeconds) || self.preStopSleepSeconds == 0 || self.preStopSleepSeconds < \
          (has(self.terminationGracePeriodSeconds) ? self.terminationGracePeriodSeconds : 30)",
-        "preStopSleepSeconds must be less than terminationGracePeriodSeconds (30 if not set): lower the one or raise \
-         the other, or the pod is killed before it is told to stop",
+        "preStopSleepSeconds must be less than terminationGracePeriodSeconds (30 if not set), since the container \
+         has no time to stop otherwise: lower preStopSleepSeconds or raise terminationGracePeriodSeconds",
     ),
     validation = rules::invalid(
         "(has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 600) > \
          (has(self.minReadySeconds) ? self.minReadySeconds : 0)",
-        "progressDeadlineSeconds (600 if not set) must be greater than minReadySeconds: raise the one or lower the \
-         other",
+        "progressDeadlineSeconds (600 if not set) must be greater than minReadySeconds: raise \
+         progressDeadlineSeconds or lower minReadySeconds",
     ),
     validation = rules::invalid(
         "!has(self.extraVolumeMounts) || self.extraVolumeMounts.all(mount, \
          has(self.extraVolumes) && self.extraVolumes.exists(volume, volume.name == mount.name))",
-        "extraVolumeMounts names a volume that is not in extraVolumes of the same component: add it there, or correct \
-         the name",
+        "extraVolumeMounts must name volumes in extraVolumes of the same component: add the volume or correct the \
+         name",
     ),
 )]
 pub struct ComponentSpec {
-    /// Tag of the image. A change starts a blue-green release.
+    /// Tag of the component's image, 1 to 128 characters. Required. The image is `<repository>:<imageTag>`. A change
+    /// starts a new release of both services.
     #[schemars(schema_with = "schema::text::<512>")]
     #[x_kube(validation = rules::matches(
         rules::IMAGE_TAG,
-        "imageTag must be an image tag: 1 to 128 letters, digits, '_', '.', '-', not beginning with '.' or '-'; put \
-         the repository into imageRepository and a digest into imageDigest",
+        "imageTag must be an image tag of 1 to 128 letters, digits, '_', '.', '-' that does not begin with '.' or \
+         '-': set the repository in imageRepository and a digest in imageDigest",
     ))]
     pub image_tag: String,
-    /// Digest that the image must have, `sha256:` and 64 hexadecimal digits. Default: none, the tag decides.
+    /// Digest of the component's image: `sha256:` and 64 lower-case hexadecimal digits. The container runtime then
+    /// pulls exactly this image. Default: none, the tag selects the image. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::text::<512>")]
     #[x_kube(validation = rules::matches(
         rules::IMAGE_DIGEST,
-        "imageDigest must be sha256: and 64 lower-case hexadecimal digits: copy it from the registry, or remove it",
+        "imageDigest must have the form sha256:<64 lower-case hexadecimal digits>: copy it from the registry or \
+         remove the field",
     ))]
     pub image_digest: Option<String>,
-    /// Whole repository of this component's image. Default: `<spec.imageRepository>/storage` or `/schema`.
+    /// Full repository of the component's image, without tag and digest. It replaces `spec.imageRepository`. Default:
+    /// `<spec.imageRepository>/storage` for storage, `<spec.imageRepository>/schema` for schema. A change starts a
+    /// new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::text::<512>")]
     #[x_kube(validation = rules::matches(
         rules::IMAGE_REPOSITORY,
-        "imageRepository must be a repository without tag and digest, such as registry.example.com/team/storage: put \
-         the tag into imageTag and the digest into imageDigest",
+        "imageRepository must be a repository without tag and digest, such as registry.example.com/team/storage: set \
+         the tag in imageTag and the digest in imageDigest",
     ))]
     pub image_repository: Option<String>,
-    /// `Always`, `IfNotPresent` or `Never`. Default: `spec.imagePullPolicy`.
+    /// Pull policy of the component's image: `Always`, `IfNotPresent` or `Never`. Default: `spec.imagePullPolicy`. A
+    /// change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::pull_policy")]
     pub image_pull_policy: Option<String>,
-    /// Number of pods, 1 to 1000, default 1. Applied in place.
+    /// Number of Pods of the component, 1 to 1000. Default: 1. Applied in place. A number that another client, such
+    /// as an autoscaler, sets on the active Deployment stays until this field changes. A pending release starts with
+    /// the larger of this number and the current number of the active release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range(
-        "replicas", 1, 1000, "set a number in that range; to stop the services, delete the resource"
+        "replicas", 1, 1000, "set a number in this range; delete the resource to stop the services"
     ))]
     pub replicas: Option<i32>,
-    /// Requests and limits of the container. Default: none.
+    /// Requests and limits of the container for CPU, memory and other resources. Default: none. A change starts a new
+    /// release.
     #[serde(default, skip_serializing_if = "is_default")]
     pub resources: Resources,
-    /// Environment variables of the container, as in a pod. Default: none.
+    /// Environment variables of the container, in the format of `Pod.spec.containers[].env`, at most 128. Default:
+    /// none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::env")]
     #[x_kube(validation = rules::invalid(
         "self.all(variable, variable.name.matches('^[-._a-zA-Z][-._a-zA-Z0-9]*$'))",
-        "env has a variable whose name is empty or illegal: use letters, digits, '-', '_', '.', not beginning with a \
-         digit",
+        "env must have valid variable names: use letters, digits, '-', '_', '.', and do not begin with a digit",
     ))]
     pub env: Vec<EnvVar>,
-    /// `ConfigMaps` and Secrets whose keys become environment variables, as in a pod. Default: none.
+    /// ConfigMaps and Secrets whose keys become environment variables of the container, in the format of
+    /// `Pod.spec.containers[].envFrom`, at most 32. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::env_from")]
     pub env_from: Vec<EnvFromSource>,
-    /// Settings for `/etc/e6data/config.properties`, over those that the operator fills in (`CLOUD`, `WORKSPACE`,
-    /// `TENANT`, `E6_BUCKET`, `S3_ENDPOINT`). Default: none.
+    /// Settings of the configuration file `/etc/e6data/config.properties`, at most 128. An entry replaces a setting
+    /// that the operator writes: `CLOUD`, `WORKSPACE`, `TENANT`, `E6_BUCKET`, `S3_ENDPOINT`. Default: the settings of
+    /// the operator only. A change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::config")]
     #[x_kube(validation = rules::invalid(
         "self.all(key, key.matches('^[A-Za-z0-9._-]{1,253}$'))",
-        "config has an illegal key: use 1 to 253 letters, digits, '.', '_', '-'",
+        "config must have valid keys: use 1 to 253 letters, digits, '.', '_', '-'",
     ))]
     pub config: BTreeMap<String, String>,
-    /// Entry point of the container. Default: the image's.
+    /// Entry point of the container, at most 64 strings. Default: the entry point of the image. A change starts a new
+    /// release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::arguments")]
     pub command: Vec<String>,
-    /// Arguments of the container. Default: the image's.
+    /// Arguments of the container's entry point, at most 64 strings. Default: the arguments of the image. A change
+    /// starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::arguments")]
     pub args: Vec<String>,
-    /// Liveness probe, as in a pod. Default: a TCP connection every 10 s, from 300 s after the start on, restart
-    /// after 3 failures.
+    /// Liveness probe of the container, in the format of `Pod.spec.containers[].livenessProbe`. kubelet restarts a
+    /// container that fails it. Default: a TCP connection to the container port every 10 s, first after 300 s, with a
+    /// failure threshold of 3. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::probe")]
     pub liveness_probe: Option<Probe>,
-    /// Readiness probe, as in a pod. Default: a TCP connection every 5 s, unready after 3 failures.
+    /// Readiness probe of the container, in the format of `Pod.spec.containers[].readinessProbe`. A Pod that fails it
+    /// gets no traffic. A new release gets traffic after all its Pods are ready for
+    /// `spec.rollout.gracePeriodSeconds`. Default: a TCP connection to the container port every 5 s, with a failure
+    /// threshold of 3. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::probe")]
     pub readiness_probe: Option<Probe>,
-    /// Startup probe, as in a pod. Default: none.
+    /// Startup probe of the container, in the format of `Pod.spec.containers[].startupProbe`. kubelet runs the other
+    /// probes after it succeeds. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::probe")]
     pub startup_probe: Option<Probe>,
-    /// Seconds that a pod has to end after it is told to, 0 to 3600, default 30.
+    /// Seconds that kubelet gives a Pod to end before it kills the containers, 0 to 3600. The time includes the sleep
+    /// of `preStopSleepSeconds`. Default: 30. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range(
-        "terminationGracePeriodSeconds", 0, 3600, "set a number of seconds in that range"
+        "terminationGracePeriodSeconds", 0, 3600, "set a number of seconds in this range"
     ))]
     pub termination_grace_period_seconds: Option<i64>,
-    /// Seconds that a pod goes on serving after it was taken out of its Services and before it is told to end,
-    /// 0 to 600, less than `terminationGracePeriodSeconds`. Default 5, or less if the grace period is shorter. 0
-    /// turns it off. Needs Kubernetes 1.30; without effect before.
+    /// Seconds that a terminating Pod continues to serve before its container receives SIGTERM, 0 to 600. In this
+    /// time the nodes stop sending requests to the Pod. The value must be less than `terminationGracePeriodSeconds`;
+    /// 0 disables the sleep. Default: 5, or `terminationGracePeriodSeconds` - 1 if that is less. Needs Kubernetes
+    /// 1.30; older versions ignore it. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range(
-        "preStopSleepSeconds", 0, 600, "set a number of seconds in that range; 0 turns the sleep off"
+        "preStopSleepSeconds", 0, 600, "set a number of seconds in this range; 0 disables the sleep"
     ))]
     pub pre_stop_sleep_seconds: Option<i64>,
-    /// Seconds that a pod must be ready to count as available, 0 to 3600, default 0. Applied in place.
+    /// Seconds that a Pod must be ready without interruption to count as available, 0 to 3600. The value must be less
+    /// than `progressDeadlineSeconds` and less than `spec.rollout.deployTimeoutSeconds`. Default: 0. Applied in
+    /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = rules::range("minReadySeconds", 0, 3600, "set a number of seconds in that range"))]
+    #[x_kube(validation = rules::range("minReadySeconds", 0, 3600, "set a number of seconds in this range"))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds without progress after which the Deployment is said to be stuck, 60 to 86400, default 600. Applied
-    /// in place.
+    /// Seconds without progress after which Kubernetes reports a Deployment as failed, 60 to 86400. In a pending
+    /// release this report starts the failure timer of `spec.rollout.autoRollback.failureThresholdSeconds`. The value
+    /// must be greater than `minReadySeconds`. Default: 600. Applied in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range(
-        "progressDeadlineSeconds", 60, 86400, "set a number of seconds in that range"
+        "progressDeadlineSeconds", 60, 86400, "set a number of seconds in this range"
     ))]
     pub progress_deadline_seconds: Option<i32>,
-    /// More annotations on the pods. Default: none.
+    /// Additional annotations of the component's Pods, at most 64. Keys that begin with `e6data.io/` are reserved.
+    /// Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(
@@ -153,7 +177,9 @@ pub struct ComponentSpec {
         validation = rules::label_keys("podAnnotations"),
     )]
     pub pod_annotations: BTreeMap<String, String>,
-    /// More labels on the pods. Default: none.
+    /// Additional labels of the component's Pods, at most 64. The keys `app`, `component`, `strategy` and
+    /// `pod-template-hash`, and keys that begin with `e6data.io/` or `app.kubernetes.io/`, are reserved. Default:
+    /// none. A change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
@@ -162,12 +188,14 @@ pub struct ComponentSpec {
         validation = rules::label_values("podLabels"),
     )]
     pub pod_labels: BTreeMap<String, String>,
-    /// Security context of the container, as in a pod; replaces the default, which is: no privilege escalation, no
-    /// capabilities.
+    /// Security context of the container, in the format of `Pod.spec.containers[].securityContext`. It replaces the
+    /// default as a whole. Default: `allowPrivilegeEscalation: false` and no capabilities. A change starts a new
+    /// release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::security_context")]
     pub security_context: Option<SecurityContext>,
-    /// Labels that a node must have, merged over `spec.nodeSelector`. Default: none.
+    /// Labels that a node must have to run Pods of the component, at most 64. They are added to `spec.nodeSelector`
+    /// and replace its labels with the same key. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
@@ -175,67 +203,76 @@ pub struct ComponentSpec {
         validation = rules::label_values("nodeSelector"),
     )]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pods tolerate, besides `spec.tolerations`. Default: none.
+    /// Taints that Pods of the component tolerate, in the format of `Pod.spec.tolerations`, at most 32. They are
+    /// added to `spec.tolerations`. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// Affinity as in a pod; replaces `spec.affinity`. Default: `spec.affinity`.
+    /// Affinity of the component's Pods, in the format of `Pod.spec.affinity`. It replaces `spec.affinity`. Default:
+    /// `spec.affinity`. A change starts a new release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_form")]
     pub affinity: Option<Value>,
-    /// More volumes of the pods, as in a pod. Default: none.
+    /// Additional volumes of the component's Pods, in the format of `Pod.spec.volumes`, at most 32. The name
+    /// `e6data-config` is reserved. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::volumes")]
     #[x_kube(validation = rules::forbidden(
         "self.all(volume, volume.name != 'e6data-config')",
-        "extraVolumes must not have a volume e6data-config: the operator mounts the configuration by that name; use \
-         another name",
+        "extraVolumes must not have a volume e6data-config, since the operator uses this name for the configuration \
+         file: use another name",
     ))]
     pub extra_volumes: Vec<Value>,
-    /// Where the container sees them. Default: none.
+    /// Mount points of `extraVolumes` in the container, in the format of `Pod.spec.containers[].volumeMounts`, at
+    /// most 32. The path `/etc/e6data` is reserved. Default: none. A change starts a new release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::volume_mounts")]
     #[x_kube(validation = rules::forbidden(
         "self.all(mount, mount.mountPath != '/etc/e6data' && mount.mountPath != '/etc/e6data/')",
-        "extraVolumeMounts must not mount at /etc/e6data: the operator mounts the configuration there; use another \
-         path",
+        "extraVolumeMounts must not use the path /etc/e6data, since the operator mounts the configuration file there: \
+         use another path",
     ))]
     pub extra_volume_mounts: Vec<VolumeMount>,
-    /// The Service that clients use. Applied in place.
+    /// Front Service of the component, which clients use: `<name>-storage` or `<name>-schema`. Applied in place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub service: ServiceSpec,
-    /// Disruption budget of the serving color. Applied in place.
+    /// PodDisruptionBudget of the component, which covers the Pods of the active color. Applied in place. Default: no
+    /// PodDisruptionBudget.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod_disruption_budget: DisruptionBudgetSpec,
 }
 
-/// Requests and limits of a container, as in a pod.
+/// Requests and limits of a container, in the format of `Pod.spec.containers[].resources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What the scheduler sets aside. Default: none.
+    /// Resources that the scheduler reserves for the container, such as `cpu` and `memory`, at most 16. Default:
+    /// none. A change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::quantities")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What the container may use. Default: no limit.
+    /// Resources that the container may use at most, such as `cpu` and `memory`, at most 16. Default: no limits. A
+    /// change starts a new release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::quantities")]
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// The Service that clients use.
+/// Front Service of a component, which clients use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
-    /// `ClusterIP`, `NodePort` or `LoadBalancer`. Default `ClusterIP`.
+    /// Type of the front Service: `ClusterIP`, `NodePort` or `LoadBalancer`. Default: `ClusterIP`. Applied in place.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::service_type")]
     pub type_: Option<String>,
-    /// Port of the Service, 1 to 65535. Default 9005 for storage, 9006 for schema; the pods' port is always that.
+    /// Port of the front Service, 1 to 65535, as published in `status.endpoints`. The container port does not change.
+    /// Default: 9005 for storage, 9006 for schema. Applied in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = rules::range("port", 1, 65535, "set a port in that range"))]
+    #[x_kube(validation = rules::range("port", 1, 65535, "set a port in this range"))]
     pub port: Option<i32>,
-    /// More annotations on the Service. Default: none.
+    /// Additional annotations of the front Service, at most 64. Keys that begin with `e6data.io/` are reserved.
+    /// Default: none. Applied in place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     #[x_kube(
@@ -243,7 +280,9 @@ pub struct ServiceSpec {
         validation = rules::label_keys("service.annotations"),
     )]
     pub annotations: BTreeMap<String, String>,
-    /// More labels on the Service. Default: none.
+    /// Additional labels of the front Service, at most 64. The keys `app`, `component`, `strategy` and
+    /// `pod-template-hash`, and keys that begin with `e6data.io/` or `app.kubernetes.io/`, are reserved. Default:
+    /// none. Applied in place.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     #[x_kube(
@@ -254,31 +293,34 @@ pub struct ServiceSpec {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Disruption budget of the serving color.
+/// PodDisruptionBudget of a component, which covers the Pods of the active color.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::invalid(
     "!(has(self.minAvailable) && has(self.maxUnavailable))",
-    "podDisruptionBudget takes minAvailable or maxUnavailable, not both: remove one",
+    "podDisruptionBudget must not have both minAvailable and maxUnavailable: remove one of them",
 ))]
 pub struct DisruptionBudgetSpec {
-    /// True keeps a `PodDisruptionBudget`. Default false.
+    /// Indicates whether the operator maintains a PodDisruptionBudget for the component. Default: false. Applied in
+    /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Pods that must stay, as a number or a percentage. Default: see `maxUnavailable`.
+    /// Number or percentage of Pods that must stay available during voluntary evictions. Either this field or
+    /// `maxUnavailable` can be set. Default: not set, `maxUnavailable` applies. Applied in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int_or_percent")]
     #[x_kube(validation = rules::invalid(
         "string(self).matches('^([0-9]+|(100|[1-9]?[0-9])%)$')",
-        "minAvailable must be a number from 0 on, or a percentage from 0% to 100%",
+        "minAvailable must be a number or a percentage: use a number of at least 0, or 0% to 100%",
     ))]
     pub min_available: Option<IntOrString>,
-    /// Pods that may be missing, as a number or a percentage. Default 1 if neither is set.
+    /// Number or percentage of Pods that may be unavailable during voluntary evictions. Either this field or
+    /// `minAvailable` can be set. Default: 1 if `minAvailable` is not set. Applied in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int_or_percent")]
     #[x_kube(validation = rules::invalid(
         "string(self).matches('^([0-9]+|(100|[1-9]?[0-9])%)$')",
-        "maxUnavailable must be a number from 0 on, or a percentage from 0% to 100%",
+        "maxUnavailable must be a number or a percentage: use a number of at least 0, or 0% to 100%",
     ))]
     pub max_unavailable: Option<IntOrString>,
 }

@@ -1,4 +1,4 @@
-//! The custom resource definition, in the three shapes that are shipped (design D16, D17).
+//! The custom resource definition in its three released forms (design D16, D17).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
@@ -8,21 +8,21 @@ use serde_json::Value;
 
 use super::{schema::strip_descriptions, spec::MetadataServices};
 
-/// Annotation by which a person sees which CRD is installed; contract C28 greps for `version:`.
+/// Annotation with the version of the installed CRD; contract C28 searches for `version:`.
 pub const CRD_VERSION: &str = "e6data.io/crd-version";
-/// The version that all 0.x operators serve and store.
+/// API version that all 0.x operators serve and store.
 pub const STORED: &str = "v1alpha1";
-/// The second name of the same schema, from 1.0 on.
+/// Second API version with the same schema, from 1.0 on.
 pub const SECOND: &str = "v1beta1";
 
-/// The CRD with its CEL rules, for Kubernetes 1.25 and later.
+/// Returns the CRD with its CEL rules, for Kubernetes 1.25 and later.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = MetadataServices::crd();
     crd.metadata.labels = Some(pairs(&[
         ("app.kubernetes.io/name", "e6-operator"),
         ("app.kubernetes.io/part-of", "e6data"),
         ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
-        // With the two annotations below Helm adopts a CRD that something else installed (contract A14).
+        // This label and the two Helm annotations let Helm adopt a CRD that another tool installed (contract A14).
         ("app.kubernetes.io/managed-by", "Helm"),
     ]));
     crd.metadata.annotations = Some(pairs(&[
@@ -37,7 +37,7 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// The CRD without what servers before 1.25 do not know; the operator evaluates the rules itself there.
+/// Returns the CRD for Kubernetes below 1.25, without CEL rules. The operator evaluates the rules itself there.
 pub fn legacy() -> CustomResourceDefinition {
     let mut crd = crd();
     for version in &mut crd.spec.versions {
@@ -47,8 +47,8 @@ pub fn legacy() -> CustomResourceDefinition {
     crd
 }
 
-/// The CRD of 1.0: `v1beta1` beside `v1alpha1`, which is still the stored one. Both are one schema, so that
-/// conversion `None` is right. Not installed by 0.x.
+/// Returns the CRD of 1.0: `v1beta1` beside `v1alpha1`, which stays the stored version. Both versions have one
+/// schema, so the conversion strategy is `None`. A 0.x operator does not install it.
 pub fn next() -> CustomResourceDefinition {
     let mut crd = crd();
     let second: Vec<_> = crd
@@ -66,8 +66,8 @@ pub fn next() -> CustomResourceDefinition {
     crd
 }
 
-/// The CRD files of the repository: path, and what is in it. Charts cannot read files outside of their folder, so
-/// each carries its own; the operator's chart installs its copy where there is no CRD (contract A14).
+/// Returns the CRD files of the repository: path and content. A chart cannot read files outside of its folder, so
+/// each chart has its own copy. The chart of the operator installs its copy if the cluster has no CRD (contract A14).
 pub fn files() -> [(&'static str, CustomResourceDefinition); 6] {
     [
         ("crds/metadataservices.e6data.io.yaml", crd()),
@@ -79,21 +79,21 @@ pub fn files() -> [(&'static str, CustomResourceDefinition); 6] {
     ]
 }
 
-/// A CRD as YAML, one line a value, so that a difference is readable.
+/// Returns a CRD as YAML with one value per line, so that differences are readable.
 pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     serde_saphyr::to_string_with_options(crd, options)
 }
 
-/// The schema of the stored version.
+/// Returns the schema of the stored version.
 pub fn schema_of(crd: &CustomResourceDefinition) -> Option<Value> {
     let version = crd.spec.versions.iter().find(|version| version.name == STORED)?;
     let schema = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
     serde_json::to_value(schema).ok()
 }
 
-/// Fields that this operator knows and `installed` lacks: an API server with such a CRD drops them silently
-/// (design D17).
+/// Returns the fields that this operator knows and `installed` lacks. An API server with such a CRD drops them
+/// silently (design D17).
 pub fn missing_fields(installed: &CustomResourceDefinition) -> Vec<String> {
     let (Some(ours), Some(theirs)) = (schema_of(&crd()), schema_of(installed)) else {
         return vec![format!("version {STORED}")];
@@ -101,7 +101,7 @@ pub fn missing_fields(installed: &CustomResourceDefinition) -> Vec<String> {
     lost_fields(&ours, &theirs)
 }
 
-/// Paths of the fields of one schema that another lacks.
+/// Returns the paths of the fields of schema `of` that schema `in_` lacks.
 pub fn lost_fields(of: &Value, in_: &Value) -> Vec<String> {
     let mut lost = Vec::new();
     collect_lost(of, in_, "", &mut lost);
@@ -134,7 +134,7 @@ fn edit_schema(version: &mut CustomResourceDefinitionVersion, edit: fn(&mut Valu
     let Some(slot) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
         return;
     };
-    // A schema is JSON and stays one; `tests/crds.rs` sees the edits.
+    // The conversions cannot fail: a schema is JSON before and after an edit. `tests/crds.rs` checks the edits.
     if let Ok(mut value) = serde_json::to_value(&*slot) {
         edit(&mut value);
         if let Ok(edited) = serde_json::from_value::<JSONSchemaProps>(value) {
@@ -143,8 +143,13 @@ fn edit_schema(version: &mut CustomResourceDefinitionVersion, edit: fn(&mut Valu
     }
 }
 
-/// What the derived schema has too much: titles, defaults (design D4), `nullable` (null is dropped by the server
-/// then, as in core types, and rules need not think of it), line breaks of the source in descriptions, and Kubernetes' own descriptions.
+/// Removes the parts of the derived schema that the CRD must not have:
+///
+/// - titles
+/// - defaults (design D4)
+/// - `nullable`: the API server then drops null, as in core types, and rules need not handle it
+/// - line breaks of the source in descriptions
+/// - descriptions of Kubernetes' own types
 fn tidy(schema: &mut Value) {
     tidy_node(schema);
     if let Some(conditions) = schema.pointer_mut("/properties/status/properties/conditions/items") {
@@ -161,7 +166,7 @@ fn tidy_node(node: &mut Value) {
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.remove("nullable");
             }
-            // A property may be *named* default: then its value is a schema.
+            // The value is a schema if a property has the name `default`.
             if map.get("default").is_some_and(|value| value.get("type").is_none()) {
                 map.remove("default");
             }

@@ -1,20 +1,21 @@
-//! Free-form parts of a spec, read as the Kubernetes types they must be.
+//! Reads free-form fields of a spec as Kubernetes types.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// Reads a free-form value as a Kubernetes type, and refuses what that type would silently drop: a misspelt field
-/// must not become a release without it.
+/// Reads a free-form value as a Kubernetes type. Returns an error for a field that the type would drop, because a
+/// release must not silently lack a misspelled field.
 pub fn typed<T: Serialize + DeserializeOwned>(value: &Value) -> Result<T, String> {
-    let typed: T = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+    let typed: T =
+        serde_json::from_value(value.clone()).map_err(|error| format!("{error}: correct the value"))?;
     let kept = serde_json::to_value(&typed).map_err(|error| error.to_string())?;
     match dropped(value, &kept) {
         None => Ok(typed),
-        Some(path) => Err(format!("unknown field {path}: correct or remove it")),
+        Some(path) => Err(format!("unknown field {path}: correct or remove the field")),
     }
 }
 
-/// Path of the first member of `given` that `kept` lacks.
+/// Returns the path of the first member of `given` that is missing in `kept`.
 fn dropped(given: &Value, kept: &Value) -> Option<String> {
     let below = |name: String, given: &Value, kept: Option<&Value>| match kept {
         None => Some(name),
@@ -41,13 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_may_be_numbers() {
+    fn a_quantity_can_be_a_number() {
         let volume: Volume = typed(&json!({"name": "tmp", "emptyDir": {"sizeLimit": 1}})).unwrap();
         assert_eq!(volume.empty_dir.unwrap().size_limit.unwrap().0, "1");
     }
 
     #[test]
-    fn misspelt_fields_are_named() {
+    fn an_unknown_field_is_an_error_with_its_path() {
         let error = typed::<Volume>(&json!({"name": "ca", "configmap": {"name": "x"}})).unwrap_err();
         assert!(error.contains("configmap"), "{error}");
         let error =

@@ -1,4 +1,4 @@
-//! The custom resource: its types, its schema, its rules, and what of it makes a release.
+//! The `MetadataServices` resource: types, schema, CEL rules, CRD, release template, and names.
 
 pub mod component;
 pub mod crd;
@@ -17,7 +17,8 @@ pub use policy::RolloutPolicy;
 pub use spec::{MetadataServices, MetadataServicesSpec};
 pub use status::MetadataServicesStatus;
 
-/// Whether a value is its type's default: then it is left out, so that a hash sees only what the user wrote.
+/// Returns whether a value is the default of its type. Such values are not serialized, so that a hash covers only the
+/// values that the user set.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,7 +1,7 @@
-//! Names that the operator puts on the cluster: colors, components, labels, annotations, objects.
+//! Names in the cluster: colors, components, labels, annotations, objects.
 //!
-//! Everything here is part of the product's interface (design D1): a name that changed would orphan what an
-//! earlier version created.
+//! The names are part of the interface (design D1): a changed name would orphan the objects of an older operator
+//! version.
 
 use std::fmt;
 
@@ -10,67 +10,67 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// API group of the custom resource.
+/// API group of the resource.
 pub const GROUP: &str = "e6data.io";
 /// Field manager of every write, and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "e6-operator";
-/// Longest name of a resource: the longest child name, `<name>-storage-config-green`, must stay a DNS label.
+/// Maximum length of a resource name. The longest child name, `<name>-storage-config-green`, must be a DNS label.
 pub const NAME_MAX: usize = 39;
 
-/// Label (and selector key): the name of the resource.
+/// Label and selector key: name of the resource.
 pub const LABEL_APP: &str = "app";
-/// Label (and selector key): `storage` or `schema`.
+/// Label and selector key: `storage` or `schema`.
 pub const LABEL_COMPONENT: &str = "component";
-/// Label (and selector key): `blue` or `green`; on a front Service that serves nothing yet, `none`.
+/// Label and selector key: `blue` or `green`; `none` in a front Service before the first switch.
 pub const LABEL_STRATEGY: &str = "strategy";
-/// Label by which the operator's watches find its objects.
+/// Label that selects the objects of the operator in its watches.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Annotation on objects: the version of the release they belong to (on a front Service: that it serves).
+/// Annotation of an object: version of its release. On a front Service: version of the release that receives traffic.
 pub const RELEASE_VERSION: &str = "e6data.io/release-version";
-/// Annotation on objects: the full hash of that release's template.
+/// Annotation of an object: full hash of the template of its release.
 pub const RELEASE_HASH: &str = "e6data.io/release-hash";
-/// Annotation on objects: the epoch of the decision that created (on a front Service: switched) them.
+/// Annotation of an object: epoch of the decision that created it. On a front Service: epoch of its last switch.
 pub const EPOCH: &str = "e6data.io/epoch";
-/// Annotation on a front Service: when it was last switched, RFC 3339.
+/// Annotation of a front Service: time of its last switch, RFC 3339.
 pub const SWITCHED_AT: &str = "e6data.io/switched-at";
-/// Annotation on a Deployment: the `replicas` of the spec that was last applied to it, so that another hand's
-/// scaling (an autoscaler's, say) is not reverted.
+/// Annotation of a Deployment: the `replicas` of the spec that the operator last applied. It distinguishes a change of
+/// the spec from a replica count that another client, such as an autoscaler, sets.
 pub const APPLIED_REPLICAS: &str = "e6data.io/replicas";
-/// Annotation on an object with settings that follow the spec in place: a digest of what was last applied.
+/// Annotation of an object with in-place settings: digest of the settings that the operator last applied.
 pub const APPLIED_SETTINGS: &str = "e6data.io/settings";
-/// Annotation with the names of the annotations and labels that the spec asked for when its settings were last applied:
-/// those that it does not ask for any more are taken away.
+/// Annotation of an object with in-place settings: names of the annotations and labels of the spec that the operator
+/// last applied. The operator removes the ones that the spec no longer lists.
 pub const APPLIED_KEYS: &str = "e6data.io/applied-keys";
-/// Annotation on a ControllerRevision: `Failed` while its release is blocked.
+/// Annotation of a ControllerRevision: `Failed` while its release is blocked.
 pub const OUTCOME: &str = "e6data.io/outcome";
-/// Annotation on a ControllerRevision: why its release failed.
+/// Annotation of a ControllerRevision: reason of the failure.
 pub const OUTCOME_REASON: &str = "e6data.io/outcome-reason";
 
-/// A user asks for the recorded release of this version.
+/// Annotation of the resource that requests a rollback; its value is the version of a recorded release.
 pub const ROLLBACK_TO: &str = "e6data.io/rollback-to";
-/// A user asks for another try of the release that failed (any value).
+/// Annotation of the resource that requests another attempt of the failed release; it can have any value.
 pub const RETRY: &str = "e6data.io/retry";
-/// A user asks for the serving release to be deployed anew (any value).
+/// Annotation of the resource that requests a new deployment of the active release; it can have any value.
 pub const RESTART: &str = "e6data.io/restart";
 
-/// One of the two sides of a blue-green deployment.
+/// Set of objects of one release in a blue-green deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-// Inlined as a string, or kube's rewriting of optional enums would drop the descriptions of fields of this type.
+// Inlined as a string, because kube's rewriting of optional enums drops the descriptions of fields of this type.
 #[schemars(with = "String", extend("enum" = ["blue", "green"]))]
 pub enum Color {
-    /// The side of the first release.
+    /// The color of the first release.
     Blue,
-    /// The other one.
+    /// The color of the second release.
     Green,
 }
 
 impl Color {
-    /// Both, in a fixed order.
+    /// Both colors in a fixed order.
     pub const ALL: [Self; 2] = [Self::Blue, Self::Green];
 
-    /// The opposite side.
+    /// Returns the other color.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -79,7 +79,7 @@ impl Color {
         }
     }
 
-    /// The value of the `strategy` label.
+    /// Returns the value of the `strategy` label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Blue => "blue",
@@ -87,7 +87,7 @@ impl Color {
         }
     }
 
-    /// Reads a `strategy` label; anything but the two colors is `None`.
+    /// Reads a `strategy` label; `None` for any value but the two colors.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|color| color.as_str() == text)
     }
@@ -99,20 +99,20 @@ impl fmt::Display for Color {
     }
 }
 
-/// One of the two services that make a release together.
+/// Service that is part of every release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
-    /// Table metadata, port 9005.
+    /// The storage service: table metadata, port 9005.
     Storage,
-    /// Schema inference, port 9006.
+    /// The schema service: schema inference, port 9006.
     Schema,
 }
 
 impl Component {
-    /// Both, in a fixed order.
+    /// Both components in a fixed order.
     pub const ALL: [Self; 2] = [Self::Storage, Self::Schema];
 
-    /// The value of the `component` label, and the name of container and port.
+    /// Returns the value of the `component` label, which is also the name of the container and its port.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Storage => "storage",
@@ -120,7 +120,7 @@ impl Component {
         }
     }
 
-    /// The port its pods listen on, and the default port of its Services.
+    /// Returns the container port, which is also the default port of the Services.
     pub const fn port(self) -> i32 {
         match self {
             Self::Storage => 9005,
@@ -128,7 +128,7 @@ impl Component {
         }
     }
 
-    /// Reads a `component` label.
+    /// Reads a `component` label; `None` for any other value.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|component| component.as_str() == text)
     }
@@ -140,22 +140,22 @@ impl fmt::Display for Component {
     }
 }
 
-/// A value for each component, so that a match on a component cannot forget one.
+/// A value for each component. A `match` on a component cannot forget one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PerComponent<T> {
-    /// The storage service's.
+    /// Value of the storage service.
     pub storage: T,
-    /// The schema service's.
+    /// Value of the schema service.
     pub schema: T,
 }
 
 impl<T> PerComponent<T> {
-    /// Builds one from a function of the component.
+    /// Returns the values that a function of the component returns.
     pub fn from_fn(mut f: impl FnMut(Component) -> T) -> Self {
         Self { storage: f(Component::Storage), schema: f(Component::Schema) }
     }
 
-    /// The value of one component.
+    /// Returns the value of one component.
     pub const fn get(&self, component: Component) -> &T {
         match component {
             Component::Storage => &self.storage,
@@ -163,7 +163,7 @@ impl<T> PerComponent<T> {
         }
     }
 
-    /// The value of one component, to be changed.
+    /// Returns the value of one component for modification.
     pub const fn get_mut(&mut self, component: Component) -> &mut T {
         match component {
             Component::Storage => &mut self.storage,
@@ -171,17 +171,17 @@ impl<T> PerComponent<T> {
         }
     }
 
-    /// Both values, with their components, storage first.
+    /// Iterates over the components and their values, storage first.
     pub fn iter(&self) -> impl Iterator<Item = (Component, &T)> {
         Component::ALL.into_iter().map(|component| (component, self.get(component)))
     }
 
-    /// Whether `f` holds for both.
+    /// Returns whether `f` holds for both values.
     pub fn all(&self, f: impl Fn(&T) -> bool) -> bool {
         f(&self.storage) && f(&self.schema)
     }
 
-    /// Whether `f` holds for at least one.
+    /// Returns whether `f` holds for at least one value.
     pub fn any(&self, f: impl Fn(&T) -> bool) -> bool {
         f(&self.storage) || f(&self.schema)
     }
@@ -190,19 +190,19 @@ impl<T> PerComponent<T> {
 /// A value for each color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PerColor<T> {
-    /// The blue side's.
+    /// Value of color blue.
     pub blue: T,
-    /// The green side's.
+    /// Value of color green.
     pub green: T,
 }
 
 impl<T> PerColor<T> {
-    /// Builds one from a function of the color.
+    /// Returns the values that a function of the color returns.
     pub fn from_fn(mut f: impl FnMut(Color) -> T) -> Self {
         Self { blue: f(Color::Blue), green: f(Color::Green) }
     }
 
-    /// The value of one color.
+    /// Returns the value of one color.
     pub const fn get(&self, color: Color) -> &T {
         match color {
             Color::Blue => &self.blue,
@@ -210,7 +210,7 @@ impl<T> PerColor<T> {
         }
     }
 
-    /// The value of one color, to be changed.
+    /// Returns the value of one color for modification.
     pub const fn get_mut(&mut self, color: Color) -> &mut T {
         match color {
             Color::Blue => &mut self.blue,
@@ -219,41 +219,41 @@ impl<T> PerColor<T> {
     }
 }
 
-/// Name of a component's front Service, which clients use; also of its `PodDisruptionBudget`.
+/// Returns the name of a front Service, which is also the name of the component's PodDisruptionBudget.
 pub fn front(name: &str, component: Component) -> String {
     format!("{name}-{component}")
 }
 
-/// Name of a color's Deployment and of its Service.
+/// Returns the name of a Deployment, which is also the name of the color Service.
 pub fn workload(name: &str, component: Component, color: Color) -> String {
     format!("{name}-{component}-{color}")
 }
 
-/// Name of a color's `ConfigMap`.
+/// Returns the name of a ConfigMap.
 pub fn config(name: &str, component: Component, color: Color) -> String {
     format!("{name}-{component}-config-{color}")
 }
 
-/// Name of the `ControllerRevision` that records a release: injective in the version.
+/// Returns the name of the ControllerRevision of a version. Different versions have different names.
 pub fn revision(name: &str, version: &str) -> String {
     let digest = format!("{:x}", Sha256::digest(version.as_bytes()));
     let short = digest.get(..10).unwrap_or(&digest);
     format!("{name}-{short}")
 }
 
-/// The resource that owns the objects rendered for it.
+/// The resource that owns the objects of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its name.
+    /// Name of the resource.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the resource.
     pub namespace: String,
-    /// Its UID: a resource of the same name created later is another owner.
+    /// UID of the resource. A resource that is created later under the same name has another UID.
     pub uid: String,
 }
 
 impl Owner {
-    /// The controller reference that every owned object carries (design D5).
+    /// Returns the controller ownerReference that every owned object has (design D5).
     pub fn reference(&self) -> OwnerReference {
         OwnerReference {
             api_version: format!("{GROUP}/v1alpha1"),
@@ -274,18 +274,18 @@ mod tests {
 
     use super::*;
 
-    /// A legal name, often made of the words that child names are made of.
+    /// Generates valid names, often with words that child names contain.
     fn owner() -> impl Strategy<Value = String> {
         let word =
             prop::sample::select(vec!["a", "storage", "schema", "blue", "green", "config", "0a1b2c3d4e"]);
         let words = prop::collection::vec(word, 1..5).prop_map(|words| words.join("-"));
         let name = prop_oneof![words, "[a-z]([-a-z0-9]{0,37}[a-z0-9])?"];
-        name.prop_filter("illegal", |name| {
+        name.prop_filter("invalid name", |name| {
             name.len() <= NAME_MAX && name.starts_with(|c: char| c.is_ascii_lowercase())
         })
     }
 
-    /// All names that a resource's objects have, by kind.
+    /// Returns the names of all objects of a resource, by kind.
     fn all(name: &str, versions: &[String]) -> Vec<(&'static str, String)> {
         let mut names = vec![];
         for component in Component::ALL {
@@ -311,9 +311,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// No two objects of a kind, of one resource or of two, have one name; and each is a DNS label.
+        /// Also objects of two resources have different names.
         #[test]
-        fn names_of_objects_are_dns_labels_and_never_meet(
+        fn names_of_objects_are_unique_dns_labels(
             one in owner(), two in owner(),
             versions in prop::collection::btree_set("[a-zA-Z0-9._-]{1,20}", 1..5),
         ) {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_read_back() {
+    fn values_of_labels_are_parsed() {
         for color in Color::ALL {
             assert_eq!(Color::parse(color.as_str()), Some(color));
             assert_ne!(color.other(), color);

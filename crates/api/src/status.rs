@@ -1,7 +1,7 @@
-//! The status of a `MetadataServices`: what users read, and the state machine's durable memory (design D6).
+//! Status of a `MetadataServices` resource: a part for users, and the persisted state of the state machine (design D6).
 //!
-//! Enumerations that users see are plain strings in the schema and tolerate unknown values, so that operators of
-//! different versions can read each other's status.
+//! Enumerations are plain strings in the schema, and reading accepts unknown values, so that operators of different
+//! versions can read each other's status.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -11,122 +11,134 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::Color;
 
-/// Observed state of a `MetadataServices`.
+/// Observed state of a `MetadataServices` resource.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MetadataServicesStatus {
-    /// The `metadata.generation` on which the last decision was taken.
+    /// `metadata.generation` of the spec that the operator last evaluated for this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Summary: `Pending`, `Deploying`, `Switching`, `Cleanup`, `Stable`, `Degraded` or `Failed`.
+    /// Summary of the resource: `Pending`, `Deploying`, `Switching`, `Cleanup`, `Stable`, `Degraded` or `Failed`.
+    /// `Stable` means that the release of the spec is active, all its Pods are ready, and nothing needs an action.
+    /// `Degraded` means that one of these does not hold. `Pending` means that the first release cannot start,
+    /// `Failed` that it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// The state machine's public phase: `Stable`, `Deploying`, `Switching` or `Cleanup`.
+    /// Phase of the rollout: `Stable`, `Deploying`, `Switching` or `Cleanup`. `status.rollout.step` is finer: step
+    /// RollingBack is phase `Switching`, steps Watching and Prune are phase `Cleanup`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_phase: Option<String>,
-    /// When `deploymentPhase` last changed.
+    /// Time at which `status.deploymentPhase` last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase_started_at: Option<Time>,
-    /// The color that serves: `blue` or `green`; absent before the first release serves.
+    /// Color of the active release, which receives the traffic: `blue` or `green`. Absent until the first release is
+    /// active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_strategy: Option<Color>,
-    /// The color that is being deployed; absent when settled.
+    /// Color of the pending release: `blue` or `green`. Absent if no release is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_strategy: Option<Color>,
-    /// The version of the release that serves.
+    /// Version of the active release, which receives the traffic. Absent until the first release is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_release_version: Option<String>,
-    /// The version of the release that is being deployed.
+    /// Version of the pending release, which is being deployed or switched to. Absent if no release is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_release_version: Option<String>,
-    /// The recorded releases, oldest first: `[-1]` is the newest attempt while one runs and the serving release
-    /// after success; `[-2]` is what a manual rollback would go to.
+    /// Recorded releases, oldest first, at most `spec.rollout.historyLimit`. The last entry is the newest attempt
+    /// during a rollout, and the active release after it succeeds. A manual rollback usually names the last entry but
+    /// one (`[-2]`), the release before it.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub release_history: Vec<ReleaseRecord>,
-    /// The state machine's memory. Not for scripts: it may gain fields in any version.
+    /// Memory of the operator's state machine. Scripts must not depend on it: any version may add fields.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub rollout: Option<Rollout>,
-    /// The last rollback, manual or automatic.
+    /// Last rollback of the resource, manual or automatic. Absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub last_rollback: Option<Rollback>,
-    /// `Ready`, `SpecApplied`, `Progressing`, `Reconciling`, `Stalled`, `Drifted`, `ImageCompatible`.
+    /// Conditions `Ready`, `SpecApplied`, `Progressing`, `Reconciling`, `Stalled`, `Drifted` and `ImageCompatible`.
+    /// `Stalled=True` means that a person must act; its message names the remedy.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The serving color's storage service.
+    /// Pods and image of the storage service in the active release. Absent until the first release is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<ComponentStatus>,
-    /// The serving color's schema service.
+    /// Pods and image of the schema service in the active release. Absent until the first release is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<ComponentStatus>,
-    /// The addresses that clients use; they never change in the life of the resource.
+    /// Addresses of the front Services, which clients use. A release does not change an address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
 }
 
-/// One release that was tried.
+/// Record of a release in `status.releaseHistory`. An attempt is one deployment of the release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseRecord {
-    /// Its name: `v<UTC date>-<time>-<hash>`, or `spec.releaseVersion` as it was.
+    /// Version of the release: `spec.releaseVersion` of its first attempt, or `v<UTC date>-<UTC time>-<first 7 digits
+    /// of the release hash>`. It is the value for a rollback request.
     pub version: String,
-    /// SHA-256 of the release template, 64 hexadecimal digits.
+    /// SHA-256 of the release template, 64 hexadecimal digits. Equal templates are the same release.
     pub hash: String,
-    /// The color it was last deployed to.
+    /// Color that the release was last deployed to: `blue` or `green`.
     pub strategy: Color,
-    /// The storage image's tag.
+    /// Tag of the storage image.
     pub storage_tag: String,
-    /// The schema image's tag.
+    /// Tag of the schema image.
     pub schema_tag: String,
-    /// The storage image, whole.
+    /// Full reference of the storage image: `<repository>:<tag>[@<digest>]`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub storage_image: String,
-    /// The schema image, whole.
+    /// Full reference of the schema image: `<repository>:<tag>[@<digest>]`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema_image: String,
-    /// When it was last started.
+    /// Time at which the last attempt of the release started.
     pub timestamp: Time,
-    /// `Active`, `Superseded`, `Failed` or `Pending`.
+    /// State of the release: `Active` receives the traffic, `Pending` is being deployed, `Superseded` was replaced or
+    /// cancelled, `Failed` is blocked until a retry or rollback request.
     pub status: RecordStatus,
-    /// What started it last.
+    /// Cause of the last attempt: `Spec` (a change of the spec), `Rollback`, `Retry` or `Restart` (a request by
+    /// annotation), or `AutoRollback` (the operator returned to the release).
     #[serde(default)]
     pub trigger: Trigger,
-    /// When it last began to serve; absent if it never did, and then it is no rollback target.
+    /// Time at which the release last became active. Absent if it never was active; it is then no target of a
+    /// rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Time>,
-    /// When all its pods were first ready in the last attempt.
+    /// Time at which all Pods of the release became ready in the last attempt. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Time>,
-    /// When the last attempt ended, whichever way.
+    /// Time at which the last attempt ended, by success, failure or cancellation. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// Why it failed or was abandoned, one word.
+    /// Reason, in one word, of the failure or the cancellation of the last attempt. In a pending release: the present
+    /// problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same for people: component, pod, what was said, and a remedy.
+    /// Description of the failure or the cancellation of the last attempt: component, Pod, error and remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// State of a record in the history.
+/// State of a record in `status.releaseHistory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(with = "String")]
 pub enum RecordStatus {
-    /// An attempt is under way.
+    /// The release is being deployed.
     Pending,
-    /// It serves.
+    /// The release receives the traffic.
     Active,
-    /// It served, or was abandoned before it could.
+    /// Another release replaced it after it was active, or it was cancelled before.
     Superseded,
-    /// It failed; it is not tried again unless asked for. Also what an unknown value of a newer version reads
-    /// as, since a release of unknown state must not be started unasked.
+    /// The release failed. The operator does not try it again without a request. A value of a newer operator version
+    /// is read as this one, because a release in an unknown state must not start without a request.
     #[serde(other)]
     Failed,
 }
 
 impl RecordStatus {
-    /// The value of `releaseHistory[].status`.
+    /// Returns the value of `releaseHistory[].status`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -137,26 +149,26 @@ impl RecordStatus {
     }
 }
 
-/// What started a release.
+/// Cause of an attempt to deploy a release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Trigger {
-    /// A manual rollback.
+    /// A user requested a rollback by annotation.
     Rollback,
-    /// The operator went back to it by itself.
+    /// The operator returned to the release after a newer one failed.
     AutoRollback,
-    /// The retry annotation.
+    /// A user requested a retry by annotation.
     Retry,
-    /// The restart annotation.
+    /// A user requested a restart by annotation.
     Restart,
-    /// A change of the spec.
+    /// A user changed the spec. A value of a newer operator version is read as this one.
     #[default]
     #[serde(other)]
     Spec,
 }
 
 impl Trigger {
-    /// The value of `releaseHistory[].trigger`.
+    /// Returns the value of `releaseHistory[].trigger`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rollback => "Rollback",
@@ -168,70 +180,76 @@ impl Trigger {
     }
 }
 
-/// The state machine's memory.
+/// Memory of the operator's state machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// The step: `Stable`, `Deploying`, `Switching`, `Watching`, `RollingBack` or `Prune`.
+    /// Step of the state machine: `Stable`, `Deploying`, `Switching`, `Watching`, `RollingBack` or `Prune`. In step
+    /// Watching both colors run, traffic goes to the new release, and the operator watches it.
     pub step: Step,
-    /// Number of the last decision; never decreases; stamped on the front Services.
+    /// Number of the last decision that started, switched or returned a release. It never decreases, and both front
+    /// Services carry it as an annotation.
     pub epoch: i64,
-    /// When the step was entered.
+    /// Time at which the present step began.
     pub since: Time,
-    /// Deploying and Switching: the release on its way. Prune: the restart that is begun anew when its color is clear.
+    /// Pending release and its color, in steps Deploying and Switching. In step Prune: the active release, if a
+    /// restart of it begins again after the color is empty. Absent in other steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Side>,
-    /// Watching: the release that served before, still warm.
+    /// Previous release and its color, in step Watching. It keeps running, so that traffic can return to it. Absent
+    /// in other steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Side>,
-    /// Clocks of the step, persisted so that a restart neither loses nor shortens a wait.
+    /// Timers of the present step. They are persisted, so that a restart of the operator neither loses nor shortens a
+    /// wait.
     #[serde(default)]
     pub timers: Timers,
-    /// When the switch to the target (in Watching: to the active release) was decided; pods older than this were
-    /// ready at the switch.
+    /// Time at which the operator decided the last switch of traffic to a new release. Pods that are older were ready
+    /// at the switch. The operator removes the time when the cleanup ends or the next release starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched_at: Option<Time>,
-    /// Pods of the target that had restarted before the switch (a later restart is news, these are not).
+    /// Restart counts of the new release's Pods at the switch, at most 32. Only a later restart counts as a failure
+    /// of the release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarted_before: Vec<PodRestarts>,
-    /// The request by annotation that is being, or was last, acted on.
+    /// Request by annotation that the operator carries out or last refused. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
 }
 
-/// A release on a color.
+/// A release and the color that it is deployed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// The color.
+    /// Color of the release: `blue` or `green`.
     pub strategy: Color,
-    /// The release's version.
+    /// Version of the release.
     pub version: String,
 }
 
-/// Step of the state machine (design D7); finer than `deploymentPhase`.
+/// Step of the state machine (design D7). `status.deploymentPhase` combines several steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Step {
-    /// One color, serving.
+    /// A single color runs; its release is active.
     Stable,
-    /// The pending color is created and watched until it is ready for the grace period.
+    /// The operator creates the pending color and waits until it is ready for the grace period.
     Deploying,
-    /// The front Services go to the new color.
+    /// The front Services select the pending release.
     Switching,
-    /// Both colors live, traffic on the new one.
+    /// Both colors run, traffic goes to the new release, and the operator watches it.
     Watching,
-    /// The front Services go back to the old color.
+    /// The front Services select the previous release again.
     RollingBack,
-    /// The color that does not serve is deleted.
+    /// The operator deletes the color without traffic.
     Prune,
-    /// A step of a newer version: nothing is touched until an operator that knows it runs again.
+    /// A step of a newer operator version. The operator changes nothing until a version that knows the step runs.
     #[serde(other)]
     Unknown,
 }
 
 impl Step {
-    /// The value of `rollout.step`, and the reason of conditions in this step.
+    /// Returns the value of `rollout.step`, which is also the reason of conditions in this step.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stable => "Stable",
@@ -244,7 +262,7 @@ impl Step {
         }
     }
 
-    /// The public phase.
+    /// Returns the value of `status.deploymentPhase`; `None` for an unknown step.
     pub const fn phase(self) -> Option<&'static str> {
         match self {
             Self::Stable => Some("Stable"),
@@ -256,109 +274,115 @@ impl Step {
     }
 }
 
-/// Clocks within a step.
+/// Timers of a step. A timer that does not run is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Timers {
-    /// Deploying: since when every pod of the target is ready without a break.
+    /// Step Deploying: time since which all Pods of the pending release are ready. The grace period counts from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// Deploying: since when the target's storage shows a hard failure.
+    /// Step Deploying: time since which the storage service of the pending release shows a hard failure. The failure
+    /// threshold counts from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_failing_since: Option<Time>,
-    /// Deploying: since when the target's schema shows a hard failure.
+    /// Step Deploying: time since which the schema service of the pending release shows a hard failure. The failure
+    /// threshold counts from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_failing_since: Option<Time>,
-    /// Switching and Watching: since when the pod of `unreadyPod` is unready. Deploying: when the target first lost the
-    /// readiness that it had had.
+    /// Steps Switching and Watching: time since which the Pod in `unreadyPod` is unready; it counts as bad after 5 s.
+    /// Step Deploying: time at which the pending release first lost its readiness; the deploy timeout counts from it
+    /// once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Time>,
-    /// Switching and Watching: the pod, ready at the switch, that is unready since `unreadySince`.
+    /// Steps Switching and Watching: name of a Pod that was ready at the switch and is unready since `unreadySince`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unready_pod: Option<String>,
-    /// Switching and Watching: since when a component has no ready pod.
+    /// Steps Switching and Watching: time since which a component of the new release has no ready Pod. The failure
+    /// threshold counts from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub empty_since: Option<Time>,
-    /// Since when neither color is healthy.
+    /// Steps Switching and Watching: time since which both colors are unhealthy while the spec asks for another
+    /// release. The deploy timeout counts from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub both_down_since: Option<Time>,
 }
 
-/// So many pods that restarted before a switch a status has a place for.
+/// Maximum number of Pods in `rollout.restartedBefore`.
 pub const RESTARTS_KEPT: usize = 32;
 
-/// How often a pod had restarted before the switch. Of one that a full list has no place for it is not known, and no count
-/// is news.
+/// Returns the restarts of a Pod before the switch. If the list is full and lacks the Pod, returns `i32::MAX`, so
+/// that no later restart counts against the release.
 pub fn restarted_before(kept: &[PodRestarts], pod: &str) -> i32 {
     let unknown = if kept.len() < RESTARTS_KEPT { 0 } else { i32::MAX };
     kept.iter().find(|known| known.pod == pod).map_or(unknown, |known| known.count)
 }
 
-/// Restarts of one pod.
+/// Restart count of a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodRestarts {
-    /// The pod's name.
+    /// Name of the Pod.
     pub pod: String,
-    /// Restarts of its main container.
+    /// Number of restarts of the Pod's main container at the switch.
     pub count: i32,
 }
 
-/// A request that a user made by annotation, and what became of it.
+/// A request by annotation, and the answer of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// `Rollback`, `Retry` or `Restart`.
+    /// Kind of the request: `Rollback`, `Retry` or `Restart`.
     pub kind: Trigger,
-    /// The annotation's value.
+    /// Value of the annotation that made the request.
     pub value: String,
-    /// Why it was refused; absent if it was accepted.
+    /// Reason for which the operator refused the request. Absent if it accepted the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
-/// A rollback that happened.
+/// A rollback that the operator carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
-    /// The version that was left.
+    /// Version of the release that lost the traffic, or that failed before it got traffic.
     pub from: String,
-    /// The version that serves instead.
+    /// Version of the release that is active after the rollback.
     pub to: String,
-    /// `Manual` or `Automatic`.
+    /// Cause of the rollback: `Manual` (a request or a change of the spec) or `Automatic` (a failure).
     pub trigger: String,
-    /// Why.
+    /// Reason of the rollback: the reason of the failure, or the kind of the user's request.
     pub reason: String,
-    /// When it was decided.
+    /// Time at which the operator decided the rollback; for a rollback request, the time at which the release became
+    /// active.
     pub time: Time,
 }
 
-/// Counts of the serving color of one component.
+/// Pods and image of a component in the active release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ComponentStatus {
-    /// Pods wanted.
+    /// Number of Pods that the active Deployment of the component should have.
     pub replicas: i32,
-    /// Pods ready.
+    /// Number of ready Pods of the component in the active release.
     pub ready_replicas: i32,
-    /// The image that runs.
+    /// Full reference of the image that the active release runs.
     pub image: String,
-    /// The color's own Service.
+    /// Name of the color Service of the component in the active release, for tests of one color.
     pub service: String,
 }
 
-/// Addresses for clients, `host:port`.
+/// Addresses of the front Services in the form `host:port`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
-    /// The storage service.
+    /// Address of the storage service for clients: `<name>-storage.<namespace>.svc:<port>`.
     pub storage: String,
-    /// The schema service.
+    /// Address of the schema service for clients: `<name>-schema.<namespace>.svc:<port>`.
     pub schema: String,
 }
 
-/// A part of the status that is incomplete counts as lost, and is rebuilt: an API server with an older CRD drops fields of
-/// what it stores, and a resource must not become unreadable by that.
+/// Reads a part of the status, or its default if the part is incomplete. An API server with an older CRD drops
+/// fields, and the resource must stay readable; the operator rebuilds a lost part.
 fn readable<'de, T: Default + DeserializeOwned, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -367,28 +391,28 @@ fn readable<'de, T: Default + DeserializeOwned, D: Deserializer<'de>>(
 }
 
 impl MetadataServicesStatus {
-    /// The serving release, if any.
+    /// Returns the active release and its color; `None` until the first release is active.
     pub fn active(&self) -> Option<Side> {
         Some(Side { strategy: self.active_strategy?, version: self.active_release_version.clone()? })
     }
 
-    /// A condition, by its type.
+    /// Returns the condition of a type.
     pub fn condition(&self, kind: &str) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.type_ == kind)
     }
 
-    /// The record of a version.
+    /// Returns the record of a version.
     pub fn record(&self, version: &str) -> Option<&ReleaseRecord> {
         self.release_history.iter().find(|record| record.version == version)
     }
 
-    /// The record of a template.
+    /// Returns the record of a release template, by its hash.
     pub fn record_of_hash(&self, hash: &str) -> Option<&ReleaseRecord> {
         self.release_history.iter().find(|record| record.hash == hash)
     }
 }
 
-/// Seconds from `since` to `now`; 0 if `since` is in the future.
+/// Returns the seconds from `since` to `now`; 0 if `since` is in the future.
 pub fn elapsed(since: &Time, now: Timestamp) -> i64 {
     now.as_second().saturating_sub(since.0.as_second()).max(0)
 }

@@ -1,4 +1,4 @@
-//! The release template: what of a spec makes a release, and its identity (design D3, D4).
+//! The release template: the part of a spec that shapes Pods, and its hash (design D3, D4).
 
 use std::fmt;
 
@@ -8,62 +8,62 @@ use sha2::{Digest, Sha256};
 use super::{ComponentSpec, MetadataServicesSpec};
 use crate::names::Component;
 
-/// Format of the hash input, and version of the renderer's defaults. Raised only when an unchanged template must
-/// become another release.
+/// Version of the hash input and of the renderer's defaults. It is raised only when an unchanged template must become
+/// another release.
 pub const HASH_VERSION: i64 = 1;
 
-/// What shapes the pods of a release: a spec without the fields that are applied in place.
+/// Fields of a spec that shape the Pods of a release, without the fields that are applied in place.
 ///
-/// A field that is added to the spec belongs to the release unless [`copy_in_place`] is told otherwise, so that a
-/// forgotten one errs towards a release and never towards a change of running pods.
+/// A field that is added to the spec belongs to the template unless [`copy_in_place`] lists it. A forgotten field can
+/// therefore cause a needless release, but never a change of running Pods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReleaseTemplate(MetadataServicesSpec);
 
 impl ReleaseTemplate {
-    /// The template of a spec.
+    /// Returns the template of a spec.
     pub fn of(spec: &MetadataServicesSpec) -> Self {
         let mut template = spec.clone();
         copy_in_place(&MetadataServicesSpec::default(), &mut template);
         Self(template)
     }
 
-    /// The recorded form.
+    /// Returns the template as a revision stores it.
     pub fn to_value(&self) -> Value {
-        // Every map has string keys, so this cannot fail. Should it ever, two templates must still not look alike.
+        // Cannot fail, since every map has string keys. The fallback still differs for different templates.
         serde_json::to_value(&self.0).unwrap_or_else(|_| Value::String(format!("{:?}", self.0)))
     }
 
-    /// Reads the recorded form. Fields that a newer version recorded are lost: compare the hash with the recorded
-    /// one to find out.
+    /// Reads the template from a revision. Fields that only a newer operator version knows are lost; the caller
+    /// compares the hash with the stored one.
     pub fn from_value(value: &Value) -> Result<Self, serde_json::Error> {
         serde::Deserialize::deserialize(value).map(|spec| Self::of(&spec))
     }
 
-    /// Its identity: SHA-256 over canonical JSON.
+    /// Returns the identity of the template: SHA-256 over canonical JSON.
     pub fn hash(&self) -> ReleaseHash {
         let input = canonical(&json!({"hashVersion": HASH_VERSION, "template": self.to_value()}));
         ReleaseHash(format!("{:x}", Sha256::digest(input.as_bytes())))
     }
 
-    /// The spec that asks for this release: the template, with the in-place fields of `current`.
+    /// Returns the spec that describes this release: the template with the in-place fields of `current`.
     pub fn restore_into(&self, current: &MetadataServicesSpec) -> MetadataServicesSpec {
         let mut spec = self.0.clone();
         copy_in_place(current, &mut spec);
         spec
     }
 
-    /// The fields; those that are applied in place are unset.
+    /// Returns the template as a spec. Its in-place fields are unset.
     pub const fn spec(&self) -> &MetadataServicesSpec {
         &self.0
     }
 
-    /// The fields of one component.
+    /// Returns the fields of one component.
     pub const fn component(&self, component: Component) -> &ComponentSpec {
         self.0.component(component)
     }
 }
 
-/// Copies the fields that are no part of a release.
+/// Copies the fields that are applied in place.
 fn copy_in_place(from: &MetadataServicesSpec, to: &mut MetadataServicesSpec) {
     to.rollout = from.rollout.clone();
     to.release_version.clone_from(&from.release_version);
@@ -83,18 +83,18 @@ fn copy_in_place(from: &MetadataServicesSpec, to: &mut MetadataServicesSpec) {
 pub struct ReleaseHash(String);
 
 impl ReleaseHash {
-    /// Reads a recorded hash; `None` if it is not one.
+    /// Reads a stored hash; `None` if the text is no hash.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (text.len() == 64 && digits).then(|| Self(text.to_owned()))
     }
 
-    /// All 64 digits.
+    /// Returns all 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first 7 digits, as release names carry them.
+    /// Returns the first 7 digits, which are part of a generated version.
     pub fn short(&self) -> &str {
         self.0.get(..7).unwrap_or(&self.0)
     }
@@ -106,8 +106,8 @@ impl fmt::Display for ReleaseHash {
     }
 }
 
-/// JSON without freedom: object keys sorted, members that are null left out (for Kubernetes null is unset), no
-/// white space.
+/// Returns canonical JSON: sorted keys, no white space, and no members that are null, since Kubernetes treats null as
+/// unset.
 pub fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
@@ -164,15 +164,15 @@ mod tests {
         ReleaseTemplate::of(&spec(value)).hash().to_string()
     }
 
-    /// A change here makes every installed release look new: raise [`HASH_VERSION`] knowingly, or mend the change.
+    /// A changed hash starts a release in every installed resource: raise [`HASH_VERSION`] on purpose, or undo the change.
     #[test]
-    fn hashes_are_pinned() {
+    fn the_hash_of_a_known_template_does_not_change() {
         assert_eq!(hash(minimal()), "e994e904652eddfd29b99304004abda77fc4eff65884acfb4a639ac776631e85");
         assert_eq!(hash(full()), "0a9097e281b1be33bec51ea52e4613c36729ac3e56a815b7a93f601d827232d9");
     }
 
     #[test]
-    fn in_place_fields_are_no_release() {
+    fn in_place_fields_do_not_change_the_hash() {
         let mut value = minimal();
         value["releaseVersion"] = json!("v7");
         value["rollout"] = json!({"paused": true, "gracePeriodSeconds": 5});
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn unset_in_any_spelling_is_the_same_release() {
+    fn unset_and_empty_fields_have_the_same_hash() {
         let mut value = minimal();
         value["tolerations"] = json!([]);
         value["nodeSelector"] = json!({});
@@ -200,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn an_explicitly_empty_security_context_is_a_change() {
+    fn an_empty_security_context_changes_the_hash() {
         let mut value = minimal();
         value["podSecurityContext"] = json!({});
         assert_ne!(hash(value), hash(minimal()));
     }
 
     #[test]
-    fn every_other_field_is_a_release() {
+    fn every_other_field_changes_the_hash() {
         let base = full();
         let pointers = ["", "/storage", "/schema", "/serviceAccount"];
         let in_place = [
@@ -228,16 +228,16 @@ mod tests {
             for key in base.pointer(pointer).unwrap().as_object().unwrap().keys() {
                 let mut changed = base.clone();
                 changed.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(key);
-                let spared = in_place.contains(&key.as_str());
+                let is_in_place = in_place.contains(&key.as_str());
                 if key != "storage" && key != "schema" && key != "imageTag" && key != "serviceAccount" {
-                    assert_eq!(hash(changed) == hash(base.clone()), spared, "{pointer}/{key}");
+                    assert_eq!(hash(changed) == hash(base.clone()), is_in_place, "{pointer}/{key}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_template_survives_its_record() {
+    fn a_stored_template_is_read_unchanged() {
         let template = ReleaseTemplate::of(&spec(full()));
         let again = ReleaseTemplate::from_value(&template.to_value()).unwrap();
         assert_eq!(again, template);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn restoring_keeps_what_is_applied_in_place() {
+    fn restoring_a_template_keeps_the_in_place_fields() {
         let recorded = ReleaseTemplate::of(&spec(minimal()));
         let current = spec(full());
         let restored = recorded.restore_into(&current);
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(restored.storage.service, current.storage.service);
         assert_eq!(restored.service_account.annotations, current.service_account.annotations);
         assert_eq!(restored.storage.image_tag, "1.0.437");
-        // A round trip changes nothing.
+        // Restoring a spec's own template changes nothing.
         assert_eq!(ReleaseTemplate::of(&current).restore_into(&current), current);
     }
 }

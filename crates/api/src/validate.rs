@@ -1,8 +1,8 @@
-//! The CEL rules of the CRD, evaluated here.
+//! Evaluates the CEL rules of the CRD.
 //!
-//! The API server enforces the same rules on every write. They are evaluated again for objects that no server
-//! judged by them: servers before 1.25, objects written before a rule existed, and recorded templates that a
-//! rollback would restore.
+//! The API server enforces the rules on every write. The operator evaluates them as well, for objects that no API
+//! server checked: on Kubernetes below 1.25, objects that are older than a rule, and templates that a rollback would
+//! restore.
 
 use std::{fmt, sync::OnceLock};
 
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::names::Component;
 
-/// A field that breaks a rule.
+/// A field that violates a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
     /// Path of the field, such as `spec.storage.replicas`.
     pub field: String,
-    /// What is wrong, and what to do.
+    /// Problem and remedy: `<problem>: <remedy>`.
     pub message: String,
 }
 
@@ -33,12 +33,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What an evaluation found.
+/// Result of an evaluation of the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Rules that the object breaks, sorted.
+    /// Rules that the object violates, sorted.
     pub violations: Vec<Violation>,
-    /// Rules that could not be evaluated here. They block nothing: the API server is the judge of them.
+    /// Rules that cannot be evaluated here. They block nothing, since the API server evaluates them.
     pub unevaluated: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// The process's one: compiling takes longer than evaluating.
+    /// Returns the validator of the process. It is shared, because compilation takes longer than an evaluation.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Validator> = OnceLock::new();
         SHARED.get_or_init(Self::new)
@@ -60,28 +60,30 @@ impl Validator {
         Self { schema: compile_schema(&schema), engine: cel::Validator::new() }
     }
 
-    /// Judges a resource.
+    /// Validates a resource. Returns the violations as an error.
     pub fn validate(&self, resource: &MetadataServices) -> Result<(), Vec<Violation>> {
         let name = resource.metadata.name.as_deref().unwrap_or_default();
         self.validate_spec(name, &resource.spec)
     }
 
-    /// Judges a spec, such as the one that a rollback would write.
+    /// Validates a spec, such as the one that a rollback would write. Returns the violations as an error.
     pub fn validate_spec(&self, name: &str, spec: &MetadataServicesSpec) -> Result<(), Vec<Violation>> {
         let mut findings = self.rules(&document(name, spec));
         findings.violations.extend(unreadable(spec));
         if findings.violations.is_empty() { Ok(()) } else { Err(findings.violations) }
     }
 
-    /// Judges a spec that need not even have the right types.
+    /// Validates a spec whose fields may have wrong types. Returns the violations as an error.
     pub fn validate_spec_value(&self, name: &str, spec: &Value) -> Result<(), Vec<Violation>> {
         match MetadataServicesSpec::deserialize_from(spec) {
             Ok(spec) => self.validate_spec(name, &spec),
-            Err(error) => Err(vec![Violation { field: "spec".into(), message: error.to_string() }]),
+            Err(error) => {
+                Err(vec![Violation { field: "spec".into(), message: format!("{error}: correct the value") }])
+            }
         }
     }
 
-    /// Evaluates the CEL rules alone on a whole object.
+    /// Evaluates only the CEL rules, on a whole object.
     pub fn rules(&self, object: &Value) -> Findings {
         let mut findings = Findings::default();
         let errors = self.engine.validate_compiled(&self.schema, object, None).err();
@@ -108,7 +110,7 @@ fn document(name: &str, spec: &impl Serialize) -> Value {
     json!({"metadata": {"name": name}, "spec": serde_json::to_value(spec).unwrap_or_default()})
 }
 
-/// Free-form parts that are not what Kubernetes expects there; no rule can see into them.
+/// Returns the free-form fields that Kubernetes would not accept. CEL rules cannot read these fields.
 fn unreadable(spec: &MetadataServicesSpec) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut check = |field: String, result: Result<(), String>| {

@@ -1,5 +1,8 @@
-//! Properties of every spec and status: what is stored is read, nothing that is written is pruned, and a release's
-//! identity depends on what the user wants, not on how it is spelt.
+//! Properties of every spec and status: an API server stores them without loss, and the release hash depends on the
+//! values of the spec, not on its notation.
+
+// Tests fail by unwrapping, indexing and panics.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -12,8 +15,8 @@ fn read(value: &Value) -> MetadataServicesSpec {
     serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
 }
 
-/// What an API server keeps of a value: fields that the schema does not have are dropped, and null is unset.
-pub fn pruned(value: &Value, schema: &Value) -> Value {
+/// Returns a value as an API server stores it: without fields that the schema lacks, and without null.
+fn pruned(value: &Value, schema: &Value) -> Value {
     if schema["x-kubernetes-preserve-unknown-fields"] == json!(true) {
         return value.clone();
     }
@@ -30,7 +33,7 @@ pub fn pruned(value: &Value, schema: &Value) -> Value {
     }
 }
 
-/// Without what is as good as left out: empty objects and lists of fields that have a default.
+/// Removes members that equal an unset one: null, empty objects and empty lists. Quantities are read as strings.
 fn without_empty(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -40,13 +43,13 @@ fn without_empty(value: &Value) -> Value {
             Value::Object(kept.filter(|(_, value)| !empty(value)).collect())
         }
         Value::Array(items) => items.iter().map(without_empty).collect(),
-        // Quantities are read as texts.
+        // Quantities are read as strings.
         Value::Number(number) => Value::String(number.to_string()),
         scalar => scalar.clone(),
     }
 }
 
-/// The same JSON, as text with its keys in another order.
+/// Returns the JSON text of a value with its keys in another order.
 fn shuffled(value: &Value, seed: &mut u64) -> String {
     match value {
         Value::Object(map) => {
@@ -68,8 +71,8 @@ fn shuffled(value: &Value, seed: &mut u64) -> String {
     }
 }
 
-/// Fields of our own types that are not set, written out as unset: null, or empty where that is the default.
-fn spelt_out(value: &mut Value) {
+/// Sets the unset fields of our own types explicitly: null, or empty if that is the default.
+fn with_unset_fields(value: &mut Value) {
     let ours = ["", "/serviceAccount", "/rollout", "/rollout/autoRollback"].map(str::to_owned);
     let parts = ["", "/resources", "/service", "/podDisruptionBudget"];
     let components =
@@ -95,7 +98,7 @@ fn spelt_out(value: &mut Value) {
     }
 }
 
-/// The parts of a spec that are applied in place, taken from another.
+/// Returns `spec` with the in-place fields of `other`.
 fn in_place_of(spec: &Value, other: &Value) -> Value {
     let mut spec = spec.clone();
     let mut copy = |folder: &str, names: &[&str]| {
@@ -122,9 +125,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None,
         max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
-    /// A spec that the schema lets pass is read whole; what is written of it is in the schema, and is read as the same.
     #[test]
-    fn a_spec_survives_being_written_and_read(value in spec()) {
+    fn a_stored_spec_is_read_unchanged(value in spec()) {
         let spec = read(&value);
         let written = serde_json::to_value(&spec).unwrap();
         prop_assert_eq!(&pruned(&written, part("spec")), &written, "the API server would drop some of this");
@@ -133,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn a_status_survives_being_written_and_read(value in status(&["Stable", "Active", "True"])) {
+    fn a_stored_status_is_read_unchanged(value in status(&["Stable", "Active", "True"])) {
         let status: MetadataServicesStatus = serde_json::from_value(value).unwrap();
         let written = serde_json::to_value(&status).unwrap();
         prop_assert_eq!(&pruned(&written, part("status")), &written, "the API server would drop some of this");
@@ -141,31 +143,30 @@ proptest! {
         prop_assert_eq!(read, status);
     }
 
-    /// A release is what the user wants: the order of keys, unset fields written out, what is applied in place, and what
-    /// an API server or a record does with it change nothing.
+    /// These do not change the hash: the order of keys, explicit unset fields, in-place fields, storage by an API server,
+    /// storage in a revision.
     #[test]
-    fn a_release_is_known_however_it_is_spelt(value in spec(), other in spec(), mut seed in any::<u64>()) {
+    fn specs_with_the_same_values_have_the_same_hash(value in spec(), other in spec(), mut seed in any::<u64>()) {
         let template = ReleaseTemplate::of(&read(&value));
         let hash = template.hash();
         let text = shuffled(&value, &mut seed);
         let again: MetadataServicesSpec = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(ReleaseTemplate::of(&again).hash(), hash.clone(), "keys in another order: {}", text);
         let mut whole = value.clone();
-        spelt_out(&mut whole);
-        prop_assert_eq!(ReleaseTemplate::of(&read(&whole)).hash(), hash.clone(), "unset written out: {}", whole);
+        with_unset_fields(&mut whole);
+        prop_assert_eq!(ReleaseTemplate::of(&read(&whole)).hash(), hash.clone(), "explicit unset fields: {}", whole);
         let stored = pruned(&value, part("spec"));
         prop_assert_eq!(ReleaseTemplate::of(&read(&stored)).hash(), hash.clone(), "stored by an API server");
         let moved = in_place_of(&value, &other);
         prop_assert_eq!(ReleaseTemplate::of(&read(&moved)).hash(), hash.clone(), "other in-place settings");
         let recorded = ReleaseTemplate::from_value(&template.to_value()).unwrap();
-        prop_assert_eq!(recorded.hash(), hash.clone(), "read from its record");
+        prop_assert_eq!(recorded.hash(), hash.clone(), "read from its revision");
         let restored = template.restore_into(&read(&other));
         prop_assert_eq!(ReleaseTemplate::of(&restored).hash(), hash, "restored over another spec");
     }
 
-    /// Two specs are one release only if their templates are equal.
     #[test]
-    fn another_template_is_another_release(value in spec(), at in any::<prop::sample::Index>(), other in spec()) {
+    fn different_templates_have_different_hashes(value in spec(), at in any::<prop::sample::Index>(), other in spec()) {
         let (one, two) = (ReleaseTemplate::of(&read(&value)), ReleaseTemplate::of(&read(&other)));
         prop_assert_eq!(one.hash() == two.hash(), one == two);
         let fields: Vec<String> = value["storage"].as_object().unwrap().keys().cloned().collect();
@@ -179,7 +180,7 @@ proptest! {
     }
 
     #[test]
-    fn canonical_json_says_the_same(value in simulator::arbitrary::json_of(&["a", "b", "\u{0}", "\""])) {
+    fn canonical_json_keeps_all_values_but_null(value in simulator::arbitrary::json_of(&["a", "b", "\u{0}", "\""])) {
         let text = canonical(&value);
         let read: Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(canonical(&read), text);
@@ -187,7 +188,7 @@ proptest! {
     }
 }
 
-/// Without members that are null.
+/// Removes members that are null.
 fn set(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
