@@ -10,11 +10,11 @@ use crate::{
     version::Version,
 };
 
-/// The namespace of the operator when nothing says otherwise.
+/// The default namespace of the operator.
 pub const DEFAULT_NAMESPACE: &str = "e6-operator-system";
 /// The name of the Lease by which replicas elect a leader.
 pub const DEFAULT_LEASE_NAME: &str = "e6-operator.e6data.io";
-/// Where images come from when a resource does not say.
+/// The default registry and path of images.
 pub const DEFAULT_IMAGE_REPOSITORY: &str = "docker.io/e6data";
 
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -25,27 +25,27 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
     name = "e6-operator",
     version,
     about = "Blue-green releases of the e6data metadata services on Kubernetes",
-    after_help = "Without a command, `run` is meant. The cluster is found as by every client: KUBECONFIG, \
-                  ~/.kube/config, or the service account of the pod.",
+    after_help = "The default command is `run`. The operator finds the cluster by KUBECONFIG, ~/.kube/config, or the service account \
+                  of the Pod, in this order.",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
-    /// What to do; see [`Cli::into_command`] for the default.
+    /// The command; see [`Cli::into_command`] for the default.
     #[command(subcommand)]
     command: Option<Command>,
-    /// The flags of `run` when no command is given.
+    /// The flags of `run` without a command.
     #[command(flatten)]
     run: RunArgs,
 }
 
 impl Cli {
-    /// The command asked for; `run` when none was named.
+    /// Returns the command; `run` is the default.
     pub fn into_command(self) -> Command {
         self.command.unwrap_or_else(|| Command::Run(Box::new(self.run)))
     }
 }
 
-/// What the binary can do.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator (the default)
@@ -57,10 +57,10 @@ pub enum Command {
 /// Flags of `crd`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct CrdArgs {
-    /// Without CEL rules, for Kubernetes older than 1.25
+    /// Leave out the CEL rules, for Kubernetes older than 1.25
     #[arg(long)]
     pub legacy: bool,
-    /// As the next major version will serve it (v1beta1 beside v1alpha1)
+    /// Print the CRD of the next major version (v1beta1 and v1alpha1)
     #[arg(long, conflicts_with = "legacy")]
     pub next: bool,
 }
@@ -68,16 +68,16 @@ pub struct CrdArgs {
 /// Flags of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Namespaces to manage, repeated or comma separated; none means all
+    /// Namespaces to manage, as repeated flags or comma separated [default: all]
     #[arg(long = "watch-namespace", env = "E6_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',', value_parser = parse_namespace)]
     pub watch_namespaces: Vec<String>,
 
-    /// Elect a leader among the replicas by a Lease; without it run one replica only
+    /// Elect a leader among the replicas by a Lease; if false, run a single replica
     #[arg(long, env = "E6_LEADER_ELECT", value_name = "BOOL", default_value = "true", action = ArgAction::Set,
           num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
 
-    /// Namespace of the Lease [default: the pod's namespace, else e6-operator-system]
+    /// Namespace of the Lease [default: namespace of the Pod, else e6-operator-system]
     #[arg(long, env = "E6_LEADER_ELECT_NAMESPACE", value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub leader_elect_namespace: Option<String>,
 
@@ -85,16 +85,16 @@ pub struct RunArgs {
     #[arg(long, env = "E6_LEADER_ELECT_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE_NAME, value_parser = parse_object_name)]
     pub leader_elect_lease_name: String,
 
-    /// Name of this replica in the Lease; a random suffix is added, since two processes must never share one
-    /// [default: the pod's name]
+    /// Name of this replica in the Lease; the operator adds a random suffix, since two processes must never share a name
+    /// [default: name of the Pod]
     #[arg(long, env = "E6_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
 
-    /// Address of /metrics; 0 turns it off
+    /// Address of /metrics; 0 disables it
     #[arg(long, env = "E6_METRICS_BIND_ADDRESS", value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     pub metrics_bind_address: BindAddress,
 
-    /// Address of /healthz and /readyz; 0 turns them off
+    /// Address of /healthz and /readyz; 0 disables them
     #[arg(
         long,
         env = "E6_HEALTH_PROBE_BIND_ADDRESS",
@@ -103,57 +103,57 @@ pub struct RunArgs {
     )]
     pub health_probe_bind_address: BindAddress,
 
-    /// What to log: error, warn, info, debug, trace, or a list such as `info,e6_operator=debug`
+    /// Log level: error, warn, info, debug, trace, or a list such as `info,e6_operator=debug`
     #[arg(long, env = "E6_LOG_LEVEL", value_name = "FILTER", default_value = telemetry::DEFAULT_FILTER, value_parser = parse_log_filter)]
     pub log_level: String,
 
-    /// How to write log lines
+    /// Format of log lines
     #[arg(long, env = "E6_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// How many resources are worked on at once, 1 to 64
+    /// Most resources that are reconciled at the same time, 1 to 64
     #[arg(long, env = "E6_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
 
-    /// How often a settled resource is looked at again, in seconds, 1 to 3600
+    /// Interval of reconciles of a resource without changes, in seconds, 1 to 3600
     #[arg(long, env = "E6_RESYNC_SECONDS", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub resync_seconds: u64,
 
-    /// Registry and path of the images of a resource that names none
+    /// Registry and path of images for resources that set none
     #[arg(long, env = "E6_DEFAULT_IMAGE_REPOSITORY", value_name = "REPOSITORY", default_value = DEFAULT_IMAGE_REPOSITORY, value_parser = parse_repository)]
     pub default_image_repository: String,
 
-    /// Deadline of one request to the API server, in seconds, 1 to 4: a write must not outlive the lease it was
-    /// sent under
+    /// Deadline of one request to the API server, in seconds, 1 to 4; a write must end before the Lease of its sender
+    /// expires
     #[arg(long, env = "E6_REQUEST_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=4))]
     pub request_timeout_seconds: u64,
 
-    /// Oldest storage version this operator supports, such as 1.0.450; older ones are reported, not refused
+    /// Oldest supported storage version, such as 1.0.450; the operator reports older versions and deploys them
     #[arg(long, env = "E6_MIN_STORAGE_VERSION", value_name = "X.Y.Z")]
     pub min_storage_version: Option<Version>,
 
-    /// Oldest schema version this operator supports, such as 1.0.550; older ones are reported, not refused
+    /// Oldest supported schema version, such as 1.0.550; the operator reports older versions and deploys them
     #[arg(long, env = "E6_MIN_SCHEMA_VERSION", value_name = "X.Y.Z")]
     pub min_schema_version: Option<Version>,
 }
 
 impl RunArgs {
-    /// The namespaces to manage, each once; empty means all.
+    /// Returns the namespaces to manage, each once; empty means all.
     pub fn namespaces(&self) -> BTreeSet<String> {
         self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect()
     }
 
-    /// [`RunArgs::resync_seconds`] as a duration.
+    /// Returns [`RunArgs::resync_seconds`] as a duration.
     pub fn resync(&self) -> Duration {
         Duration::from_secs(self.resync_seconds)
     }
 
-    /// [`RunArgs::request_timeout_seconds`] as a duration.
+    /// Returns [`RunArgs::request_timeout_seconds`] as a duration.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_seconds)
     }
 
-    /// The namespace of the Lease: the flag, else the namespace of the pod's service account, else `POD_NAMESPACE`,
+    /// Returns the namespace of the Lease: the flag, else the namespace of the Pod's service account, else `POD_NAMESPACE`,
     /// else [`DEFAULT_NAMESPACE`].
     pub fn lease_namespace(&self) -> String {
         let flag = self.leader_elect_namespace.clone();
@@ -165,9 +165,9 @@ impl RunArgs {
         .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
 
-    /// The name of this process in the Lease: the flag, else `POD_NAME`, else `HOSTNAME`, and a suffix that no
-    /// other process has. Two processes under one name would both believe that the Lease is theirs: a container
-    /// that restarts in its pod, or one `--identity` for all replicas of a Deployment.
+    /// Returns the name of this process in the Lease: the flag, else `POD_NAME`, else `HOSTNAME`, with a random suffix. Two
+    /// processes with one name would both act as the holder. Examples are a container that restarts in its Pod, and one
+    /// `--identity` for all replicas of a Deployment.
     pub fn unique_identity(&self) -> String {
         let base = first_filled([
             self.identity.clone(),
@@ -179,12 +179,12 @@ impl RunArgs {
     }
 }
 
-/// The first candidate that has a value; values are trimmed, empty ones skipped.
+/// Returns the first candidate that is not empty, trimmed.
 fn first_filled<const N: usize>(candidates: [Option<String>; N]) -> Option<String> {
     candidates.into_iter().flatten().map(|value| value.trim().to_owned()).find(|value| !value.is_empty())
 }
 
-/// Where a listener binds; `None` when it is turned off by `0`.
+/// The address of a listener; `None` (given as `0`) disables it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindAddress(pub Option<SocketAddr>);
 
@@ -195,15 +195,15 @@ impl FromStr for BindAddress {
         if text == "0" {
             return Ok(Self(None));
         }
-        // `:8080`, as Go programs take it.
+        // Go programs accept `:8080`.
         let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
         full.parse().map(|address| Self(Some(address))).map_err(|_| {
-            "use an IP address and a port, such as 0.0.0.0:8080 or [::]:8080, or 0 to turn it off".into()
+            "use an IP address and a port, such as 0.0.0.0:8080 or [::]:8080, or 0 to disable it".into()
         })
     }
 }
 
-/// A namespace, or nothing: a chart renders an unset list as an empty string.
+/// Parses a namespace. An empty text is valid, since a chart renders an unset list so.
 fn parse_namespace(text: &str) -> Result<String, String> {
     let name = text.trim();
     if name.is_empty() || is_dns_label(name) {
@@ -231,7 +231,7 @@ fn parse_log_filter(text: &str) -> Result<String, String> {
     telemetry::parse_filter(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// A repository prefix to which `/storage` and `/schema` are appended.
+/// Parses the prefix of a repository, to which `/storage` and `/schema` are appended.
 fn parse_repository(text: &str) -> Result<String, String> {
     let repository = text.trim_end_matches('/');
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);

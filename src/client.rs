@@ -1,12 +1,11 @@
 //! Clients of the API server.
 //!
-//! Two clients with connections of their own: one for the work and one for the lease, so that a renewal never
-//! waits behind a burst of work. Neither retries by itself: a write that is sent again after its decision is old
-//! is exactly what must not happen, and the caller knows better when to try anew. Every answer feeds the
-//! [`ServerClock`] and is counted; every request of the work client has a deadline.
+//! The work and the Lease have separate clients and connections, so that a renewal never waits behind other requests. Neither retries by itself: a repeated write could carry an outdated decision, and the caller decides
+//! when to retry. Every answer feeds the [`ServerClock`] and is counted; every request of the work client has a
+//! deadline.
 
 mod layers;
-mod patience;
+mod retry_after;
 
 use std::time::Duration;
 
@@ -19,36 +18,36 @@ use kube::{
 pub use self::layers::{
     DeadlineExceeded, DeadlineLayer, DeadlineService, RequestCountLayer, RequestCountService,
 };
-pub use self::patience::{RetryAfterLayer, RetryAfterService};
+pub use self::retry_after::{RetryAfterLayer, RetryAfterService};
 use crate::{
     clock::{ClockLayer, ClockService, ServerClock},
     metrics::Metrics,
 };
 
-/// How the operator names itself to the API server; it stands in audit logs.
+/// The user agent of the operator, which audit logs contain.
 pub const AGENT: &str = concat!("e6-operator/", env!("CARGO_PKG_VERSION"));
 
-/// How long a connection may take to be made.
+/// The deadline of a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no client.
+/// The cause of a missing client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a kubeconfig nor a service account was usable.
+    /// Neither a kubeconfig nor a service account is usable.
     #[error(
         "no Kubernetes cluster is configured: outside a cluster set KUBECONFIG to a readable kubeconfig whose current \
          context exists; in a pod mount a service account token (automountServiceAccountToken: true): {0}"
     )]
     Config(#[source] Box<kube::config::InferConfigError>),
-    /// The configuration was found, but no client can be made of it.
+    /// The configuration is invalid.
     #[error(
         "the Kubernetes client configuration is not usable (certificates, key, token command or proxy-url): {0}"
     )]
     Client(#[source] Box<kube::Error>),
 }
 
-/// The configuration of the cluster: `KUBECONFIG`, `~/.kube/config`, or the pod's service account, in this order;
-/// without client-side retries and with the operator's name as user agent.
+/// Returns the configuration of the cluster: `KUBECONFIG`, `~/.kube/config`, or the Pod's service account, in this order.
+/// Retries of the client are off, and the user agent names the operator.
 ///
 /// # Errors
 /// [`Error::Config`] if none of them is usable.
@@ -56,7 +55,7 @@ pub async fn config() -> Result<Config, Error> {
     Config::infer().await.map(prepared).map_err(|error| Error::Config(Box::new(error)))
 }
 
-/// Applies the operator's own settings to a configuration.
+/// Applies the operator's settings to a configuration.
 pub fn prepared(mut config: Config) -> Config {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -65,7 +64,7 @@ pub fn prepared(mut config: Config) -> Config {
     config
 }
 
-/// The client for everything but the lease. A request fails with [`DeadlineExceeded`] after `deadline`, a list
+/// Returns the client for everything but the Lease. A request fails with [`DeadlineExceeded`] after `deadline`, a list
 /// after [`DeadlineLayer::LIST`]. Must be called inside a tokio runtime.
 ///
 /// # Errors
@@ -80,7 +79,7 @@ pub fn work_client(
     Ok(builder.with_layer(&RetryAfterLayer).with_layer(&DeadlineLayer::new(deadline)).build())
 }
 
-/// The client for the lease; the election sets a deadline for each request itself. Must be called inside a tokio
+/// Returns the client for the Lease; the election sets the deadline of each request. Must be called inside a tokio
 /// runtime.
 ///
 /// # Errors
@@ -96,7 +95,7 @@ type Stack = ClientBuilder<RequestCountService<ClockService<Base>>>;
 fn stack(config: &Config, clock: &ServerClock, metrics: &Metrics) -> Result<Stack, Error> {
     let builder =
         ClientBuilder::try_from(prepared(config.clone())).map_err(|error| Error::Client(Box::new(error)))?;
-    // The clock is innermost, so that a slow body does not blur the time of an answer.
+    // The clock layer is innermost, so that a slow body does not delay the time of an answer.
     Ok(builder
         .with_layer(&ClockLayer::new(clock.clone()))
         .with_layer(&RequestCountLayer::new(metrics.clone())))

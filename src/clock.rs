@@ -1,42 +1,43 @@
 //! The API server's time.
 //!
-//! Waits of the state machine (grace, dwell, cleanup, failure threshold) are persisted as times and may be
-//! finished by another replica on another node. So they run on one clock that all replicas share: the API
-//! server's, read from the `Date` header of its answers and carried on by a monotonic clock in between. A node
-//! whose own clock is wrong, or is set while the operator runs, changes nothing.
+//! Waits of the rollout (grace, dwell, cleanup, failure threshold) are persisted as times, and another replica on
+//! another node may complete them. So all replicas share one clock: the API server's, read from the `Date` header of
+//! its answers and extrapolated by a monotonic clock in between. A node whose own clock is wrong, or is set while the
+//! operator runs, changes nothing.
 //!
-//! A `Date` has a resolution of one second and arrives with a delay, so the time is never known exactly. It is
-//! kept as an interval that is sure to contain it, and each use takes the end that is safe for it:
+//! A `Date` has a resolution of one second and arrives with a delay, so the time is never known exactly. The clock
+//! keeps an interval that certainly contains it, and each use takes the end that is safe for it:
 //! [`ServerClock::now`] never says too early that time has passed, [`ServerClock::now_for_record`] never dates a
 //! start before the real one. A wait measured between the two can last a little longer than asked (about two seconds in
 //! the worst case, usually well under one), but never shorter.
 //!
-//! Control planes with several API servers must keep them in step (certificates and leases need that too): a
-//! skew between two of them shows here as a clock that jumps.
+//! Control planes with several API servers must keep their clocks synchronized (certificates and leases need that too):
+//! a skew between two of them shows here as a clock that jumps.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, header::DATE};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tower::{Layer, Service};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
-/// How far two clocks may run apart, in parts per million. Linux slews a clock by at most 500; both ends may.
+/// The greatest drift between two clocks, in parts per million. Linux slews a clock by at most 500, on both sides.
 const DRIFT_PPM: i128 = 1_000;
 
-/// What a sample did to an [`OffsetInterval`].
+/// The effect of a sample on an [`OffsetInterval`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampled {
-    /// It agrees with what was known; the interval is the intersection.
+    /// The sample agrees with the interval, which is now the intersection of both.
     Agreed,
-    /// It contradicts what was known: the server's clock was set. The interval starts anew from it.
+    /// The sample contradicts the interval: the server's clock was set. The sample replaces the interval.
     Jumped,
 }
 
@@ -51,8 +52,8 @@ pub struct OffsetInterval {
 }
 
 impl OffsetInterval {
-    /// The interval that one answer proves: sent and received at the given monotonic times, dated `date` (whole
-    /// seconds) by the server at a moment in between.
+    /// Returns the interval that one answer proves: sent and received at the given monotonic times, dated `date` (whole
+    /// seconds) by the server in between.
     pub fn from_sample(sent: Duration, received: Duration, date: Timestamp) -> Self {
         let second = i128::from(date.as_second()) * NANOS_PER_SECOND;
         Self {
@@ -62,7 +63,7 @@ impl OffsetInterval {
         }
     }
 
-    /// Takes another answer into account: narrows the interval, or starts anew if the two cannot both be true.
+    /// Applies another answer: narrows the interval, or replaces it if both cannot be true.
     pub fn sample(&mut self, sent: Duration, received: Duration, date: Timestamp) -> Sampled {
         let new = Self::from_sample(sent, received, date);
         let known = self.widened(received);
@@ -76,18 +77,18 @@ impl OffsetInterval {
         Sampled::Agreed
     }
 
-    /// The earliest server time that is possible at monotonic time `at`; `None` outside the range of a timestamp.
+    /// Returns the earliest possible server time at monotonic time `at`; `None` outside the range of a timestamp.
     pub fn earliest(&self, at: Duration) -> Option<Timestamp> {
         Timestamp::from_nanosecond(self.widened(at).lower + nanos(at)).ok()
     }
 
-    /// The latest server time that is possible at monotonic time `at`; `None` outside the range of a timestamp.
+    /// Returns the latest possible server time at monotonic time `at`; `None` outside the range of a timestamp.
     pub fn latest(&self, at: Duration) -> Option<Timestamp> {
         Timestamp::from_nanosecond(self.widened(at).upper + nanos(at)).ok()
     }
 
-    /// The interval as it must be believed at `at`: wider by what the clocks may have drifted since the last
-    /// sample. Without this a long silence would end in a lower end that is too high.
+    /// Returns the interval at `at`, widened by the possible drift since the last sample. Without the drift, a long
+    /// silence would give a lower end that is too high.
     fn widened(self, at: Duration) -> Self {
         let drift = nanos(at.saturating_sub(self.sampled_at)) * DRIFT_PPM / 1_000_000;
         Self { lower: self.lower - drift, upper: self.upper + drift, ..self }
@@ -121,62 +122,57 @@ impl std::fmt::Debug for ServerClock {
 }
 
 impl ServerClock {
-    /// A clock that knows nothing yet and runs on the process's monotonic clock.
+    /// Returns a clock without samples that runs on the process's monotonic clock.
     pub fn new() -> Self {
         let origin = tokio::time::Instant::now();
         Self::with_monotonic(Arc::new(move || origin.elapsed()))
     }
 
-    /// A clock that runs on the given monotonic source.
+    /// Returns a clock that runs on the given monotonic source.
     pub fn with_monotonic(monotonic: Monotonic) -> Self {
         Self { monotonic, offset: Arc::new(Mutex::new(None)) }
     }
 
-    /// Whether an answer of the API server has been seen, so that the time is known.
-    pub fn known(&self) -> bool {
-        self.interval().is_some()
-    }
-
-    /// The server's time *at the earliest*: use it to decide whether a wait is over, since it never says so too
-    /// early. `None` until an answer of the server has been seen.
+    /// Returns the server's time *at the earliest*. Use it to decide whether a wait is over, since it never ends a wait too
+    /// early. `None` before the first answer of the server.
     ///
-    /// It may go back by a little (a new sample) or a lot (the server's clock was set): treat a start that lies
-    /// ahead of it as "just begun".
+    /// The time may go back by a little (a new sample) or by much (the server's clock was set): treat a start in the
+    /// future as a start now.
     pub fn now(&self) -> Option<Timestamp> {
         self.interval()?.earliest((self.monotonic)())
     }
 
-    /// The server's time *at the latest*, rounded up to whole seconds: use it to persist the start of a wait,
-    /// since it is never before the real start. `None` until an answer of the server has been seen.
+    /// Returns the server's time *at the latest*, rounded up to whole seconds. Use it to persist the start of a wait, since
+    /// it is never before the real start. `None` before the first answer of the server.
     pub fn now_for_record(&self) -> Option<Timestamp> {
         let latest = self.interval()?.latest((self.monotonic)())?.as_nanosecond();
         let seconds = -(-latest).div_euclid(NANOS_PER_SECOND);
         Timestamp::from_nanosecond(seconds * NANOS_PER_SECOND).ok()
     }
 
-    /// The monotonic time now: pass it to [`ServerClock::observe`] as the time a request was sent.
+    /// Returns the monotonic time now. Pass it to [`ServerClock::observe`] as the time at which a request was sent.
     pub fn monotonic(&self) -> Duration {
         (self.monotonic)()
     }
 
-    /// Takes the `Date` of an answer that has just arrived to a request sent at monotonic time `sent`. An answer
-    /// without a well-formed `Date` is ignored.
+    /// Applies the `Date` of an answer that has just arrived, to a request sent at monotonic time `sent`. Ignores an answer
+    /// without a well-formed `Date`.
     pub fn observe(&self, sent: Duration, headers: &HeaderMap) {
         let received = (self.monotonic)();
         let Some(date) = headers.get(DATE).and_then(|value| parse_date(value.as_bytes())) else { return };
-        let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut offset = self.offset.lock();
         match offset.as_mut().map(|known| known.sample(sent, received, date)) {
             None => *offset = Some(OffsetInterval::from_sample(sent, received, date)),
             Some(Sampled::Agreed) => {}
             Some(Sampled::Jumped) => {
-                // Debug only: API servers that disagree with each other would say this on every request.
+                // Debug only: two API servers with different clocks would log this on every request.
                 tracing::debug!(%date, "the API server's clock jumped; taking its new time");
             }
         }
     }
 
     fn interval(&self) -> Option<OffsetInterval> {
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.offset.lock()
     }
 }
 
@@ -192,7 +188,7 @@ pub struct ClockLayer {
 }
 
 impl ClockLayer {
-    /// A layer that feeds `clock`.
+    /// Returns a layer that feeds `clock`.
     pub fn new(clock: ServerClock) -> Self {
         Self { clock }
     }

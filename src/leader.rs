@@ -2,22 +2,22 @@
 //!
 //! The protocol is client-go's: the record is written by PUT with its resourceVersion, so of several writers one
 //! wins; a lease expires when *this* process has seen no change of it for its validity by its own monotonic clock,
-//! so skewed clocks do no harm ([`protocol`]); the leader stops writing 10 s after its last successful renewal
-//! began, at least 5 s before anybody else may take the lease ([`Leadership::may_write`]). On a stop the lease is
-//! released and the successor acts at once.
+//! so skewed clocks do no harm ([`protocol`]); the leader stops writing 10 s after the start of its last successful
+//! renewal, at least 5 s before another replica may take the lease ([`Leadership::may_write`]). On a stop the leader
+//! releases the lease and its successor acts at once.
 //!
-//! A lease alone is no fence: a write that was sent in time may arrive late. What protects the workloads is the
-//! resourceVersion on every write; the lease keeps two operators from getting in each other's way.
+//! A lease alone is no fence: a write that was sent in time may arrive late. The resourceVersion on every write protects
+//! the workloads; the lease prevents two operators from interfering with each other.
 //!
-//! A standby polls every second instead of watching: the request is one small GET, there is no stream that can stall
-//! unnoticed, an expiry must be judged on a live read anyway, and the Role needs no `watch` or `list`.
+//! A standby polls every second instead of watching: the request is one small GET, no stream can stall unnoticed, an
+//! expiry needs a live read anyway, and the Role needs no `watch` or `list`.
 
-mod api;
 mod leadership;
+mod lease_api;
 pub mod protocol;
 
 use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
+    hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
 
@@ -29,29 +29,28 @@ use tokio::{
 
 pub use self::leadership::Leadership;
 use self::{
-    api::{Failure, LeaseApi, Stored},
     leadership::State,
+    lease_api::{Failure, LeaseApi, Stored},
     protocol::{Decision, Observation, Record, evaluate},
 };
 use crate::clock::ServerClock;
 
-/// How often the same complaint is logged while it lasts.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the log repeats the same failure while it lasts.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The times of the election. They are not flags: all replicas must agree on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
-    /// For how long a lease binds the others after its last change.
+    /// How long a lease binds other replicas after its last change.
     pub lease_duration: Duration,
-    /// For how long after the beginning of its last successful renewal the leader may write. The difference to
+    /// How long the leader may write after the start of its last successful renewal. The difference to
     /// `lease_duration` must exceed the deadline of a write.
     pub renew_deadline: Duration,
     /// How often the leader renews.
     pub renew_every: Duration,
-    /// How often a standby looks, which is what a successor adds to a hand-over; jitter of up to a fifth is added.
+    /// How often a standby reads the lease; jitter of up to a fifth is added. A hand-over takes this long at most.
     pub retry: Duration,
-    /// The deadline of one request for the lease: short enough that one that hangs can be tried again within
-    /// `renew_deadline`.
+    /// The deadline of one request for the lease: short enough for a retry within `renew_deadline`.
     pub request: Duration,
 }
 
@@ -67,23 +66,23 @@ impl Default for Timings {
     }
 }
 
-/// Which lease, and for whom.
+/// The lease and the replica that stands for election.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The namespace of the Lease.
     pub namespace: String,
     /// The name of the Lease.
     pub name: String,
-    /// The name of this process in the Lease; must be its own alone.
+    /// The unique name of this process in the Lease.
     pub identity: String,
     /// The times.
     pub timings: Timings,
 }
 
-/// The lease was lost: the process must end, so that nothing it still had in hand is written.
+/// The lease was lost: the process must end, so that it sends no outstanding write.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseLost {
-    /// It could not be renewed in time.
+    /// The lease could not be renewed in time.
     #[error(
         "lease {lease} could not be renewed within {} s; another replica takes over; last failure: {cause}",
         deadline.as_secs()
@@ -93,20 +92,20 @@ pub enum LeaseLost {
         lease: String,
         /// The renew deadline.
         deadline: Duration,
-        /// What went wrong last.
+        /// The last failure.
         cause: String,
     },
-    /// Another holds it.
-    #[error("lease {lease} was taken by {holder:?}, which leads now")]
+    /// Another replica holds the lease.
+    #[error("lease {lease} was taken by \"{holder}\", which leads now")]
     Taken {
         /// Namespace and name of the Lease.
         lease: String,
-        /// Who holds it; empty if somebody released it.
+        /// The holder; empty if another client released the lease.
         holder: String,
     },
 }
 
-/// One process's part in the election.
+/// The part of a process in the election.
 #[derive(Debug)]
 pub struct LeaderElection {
     api: LeaseApi,
@@ -116,10 +115,12 @@ pub struct LeaderElection {
     observed: Option<Observation>,
     /// The record as this process last wrote it; `None` when a failed write left it unknown.
     held: Option<Stored>,
-    /// Whether a write was ever sent, so that the lease may be ours.
-    tried: bool,
-    announced: Option<String>,
-    complained: Option<(String, Instant)>,
+    /// True if a write was ever sent, so that this process may hold the lease.
+    has_written: bool,
+    /// The holder that the log names as leader.
+    logged_holder: Option<String>,
+    /// The failure that was logged last, and when.
+    logged_failure: Option<(String, Instant)>,
 }
 
 impl LeaderElection {
@@ -133,13 +134,13 @@ impl LeaderElection {
             state: watch::Sender::new(State::Standby),
             observed: None,
             held: None,
-            tried: false,
-            announced: None,
-            complained: None,
+            has_written: false,
+            logged_holder: None,
+            logged_failure: None,
         }
     }
 
-    /// A handle that tells where the election stands.
+    /// Returns a handle on the state of the election.
     pub fn leadership(&self) -> Leadership {
         Leadership::elected(self.state.subscribe())
     }
@@ -160,7 +161,7 @@ impl LeaderElection {
         if let Some(lost) = ended {
             return Err(lost);
         }
-        if self.tried {
+        if self.has_written {
             self.release().await;
         }
         Ok(())
@@ -173,20 +174,20 @@ impl LeaderElection {
         self.hold(won).await
     }
 
-    /// Publishes that the lease was last renewed by a request that began at `began`.
+    /// Publishes a renewal whose request began at `began`.
     fn publish(&self, began: Instant) {
         self.state.send_replace(State::Leading { until: began + self.settings.timings.renew_deadline });
     }
 
-    /// Tries until the lease is won; returns when the write that won it began.
+    /// Tries until the lease is won. Returns the start of the write that won it.
     async fn campaign(&mut self) -> Instant {
         let retry = self.settings.timings.retry;
         loop {
-            let pause = match self.stand().await {
-                Ok(Stand::Won(began)) => return began,
-                Ok(Stand::Behind(left)) => left.min(retry),
+            let pause = match self.attempt().await {
+                Ok(Attempt::Won(began)) => return began,
+                Ok(Attempt::Held(left)) => left.min(retry),
                 Err(failure) => {
-                    self.complain(&failure);
+                    self.log_failure(&failure);
                     retry
                 }
             };
@@ -194,7 +195,7 @@ impl LeaderElection {
         }
     }
 
-    async fn stand(&mut self) -> Result<Stand, Failure> {
+    async fn attempt(&mut self) -> Result<Attempt, Failure> {
         let stored = self.api.read().await?;
         let now = Instant::now();
         if let Some(stored) = &stored {
@@ -205,10 +206,10 @@ impl LeaderElection {
         let Settings { identity, timings, .. } = &self.settings;
         match evaluate(record.as_ref(), self.observed.as_ref(), identity, timings.lease_duration, now) {
             Decision::Wait(left) => {
-                self.announce(record.as_ref().map(Record::holder).unwrap_or_default());
-                Ok(Stand::Behind(left))
+                self.log_standby(record.as_ref().map(Record::holder).unwrap_or_default());
+                Ok(Attempt::Held(left))
             }
-            Decision::Acquire | Decision::Renew => self.write_held(stored).await.map(Stand::Won),
+            Decision::Acquire | Decision::Renew => self.write_held(stored).await.map(Attempt::Won),
         }
     }
 
@@ -217,7 +218,7 @@ impl LeaderElection {
         let Timings { renew_deadline, renew_every, retry, .. } = self.settings.timings;
         let mut renewed = won;
         let mut next = won + renew_every;
-        // What stands here if no request failed and yet the deadline passed.
+        // The cause if the deadline passed without a failed request.
         let paused = || "the process was paused".to_owned();
         let mut cause = paused();
         loop {
@@ -241,9 +242,9 @@ impl LeaderElection {
                     return LeaseLost::Taken { lease: self.api.to_string(), holder };
                 }
                 Ok(Err(failure)) => {
-                    self.complain(&failure);
+                    self.log_failure(&failure);
                     cause = failure.to_string();
-                    // Sooner than a standby: each failure eats into the deadline.
+                    // Sooner than a standby: each failure uses up part of the deadline.
                     next = Instant::now() + jittered(retry / 2);
                 }
                 Err(_) => "no answer in time".clone_into(&mut cause),
@@ -251,8 +252,8 @@ impl LeaderElection {
         }
     }
 
-    /// Renews once; returns when the write that did it began. A conflict is looked into at once: it may be our
-    /// own write whose answer got lost, or a label that somebody set.
+    /// Renews once. Returns the start of the write. A conflict is retried at once: it can come from an own write whose
+    /// answer was lost, or from a label that another client set.
     async fn renew(&mut self) -> Result<Instant, Failure> {
         let first = self.renew_once().await;
         if matches!(first, Err(Failure::Conflict)) { self.renew_once().await } else { first }
@@ -271,20 +272,20 @@ impl LeaderElection {
         self.write_held(stored).await
     }
 
-    /// Writes the record that says we hold the lease over `stored` (`None`: creates it); returns when the request
-    /// began.
+    /// Replaces `stored` by a record with this process as holder (`None`: creates the lease). Returns the start of the
+    /// request.
     async fn write_held(&mut self, stored: Option<Stored>) -> Result<Instant, Failure> {
         let Settings { identity, timings, .. } = &self.settings;
         let record = stored.as_ref().map(Stored::record).unwrap_or_default();
         let next = record.held_by(identity, timings.lease_duration, self.clock.now());
-        self.tried = true;
+        self.has_written = true;
         let began = Instant::now();
         self.held = Some(self.api.write(stored, next).await?);
         Ok(began)
     }
 
-    /// Lets go of the lease if it is ours. Reads it first: a request that was cut off by the stop may have
-    /// changed it.
+    /// Releases the lease if this process holds it. Reads it first: a request that the stop interrupted may have changed
+    /// it.
     async fn release(&self) {
         let attempt = async {
             for _ in 0..2 {
@@ -312,54 +313,52 @@ impl LeaderElection {
         }
     }
 
-    /// Says once per holder that this process stands by.
-    fn announce(&mut self, holder: &str) {
-        if self.announced.as_deref() != Some(holder) {
+    /// Logs once per holder that this process stands by.
+    fn log_standby(&mut self, holder: &str) {
+        if self.logged_holder.as_deref() != Some(holder) {
             tracing::info!(lease = %self.api, holder, identity = self.settings.identity, "standing by, waiting for the lease");
-            self.announced = Some(holder.to_owned());
+            self.logged_holder = Some(holder.to_owned());
         }
     }
 
-    /// Logs a failure: at once when it is a new one, then once a minute while it lasts.
-    fn complain(&mut self, failure: &Failure) {
+    /// Logs a failure: a new one at once, the same one once a minute.
+    fn log_failure(&mut self, failure: &Failure) {
         let reason = failure.to_string();
-        if let Some((last, at)) = &self.complained
+        if let Some((last, at)) = &self.logged_failure
             && *last == reason
-            && at.elapsed() < COMPLAINT_INTERVAL
+            && at.elapsed() < LOG_INTERVAL
         {
             return;
         }
-        if failure.needs_hands() {
-            tracing::error!(lease = %self.api, reason, "leader election cannot work");
+        if failure.needs_user() {
+            tracing::error!(lease = %self.api, reason, "leader election does not work until a user acts");
         } else if matches!(failure, Failure::Conflict) {
             tracing::info!(lease = %self.api, "another replica wrote the lease first");
         } else {
             tracing::warn!(lease = %self.api, reason, "a request for the lease failed");
         }
-        self.complained = Some((reason, Instant::now()));
+        self.logged_failure = Some((reason, Instant::now()));
     }
 }
 
 /// The result of one attempt to win the lease.
-enum Stand {
-    /// Won, by a write that began then.
+enum Attempt {
+    /// The lease is won, by a write that began then.
     Won(Instant),
-    /// Another holds it for at least this long.
-    Behind(Duration),
+    /// Another replica holds the lease for at least this long.
+    Held(Duration),
 }
 
-/// `base` and up to a fifth more, so that replicas do not act in step.
+/// Returns bits that differ between calls and between processes. The standard library seeds its hashers from the system's
+/// random source. The generators in the dependency graph use the time since boot, which two nodes can share.
+pub(crate) fn random_bits() -> u64 {
+    RandomState::new().hash_one(())
+}
+
+/// Returns `base` and up to a fifth more, so that replicas do not act at the same time.
 fn jittered(base: Duration) -> Duration {
     let thousandths = u32::try_from(random_bits() % 200).unwrap_or_default();
     base + base * thousandths / 1_000
-}
-
-/// Bits that differ from call to call and from process to process: the standard library seeds its hashers from
-/// the system's random source.
-pub(crate) fn random_bits() -> u64 {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    hasher.finish()
 }
 
 #[cfg(test)]

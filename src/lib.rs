@@ -1,16 +1,16 @@
 //! The E6 Operator: blue-green releases of the e6data metadata services.
 //!
-//! The way of a change through the crate (see also `docs/architecture.md`):
+//! The path of a change through the crate (see also `docs/architecture.md`):
 //!
-//! 1. [`controller`] watches; an event names a resource to look at (`controller::watch`, `observe::index`).
-//! 2. A pass (`controller::pass`) reads, and [`observe`] turns objects into small facts.
-//! 3. [`rollout`] decides, as a pure function, on one thing to do next.
-//! 4. `controller::write` does it, with preconditions, from objects that [`resources`] renders; then the pass looks
-//!    again.
+//! 1. The watches of [`controller`] fill the caches of [`observe`] and trigger a reconcile of a resource.
+//! 2. The reconcile (`controller::reconcile`) reads the resource and its objects; [`observe`] derives facts from them.
+//! 3. [`rollout`] decides on one effect, as a pure function of the facts.
+//! 4. `controller::write` carries it out, with preconditions, from objects that [`resources`] renders. Then the reconcile
+//!    reads again.
 //!
-//! [`api`] is the custom resource, [`names`] what the operator calls things on the cluster; [`leader`], [`clock`],
-//! [`client`], [`metrics`], [`server`], [`telemetry`], [`version`] and [`cli`] make it a [`process`]. Under another name the same binary
-//! is the kubectl [`plugin`].
+//! [`api`] is the custom resource and [`names`] has the names of its objects. [`leader`], [`clock`], [`client`],
+//! [`metrics`], [`server`], [`telemetry`], [`version`] and [`cli`] are the parts of the [`process`]. Under another name the
+//! same binary is the kubectl [`plugin`].
 
 pub mod cli;
 pub mod client;
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod controller;
 pub mod leader;
 pub mod metrics;
+pub mod namespaced_name;
 pub mod observe;
 pub mod plugin;
 pub mod process;

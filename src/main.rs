@@ -1,4 +1,4 @@
-//! The binary: reads the command line, runs, and turns the outcome into an exit code. Called `kubectl-mds` it is the
+//! The binary: parses the command line, runs the command and returns its exit code. Under the name `kubectl-mds` it is the
 //! kubectl plugin.
 
 use std::path::Path;

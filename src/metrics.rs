@@ -1,9 +1,9 @@
 //! Metrics in Prometheus' text format.
 //!
-//! Names and labels follow the Go operators' (`controller_runtime_*`, `workqueue_*`), because dashboards and the
-//! shipped alerts are written for them; what only this operator knows is under `e6_operator_*`. Every label value
-//! comes from an enum or from the name of an existing object, so the number of series is bounded. Counters whose
-//! rate an alert reads exist at 0 from the start.
+//! Names and labels follow the Go operators (`controller_runtime_*`, `workqueue_*`), since dashboards and the shipped
+//! alerts use them; metrics of this operator alone start with `e6_operator_`. Every label value comes from an enum or
+//! from the name of an existing object, so the number of series is bounded. Counters whose rate an alert reads exist
+//! at 0 from the start.
 
 mod process;
 mod queue;
@@ -16,18 +16,21 @@ use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::namespaced_name::NamespacedName;
+
 pub use self::{
-    queue::{ObjectRefKey, QueueDepth},
-    reference::{DESCRIPTIONS, Description, Kind, reference},
+    queue::QueueDepth,
+    reference::{DESCRIPTIONS, Description, MetricType, reference},
 };
 
-/// The value of the labels `controller` and `name` (of the work queue).
+/// The value of the label `controller`, and of the label `name` of the work queue.
 pub const CONTROLLER: &str = "metadataservices";
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Bounds of the histogram of pass times, in seconds.
-const PASS_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The bounds of the histogram of reconcile times, in seconds.
+const RECONCILE_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// An enum whose variants are the values of one label.
 macro_rules! label {
@@ -49,15 +52,15 @@ macro_rules! label {
 }
 
 label! {
-    /// How a pass over one resource ended.
+    /// The outcome of a reconcile.
     Outcome {
-        /// Nothing more to do until something changes.
+        /// No work until the next event.
         Success = "success",
-        /// It failed; it is tried again after a back-off.
+        /// A failure; a retry follows after a backoff.
         Error = "error",
-        /// Again at once, for example after a conflict.
+        /// A retry at once, for example after a conflict.
         Requeue = "requeue",
-        /// Again at a known time: a wait, which is not an error.
+        /// The next reconcile at a known time: a wait, which is not an error.
         RequeueAfter = "requeue_after",
     }
 }
@@ -65,41 +68,41 @@ label! {
 label! {
     /// The public deployment phase of a resource.
     Phase {
-        /// One color serves.
+        /// A single color, with the active release.
         Stable = "Stable",
-        /// The pending color comes up.
+        /// The Pods of the pending release start.
         Deploying = "Deploying",
-        /// The front Services move.
+        /// The front Services switch.
         Switching = "Switching",
-        /// The old color is kept warm, then removed.
+        /// The previous release keeps running after the switch, then it is deleted.
         Cleanup = "Cleanup",
     }
 }
 
 label! {
-    /// How a rollout ended.
+    /// The outcome of a rollout.
     Rollout {
-        /// The new release stood its grace, or is the first one that serves.
+        /// The new release passed its time under watch after the switch, or is the first active release.
         Succeeded = "succeeded",
-        /// The new release was bad.
+        /// The new release failed.
         Failed = "failed",
-        /// Given up for the release that was serving all along.
+        /// Cancelled: the spec returned to the active release.
         Aborted = "aborted",
-        /// Given up for a newer one.
+        /// Cancelled for a newer release.
         Superseded = "superseded",
-        /// Traffic had moved and was moved back.
+        /// Traffic was switched and returned to the previous release.
         RolledBack = "rolled_back",
     }
 }
 
 label! {
-    /// What asked for a rollback.
+    /// The trigger of a rollback.
     RollbackTrigger {
         /// The annotation `e6data.io/rollback-to`.
         Manual = "manual",
-        /// A release that failed.
+        /// A failed release.
         Automatic = "automatic",
-        /// The spec went back to the release that was still warm.
+        /// The spec returned to the previous release, whose Pods still ran.
         Undo = "undo",
     }
 }
@@ -133,10 +136,10 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Registers every metric in a registry of its own, those with a fixed set of labels at 0.
+    /// Registers every metric in a registry of its own. Metrics with a fixed set of labels start at 0.
     ///
     /// # Errors
-    /// Only if two metrics have the same name, which a test rules out.
+    /// If two metrics have the same name, which would be a bug.
     pub fn new() -> Result<Self, prometheus::Error> {
         let register = Register(Registry::new());
         let depth = register.gauges("workqueue_depth")?.with_label_values(&[CONTROLLER]);
@@ -163,23 +166,23 @@ impl Metrics {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Begins a pass: the worker counts as active until the guard is finished or dropped.
-    pub fn pass(&self) -> Pass {
+    /// Starts a reconcile: the worker counts as active until the timer is finished or dropped.
+    pub fn start_reconcile(&self) -> ReconcileTimer {
         self.0.active_workers.with_label_values(&[CONTROLLER]).inc();
-        Pass { metrics: self.clone(), started: tokio::time::Instant::now() }
+        ReconcileTimer { metrics: self.clone(), started: tokio::time::Instant::now() }
     }
 
-    /// Publishes how many passes may run at once.
+    /// Publishes the most reconciles at the same time.
     pub fn set_max_concurrent(&self, workers: u16) {
         self.0.max_workers.with_label_values(&[CONTROLLER]).set(i64::from(workers));
     }
 
-    /// The tracker behind `workqueue_depth`.
-    pub fn queue(&self) -> QueueDepth {
-        self.0.queue.clone()
+    /// Returns the queue behind `workqueue_depth`.
+    pub fn queue(&self) -> &QueueDepth {
+        &self.0.queue
     }
 
-    /// Counts a resource that is put back because its pass failed.
+    /// Counts a resource that returns to the queue after a failed reconcile.
     pub fn retried(&self) {
         self.0.retries.with_label_values(&[CONTROLLER]).inc();
     }
@@ -189,9 +192,9 @@ impl Metrics {
         self.0.leader.with_label_values(&[lease]).set(i64::from(leading));
     }
 
-    /// Counts a request to the API server; `None` stands for one that got no answer.
+    /// Counts a request to the API server; `None` means that it got no answer.
     pub fn requested(&self, method: &Method, status: Option<StatusCode>) {
-        // Only methods the client can send, so that the number of series stays bounded.
+        // Only methods that the client can send have a series, so that their number is bounded.
         let method = match method.as_str() {
             known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE") => known,
             _ => "other",
@@ -200,36 +203,38 @@ impl Metrics {
         self.0.requests.with_label_values(&[code, method]).inc();
     }
 
-    /// Publishes the phase of a resource and since when (seconds since the epoch) it is in it.
-    pub fn observe_phase(&self, namespace: &str, name: &str, phase: Phase, since_epoch_seconds: i64) {
+    /// Publishes the phase of a resource and its start, in seconds since 1970.
+    pub fn observe_phase(&self, key: &NamespacedName, phase: Phase, started_at: i64) {
+        let NamespacedName { namespace, name } = key;
         for each in Phase::ALL {
             let gauge = self.0.phase.with_label_values(&[namespace, name, each.as_str()]);
             gauge.set(i64::from(*each == phase));
         }
-        self.0.transition.with_label_values(&[namespace, name]).set(since_epoch_seconds);
+        self.0.transition.with_label_values(&[namespace, name]).set(started_at);
     }
 
-    /// Removes every series of a resource that is gone, and its place in the queue.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        // A series that was never there is no error: a resource may go before its first pass.
+    /// Removes every series of a resource that is gone, and the resource from the queue.
+    pub fn forget(&self, key: &NamespacedName) {
+        let NamespacedName { namespace, name } = key;
+        // A missing series is no error: the resource may vanish before its first reconcile.
         for phase in Phase::ALL {
             let _ = self.0.phase.remove_label_values(&[namespace, name, phase.as_str()]);
         }
         let _ = self.0.transition.remove_label_values(&[namespace, name]);
-        self.0.queue.started(&ObjectRefKey::new(namespace, name));
+        self.0.queue.started(key);
     }
 
-    /// Counts a rollout that ended.
+    /// Counts the outcome of a rollout.
     pub fn rollout(&self, ended: Rollout) {
         self.0.rollouts.with_label_values(&[ended.as_str()]).inc();
     }
 
-    /// Counts a rollback that began.
+    /// Counts a started rollback.
     pub fn rollback(&self, trigger: RollbackTrigger) {
         self.0.rollbacks.with_label_values(&[trigger.as_str()]).inc();
     }
 
-    /// Every metric in Prometheus' text format ([`CONTENT_TYPE`]); reads the process's own figures first.
+    /// Renders every metric in Prometheus' text format ([`CONTENT_TYPE`]), with current values of the process.
     ///
     /// # Errors
     /// If a family cannot be encoded, which would be a bug.
@@ -258,17 +263,17 @@ impl Inner {
     }
 }
 
-/// A pass under way; see [`Metrics::pass`]. Dropped without [`Pass::finish`] (a pass that was cancelled), it
-/// leaves no outcome behind.
+/// A reconcile in progress; see [`Metrics::start_reconcile`]. A cancelled reconcile drops it without
+/// [`ReconcileTimer::finish`] and counts no outcome.
 #[derive(Debug)]
-#[must_use = "a pass counts as active for as long as this lives"]
-pub struct Pass {
+#[must_use = "a reconcile counts as active while its timer exists"]
+pub struct ReconcileTimer {
     metrics: Metrics,
     started: tokio::time::Instant,
 }
 
-impl Pass {
-    /// Ends the pass and counts its outcome and duration.
+impl ReconcileTimer {
+    /// Counts the outcome and the duration of the reconcile.
     pub fn finish(self, outcome: Outcome) {
         let inner = &self.metrics.0;
         inner.reconciles.with_label_values(&[CONTROLLER, outcome.as_str()]).inc();
@@ -279,7 +284,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for ReconcileTimer {
     fn drop(&mut self) {
         self.metrics.0.active_workers.with_label_values(&[CONTROLLER]).dec();
     }
@@ -289,7 +294,7 @@ fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-/// Builds metrics from their [`Description`], so that the reference cannot differ from what is exported.
+/// Builds metrics from their [`Description`], so that the reference page and the exported metrics agree.
 struct Register(Registry);
 
 impl Register {
@@ -309,7 +314,8 @@ impl Register {
 
     fn histograms(&self, name: &str) -> Result<HistogramVec, prometheus::Error> {
         let (opts, labels) = options(name)?;
-        let metric = HistogramVec::new(HistogramOpts::from(opts).buckets(PASS_SECONDS.to_vec()), labels)?;
+        let metric =
+            HistogramVec::new(HistogramOpts::from(opts).buckets(RECONCILE_SECONDS.to_vec()), labels)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -327,7 +333,7 @@ impl Register {
     }
 }
 
-/// The options and labels of a described metric; an undescribed one is refused.
+/// Returns the options and labels of a metric. A metric without description is an error.
 fn options(name: &str) -> Result<(Opts, &'static [&'static str]), prometheus::Error> {
     let description = DESCRIPTIONS
         .iter()

@@ -1,9 +1,8 @@
-//! The process: what is started in which order, and how it ends.
+//! The process: the order in which its parts start, and how it ends.
 //!
-//! Every replica serves probes and metrics and watches the CRD; only the leader reconciles. SIGTERM stops new passes,
-//! lets those under way finish, and gives the lease back; a lost lease ends the process at once with a failure.
+//! Every replica serves probes and metrics and watches the CRD; only the leader reconciles. SIGTERM starts no new
+//! reconciles, waits for those in progress, and releases the Lease. A lost Lease ends the process at once with a failure.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,34 +10,35 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cli::{BindAddress, RunArgs};
 use crate::client;
 use crate::clock::ServerClock;
-use crate::controller::{self, Events, Settings, Shared, crd};
+use crate::controller::{self, Events, Shared, crd};
 use crate::leader::{self, LeaderElection, Leadership, LeaseLost};
 use crate::metrics::Metrics;
+use crate::observe::Settings;
 use crate::resources::Defaults;
 use crate::server::{BindError, Gate, Health, Routes, Server};
 use crate::telemetry;
 use api::names::PerComponent;
 
-/// Passes under way may take this long to finish after SIGTERM; the lease is given back after that.
+/// How long reconciles in progress may take after SIGTERM. The Lease is released after that.
 const DRAIN: Duration = Duration::from_millis(3_500);
-/// How often the main loop shows that it lives.
-const BEAT: Duration = Duration::from_secs(5);
-/// What must be in place before the operator is ready.
+/// How often the main loop reports that it runs.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The conditions of readiness.
 const GATES: &[Gate] = &[
     Gate { name: "crd", remedy: crd::REMEDY },
-    Gate { name: "caches", remedy: "wait; if it lasts, see the log for a watch that is forbidden or broken" },
+    Gate { name: "caches", remedy: "wait; if it lasts, search the log for a forbidden or failed watch" },
 ];
 
-/// Why the process ended badly.
+/// The cause of a failure of the process.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log cannot be set up.
+    /// Logging cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
     /// There is no client for the API server.
@@ -53,18 +53,18 @@ pub enum Error {
     /// The runtime or its signal handlers cannot be set up.
     #[error("starting: {0}")]
     Start(#[from] std::io::Error),
-    /// The lease was lost; another instance leads.
+    /// The Lease was lost; another replica leads.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
 }
 
-/// Runs the operator until it is told to stop.
+/// Runs the operator until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Error> {
     telemetry::init(args.log_format, &args.log_level)?;
-    // One thread does: the work is waiting, and every further thread costs an allocator's arena.
+    // The operator mostly waits, so one thread is enough; every further thread costs memory for its allocator.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(operate(args));
-    // Watches and Events that are still under way have nothing to lose.
+    // Watches and queued Events can be dropped.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if let Err(failure) = &outcome {
         error!(error = %failure, "stopped");
@@ -72,17 +72,31 @@ pub fn run(args: &RunArgs) -> Result<(), Error> {
     outcome
 }
 
+/// The parts of one replica.
+struct Replica<'a> {
+    args: &'a RunArgs,
+    identity: String,
+    client: Client,
+    clock: ServerClock,
+    metrics: Metrics,
+    health: Health,
+    installed: crd::Installed,
+    leadership: Leadership,
+    /// Cancelled by SIGTERM and SIGINT.
+    stopping: CancellationToken,
+}
+
 async fn operate(args: &RunArgs) -> Result<(), Error> {
     let identity = args.unique_identity();
     info!(version = env!("CARGO_PKG_VERSION"), identity, "e6-operator");
-    let (stop, stopping) = watch::channel(false);
-    on_signal(stop)?;
+    let stopping = CancellationToken::new();
+    on_signal(stopping.clone())?;
     let (clock, metrics) = (ServerClock::new(), Metrics::new()?);
     let health = Health::new(Health::MAX_SILENCE, GATES);
     // A standby has no caches to fill and is ready to take over.
     health.set("caches", true);
     listen(args, &health, &metrics, &stopping).await?;
-    tokio::spawn(beat(health.clone()));
+    tokio::spawn(heartbeat(health.clone()));
 
     let config = client::config().await?;
     let client = client::work_client(&config, &clock, &metrics, args.request_timeout())?;
@@ -94,118 +108,106 @@ async fn operate(args: &RunArgs) -> Result<(), Error> {
 
     let election = election(args, &config, &clock, &metrics, &identity)?;
     let leadership = election.as_ref().map_or_else(Leadership::always, LeaderElection::leadership);
-    let (done, drained) = watch::channel(false);
-    let work = async {
-        lead(args, &client, &clock, &metrics, &leadership, &installed, &health, &identity, &stopping).await;
-        let _ = done.send(true);
-    };
-    let lease = async {
-        if let Some(election) = election {
-            return election.run(raised(drained)).await;
-        }
-        raised(drained).await;
-        Ok(())
-    };
+    metrics.set_leader(&args.leader_elect_lease_name, false);
     let lost = leadership.clone();
+    let replica = Replica { args, identity, client, clock, metrics, health, installed, leadership, stopping };
+    let drained = CancellationToken::new();
     let work = async {
         tokio::select! {
-            () = work => {}
+            () = replica.lead() => drained.cancel(),
             () = lost.lost() => {}
         }
     };
-    metrics.set_leader(&args.leader_elect_lease_name, false);
+    let lease = async {
+        if let Some(election) = election {
+            return election.run(drained.cancelled()).await;
+        }
+        drained.cancelled().await;
+        Ok(())
+    };
     let ((), outcome) = futures::join!(work, lease);
     outcome?;
     info!("stopped");
     Ok(())
 }
 
-/// Waits for the lead, then reconciles until told to stop.
-#[allow(clippy::too_many_arguments)] // the parts of the process, each used once
-async fn lead(
-    args: &RunArgs,
-    client: &Client,
-    clock: &ServerClock,
-    metrics: &Metrics,
-    leadership: &Leadership,
-    installed: &crd::Installed,
-    health: &Health,
-    identity: &str,
-    stopping: &watch::Receiver<bool>,
-) {
-    let ready = async {
-        leadership.acquired().await;
-        metrics.set_leader(&args.leader_elect_lease_name, true);
-        installed.usable().await;
-        knows_sleep(client).await
-    };
-    let sleep_action = tokio::select! {
-        knows = ready => knows,
-        () = raised(stopping.clone()) => return,
-    };
-    let shared = Shared {
-        client: client.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        leadership: leadership.clone(),
-        events: Events::start(client.clone(), identity.to_owned()),
-        installed: installed.clone(),
-        settings: settings(args, sleep_action),
-        concurrency: args.concurrency,
-        resync: args.resync(),
-        stopping: stopping.clone(),
-    };
-    metrics.set_max_concurrent(args.concurrency);
-    health.set("caches", false);
-    let namespaces = args.namespaces();
-    let scopes: Vec<Option<String>> =
-        if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
-    let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
-    let controllers = scopes.into_iter().map(|scope| {
-        let (health, unfilled) = (health.clone(), unfilled.clone());
-        let synced = move || {
-            if unfilled.fetch_sub(1, Ordering::AcqRel) == 1 {
-                health.set("caches", true);
-            }
+impl Replica<'_> {
+    /// Waits until this replica leads, then reconciles until the process has to end.
+    async fn lead(&self) {
+        let ready = async {
+            self.leadership.acquired().await;
+            self.metrics.set_leader(&self.args.leader_elect_lease_name, true);
+            self.installed.usable().await;
+            supports_prestop_sleep(&self.client).await
         };
-        controller::run(shared.clone(), scope, synced, raised(stopping.clone()))
-    });
-    let drained = async {
-        raised(stopping.clone()).await;
-        tokio::time::sleep(DRAIN).await;
-        warn!("passes under way did not finish in time and are cut off; the next leader goes on from there");
-    };
-    tokio::select! {
-        _ = join_all(controllers) => {}
-        () = drained => {}
+        let sleep_action = tokio::select! {
+            supported = ready => supported,
+            () = self.stopping.cancelled() => return,
+        };
+        let shared = self.shared(sleep_action);
+        self.metrics.set_max_concurrent(self.args.concurrency);
+        self.health.set("caches", false);
+        let namespaces = self.args.namespaces();
+        let scopes: Vec<Option<String>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+        let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
+        let controllers = scopes.into_iter().map(|scope| {
+            let (health, unfilled) = (self.health.clone(), unfilled.clone());
+            let synced = move || {
+                if unfilled.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    health.set("caches", true);
+                }
+            };
+            controller::run(shared.clone(), scope, synced, self.stopping.clone().cancelled_owned())
+        });
+        let deadline = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+            warn!("reconciles did not complete in time and are cancelled; the next leader completes them");
+        };
+        tokio::select! {
+            _ = join_all(controllers) => {}
+            () = deadline => {}
+        }
+    }
+
+    fn shared(&self, sleep_action: bool) -> Shared {
+        let args = self.args;
+        Shared {
+            client: self.client.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            leadership: self.leadership.clone(),
+            events: Events::start(self.client.clone(), self.identity.clone()),
+            installed: self.installed.clone(),
+            settings: Settings {
+                defaults: Defaults { image_repository: args.default_image_repository.clone(), sleep_action },
+                minimum: PerComponent { storage: args.min_storage_version, schema: args.min_schema_version },
+            },
+            concurrency: args.concurrency,
+            resync: args.resync(),
+            stopping: self.stopping.clone(),
+        }
     }
 }
 
-/// Resolves when the flag is raised.
-async fn raised(mut flag: watch::Receiver<bool>) {
-    // An error means that the other side is gone: the same.
-    let _ = flag.wait_for(|raised| *raised).await;
-}
-
-fn on_signal(stop: watch::Sender<bool>) -> Result<(), std::io::Error> {
+fn on_signal(stopping: CancellationToken) -> Result<(), std::io::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: finishing"),
-            _ = interrupt.recv() => info!("SIGINT: finishing"),
+            _ = terminate.recv() => info!("SIGTERM received, stopping"),
+            _ = interrupt.recv() => info!("SIGINT received, stopping"),
         }
-        let _ = stop.send(true);
-        // Kept until the end, or the flag would read as raised by its loss alone.
-        std::future::pending::<()>().await;
+        stopping.cancel();
     });
     Ok(())
 }
 
-async fn beat(health: Health) {
+async fn heartbeat(health: Health) {
     loop {
-        health.beat();
-        tokio::time::sleep(BEAT).await;
+        health.heartbeat();
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }
 
@@ -213,27 +215,23 @@ async fn listen(
     args: &RunArgs,
     health: &Health,
     metrics: &Metrics,
-    stopping: &watch::Receiver<bool>,
+    stopping: &CancellationToken,
 ) -> Result<(), BindError> {
     let probes = Routes { health: Some(health.clone()), metrics: None };
-    let numbers = Routes { health: None, metrics: Some(metrics.clone()) };
+    let exposition = Routes { health: None, metrics: Some(metrics.clone()) };
     let BindAddress(health_address) = args.health_probe_bind_address;
     let BindAddress(metrics_address) = args.metrics_bind_address;
     for (address, flag, routes) in [
         (health_address, "--health-probe-bind-address", probes),
-        (metrics_address, "--metrics-bind-address", numbers),
+        (metrics_address, "--metrics-bind-address", exposition),
     ] {
         if let Some(address) = address {
             let server = Server::bind(address, flag).await?;
             info!(address = %server.local_addr(), flag, "listening");
-            tokio::spawn(serve(server, routes, raised(stopping.clone())));
+            tokio::spawn(server.serve(routes, stopping.clone().cancelled_owned()));
         }
     }
     Ok(())
-}
-
-async fn serve(server: Server, routes: Routes, stop: impl Future<Output = ()>) {
-    server.serve(routes, stop).await;
 }
 
 fn election(
@@ -256,15 +254,8 @@ fn election(
     Ok(Some(LeaderElection::new(client, settings, clock.clone())))
 }
 
-fn settings(args: &RunArgs, sleep_action: bool) -> Settings {
-    Settings {
-        defaults: Defaults { image_repository: args.default_image_repository.clone(), sleep_action },
-        minimum: PerComponent { storage: args.min_storage_version, schema: args.min_schema_version },
-    }
-}
-
-/// Whether the server knows the sleep action of preStop hooks: on by default since Kubernetes 1.30.
-async fn knows_sleep(client: &Client) -> bool {
+/// Returns whether the API server accepts the sleep action of preStop hooks: on by default since Kubernetes 1.30.
+async fn supports_prestop_sleep(client: &Client) -> bool {
     loop {
         match client.apiserver_version().await {
             Ok(version) => {
@@ -274,12 +265,12 @@ async fn knows_sleep(client: &Client) -> bool {
             Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
                 warn!(
                     code = status.code,
-                    "/version may not be read: pods get a preStop hook without a sleep action"
+                    "/version cannot be read: Pods get no preStop hook with a sleep action"
                 );
                 return false;
             }
             Err(failure) => {
-                warn!(error = %failure, "the API server's version is not known yet, asking again");
+                warn!(error = %failure, "the version of the API server is not known yet, retrying");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

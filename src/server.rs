@@ -1,7 +1,7 @@
 //! The operator's own HTTP endpoints: `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Plain HTTP/1, one request per connection, a fixed number of connections and a deadline for each: kubelet and
-//! Prometheus ask for no more, and a client that dawdles cannot keep them out for long.
+//! Plain HTTP/1, one request per connection, a limited number of connections and a deadline for each. The kubelet and
+//! Prometheus need no more, and a slow client cannot block them for long.
 
 mod health;
 
@@ -23,30 +23,30 @@ use tokio::{
 pub use self::health::{Gate, Health};
 use crate::metrics::{self, Metrics};
 
-/// How long a client may take to send the head of its request.
+/// The deadline for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may last in all.
+/// The longest time of a connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many connections are served at once; further ones wait to be accepted.
+/// The most connections at the same time; further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
-/// How long to wait after a failed accept (out of file descriptors), so that it does not spin.
+/// The pause after a failed accept, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A listener could not be made.
+/// An address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {address} for {flag}: {source}; free the port, choose another address, or turn it off with {flag}=0"
 )]
 pub struct BindError {
-    /// The address asked for.
+    /// The address.
     pub address: SocketAddr,
-    /// The flag that sets it.
+    /// The flag that sets the address.
     pub flag: &'static str,
-    /// What the system says.
+    /// The error of the operating system.
     pub source: std::io::Error,
 }
 
-/// What a listener serves; every other path is 404.
+/// The paths of a listener; every other path gives a 404.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// `/healthz` and `/readyz`, if set.
@@ -55,7 +55,7 @@ pub struct Routes {
     pub metrics: Option<Metrics>,
 }
 
-/// A bound listener that does not serve yet.
+/// A bound listener before it serves.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -63,7 +63,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `address` (port 0: any free one); `flag` is named in the error.
+    /// Binds `address` (port 0: any free port). The error names `flag`.
     ///
     /// # Errors
     /// [`BindError`] if the address cannot be bound.
@@ -76,12 +76,12 @@ impl Server {
         bound.await.map_err(|source| BindError { address, flag, source })
     }
 
-    /// The address that was bound.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `routes` until `stop` resolves; then lets the requests under way finish, within their deadline.
+    /// Serves `routes` until `stop` resolves, then completes the open connections within their deadline.
     pub async fn serve(self, routes: Routes, stop: impl Future<Output = ()>) {
         let routes = Arc::new(routes);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -116,20 +116,6 @@ impl Server {
     }
 }
 
-/// Binds `address` and serves `routes` until `stop` resolves.
-///
-/// # Errors
-/// [`BindError`] if the address cannot be bound.
-pub async fn serve(
-    address: SocketAddr,
-    flag: &'static str,
-    routes: Routes,
-    stop: impl Future<Output = ()>,
-) -> Result<(), BindError> {
-    Server::bind(address, flag).await?.serve(routes, stop).await;
-    Ok(())
-}
-
 async fn connection(socket: TcpStream, routes: Arc<Routes>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let response = routes.respond(request.method(), request.uri().path());
@@ -140,7 +126,7 @@ async fn connection(socket: TcpStream, routes: Arc<Routes>) {
         .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), service);
-    // A client that goes away or dawdles is its own concern.
+    // A client that disconnects or is slow affects no other client.
     match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
@@ -165,7 +151,7 @@ impl Routes {
     }
 }
 
-/// 200 for a check that passed, 503 for one that did not; the report either way.
+/// Returns the report of a check, with status 200 if it passed and 503 if not.
 fn check(report: Result<String, String>) -> Response<Full<Bytes>> {
     match report {
         Ok(report) => text(StatusCode::OK, report),

@@ -1,7 +1,7 @@
 //! Logs: one line per event on standard output, as text or JSON.
 //!
-//! The level token `ERROR` stands in a line only for what a person must see, so that `kubectl logs | grep ERROR`
-//! means something. Times are the node's own, as those of every other container's log.
+//! A line with the level `ERROR` needs the attention of a user, so that `kubectl logs | grep ERROR` is useful. Times are
+//! the node's own, as in every container log.
 
 use std::io::IsTerminal as _;
 
@@ -12,39 +12,38 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// The filter that is used unless another is asked for.
+/// The default filter.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// The HTTP layer of the Kubernetes client logs each failed or 5xx answer at ERROR although the caller may well
-/// try again, and puts the word `ERROR` into its span. The callers here report what finally failed, so it is
-/// silent unless a filter asks for `kube_client`. It also logs the whole body of an answer that it cannot decode,
-/// and bodies have no place in a log.
+/// Silences the HTTP layer of the Kubernetes client unless a filter names `kube_client`. It logs each failed or 5xx answer
+/// at ERROR although the caller may retry, and the callers in this crate log final failures themselves. It also logs the
+/// whole body of an undecodable answer, which may contain secrets.
 const QUIET: &str = "kube_client::client=off";
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Lines for people: time, level, module, message, `field=value`.
     #[default]
     Text,
-    /// One JSON object per line, with `timestamp`, `level`, `target`, `message` and the fields beside them.
+    /// A JSON object per line, with `timestamp`, `level`, `target`, `message` and the fields of the event.
     Json,
 }
 
-/// Why logging could not be set up.
+/// The cause of a failed setup of logging.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The filter is not well-formed.
+    /// The filter is malformed.
     #[error(
-        "log filter {filter:?} is not valid ({reason}): use a level (error, warn, info, debug, trace) or a list such as \"info,e6_operator=debug\""
+        "log filter \"{filter}\" is not valid ({reason}): use a level (error, warn, info, debug, trace) or a list such as \"info,e6_operator=debug\""
     )]
     Filter {
-        /// The filter as given.
+        /// The filter.
         filter: String,
-        /// What the parser says.
+        /// The error of the parser.
         reason: String,
     },
-    /// Another subscriber was installed before.
+    /// Another subscriber is already installed.
     #[error("logging is set up already: init must be called once per process")]
     AlreadySet,
 }
@@ -127,7 +126,7 @@ mod tests {
 
     fn three_levels() {
         tracing::debug!("quiet");
-        tracing::info!(name = "sample1", "told");
+        tracing::info!(name = "sample1", "done");
         tracing::error!(namespace = "team", name = "sample1", "failed");
     }
 

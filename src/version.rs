@@ -1,4 +1,4 @@
-//! Versions of images, as far as they are numbers (contract A8).
+//! Numeric versions of images (contract A8).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version that an image tag such as `v1.0.450-new` begins with; `None` for a tag without three numbers.
+    /// Returns the version at the start of an image tag such as `v1.0.450-new`; `None` for a tag without three numbers.
     pub fn of_tag(tag: &str) -> Option<Self> {
         let mut parts = tag.strip_prefix('v').unwrap_or(tag).splitn(3, '.');
         let (major, minor) = (number(parts.next()?)?, number(parts.next()?)?);
@@ -25,7 +25,7 @@ impl Version {
     }
 }
 
-/// Digits and nothing else. A number that has no room is larger than any that has.
+/// Parses digits. A number that does not fit counts as the largest one.
 fn number(digits: &str) -> Option<u64> {
     let only = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     only.then(|| digits.parse().unwrap_or(u64::MAX))
@@ -64,7 +64,7 @@ mod tests {
         assert!(Version::of_tag("1.0.450-new") >= Some(version("1.0.450")), "a suffix is no pre-release");
         assert!(
             Version::of_tag("0.9.99999999999999999999") < Some(version("1.0.0")),
-            "judged, whatever its length"
+            "a long number is a number"
         );
     }
 

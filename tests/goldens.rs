@@ -11,10 +11,11 @@ use std::{fs, path::PathBuf};
 use api::names::{Color, Component, Owner};
 use api::{MetadataServicesSpec, status::MetadataServicesStatus, template::ReleaseTemplate};
 use e6_operator::resources::{
-    Defaults, Release, config, revision,
+    Defaults, Release, config_map, controller_revision,
+    deployment::{self, InPlace},
+    pdb,
     service::{self, Stamp},
-    support,
-    workload::{self, InPlace},
+    service_account,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -136,9 +137,9 @@ fn objects_of_a_color() {
         for component in Component::ALL {
             let in_place = InPlace::of(case.spec.component(component));
             let mut documents = Documents::default();
-            documents.add(&config::config_map(&release, component));
+            documents.add(&config_map::config_map(&release, component));
             documents.add(&service::color(&release, component));
-            documents.add(&workload::deployment(&release, component, &in_place).unwrap());
+            documents.add(&deployment::deployment(&release, component, &in_place).unwrap());
             documents.check(&format!("{}-{component}.yaml", case.name));
         }
     }
@@ -160,15 +161,15 @@ fn objects_of_the_resource() {
                 documents.add(&service::front(&case.owner, component, &part.service, stamp));
             }
             let budget = &part.pod_disruption_budget;
-            if let Some(budget) = support::disruption_budget(&case.owner, component, case.color, budget) {
+            if let Some(budget) = pdb::disruption_budget(&case.owner, component, case.color, budget) {
                 documents.add(&budget);
             }
         }
-        if let Some(account) = support::service_account(&case.owner, &case.spec.service_account) {
+        if let Some(account) = service_account::service_account(&case.owner, &case.spec.service_account) {
             documents.add(&account);
         }
         let template = ReleaseTemplate::of(&case.spec);
-        documents.add(&revision::controller_revision(
+        documents.add(&controller_revision::controller_revision(
             &case.owner,
             &template,
             &case.defaults,
@@ -195,7 +196,7 @@ fn deployment(spec: serde_json::Value, sleep_action: bool) -> serde_json::Value 
         defaults: &Defaults { image_repository: String::new(), sleep_action },
     };
     let in_place = InPlace::of(template.component(Component::Storage));
-    serde_json::to_value(workload::deployment(&release, Component::Storage, &in_place).unwrap()).unwrap()
+    serde_json::to_value(deployment::deployment(&release, Component::Storage, &in_place).unwrap()).unwrap()
 }
 
 fn with_storage(storage: &serde_json::Value) -> serde_json::Value {

@@ -93,7 +93,7 @@ fn listeners_can_be_moved_and_turned_off() {
 
 #[test]
 fn every_flag_has_its_environment_variable() {
-    // Setting a variable would race with other tests; the binding itself is what counts.
+    // A test that sets variables would race with other tests, so this one checks the binding.
     let command = Cli::command();
     let flags: Vec<_> =
         command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())).collect();
@@ -113,7 +113,7 @@ fn bad_values_are_refused_by_flag_name_and_remedy() {
         (["--resync-seconds=3601"], "--resync-seconds", "1..=3600"),
         (["--request-timeout-seconds=5"], "--request-timeout-seconds", "1..=4"),
         (["--metrics-bind-address=8080"], "--metrics-bind-address", "0.0.0.0:8080"),
-        (["--health-probe-bind-address=x:1"], "--health-probe-bind-address", "0 to turn it off"),
+        (["--health-probe-bind-address=x:1"], "--health-probe-bind-address", "0 to disable it"),
         (["--log-level=loud,,="], "--log-level", "info,e6_operator=debug"),
         (["--log-format=xml"], "--log-format", "json"),
         (["--watch-namespace=Team_A"], "--watch-namespace", "lower-case"),

@@ -1,4 +1,4 @@
-//! Tower layers of the clients: count every request, bound every request.
+//! Tower layers of the clients: a counter and a deadline for every request.
 
 use std::{
     future::Future,
@@ -23,7 +23,7 @@ pub struct RequestCountLayer {
 }
 
 impl RequestCountLayer {
-    /// A layer that counts in `metrics`.
+    /// Returns a layer that counts in `metrics`.
     pub fn new(metrics: Metrics) -> Self {
         Self { metrics }
     }
@@ -44,7 +44,7 @@ pub struct RequestCountService<S> {
     metrics: Metrics,
 }
 
-/// Counts its request when dropped, so that one that was given up is counted too.
+/// Counts its request when dropped, so that a cancelled request counts too.
 struct Counted {
     metrics: Metrics,
     method: Method,
@@ -52,8 +52,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// By method, so that the future owns the whole guard: assigning the field would make the closure capture a
-    /// copy of that field alone, and the guard would be dropped before the answer.
+    /// Records the status. It is a method so that the future owns the whole guard: an assignment to the field would capture
+    /// only a copy of that field, and the guard would be dropped before the answer.
     fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
@@ -90,11 +90,11 @@ where
     }
 }
 
-/// A request that got no complete answer in time. The client reports it as `kube::Error::Service`.
+/// A request without a complete answer in time. The client reports it as `kube::Error::Service`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{method} {path} was not answered within {} s: the API server or the way to it is slow; for a write the outcome \
-     is unknown",
+    "{method} {path} was not answered within {} s: the API server or the network is slow; the outcome of a write is \
+     unknown",
     deadline.as_secs_f64()
 )]
 pub struct DeadlineExceeded {
@@ -102,25 +102,25 @@ pub struct DeadlineExceeded {
     pub method: Method,
     /// The path, without the query.
     pub path: String,
-    /// The deadline that passed.
+    /// The exceeded deadline.
     pub deadline: Duration,
 }
 
-/// Gives every request a deadline that covers its whole answer, body included. Without one a connection that
-/// died silently would hold up a pass for ever.
+/// Gives every request a deadline for its whole answer, body included. Without it, a silently broken connection would block a
+/// reconcile for ever.
 ///
-/// A watch (by the verb that kube notes on its requests) is bounded until its first byte only.
+/// The deadline of a watch ends with its first byte. kube notes the verb on its requests.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
     deadline: Duration,
 }
 
 impl DeadlineLayer {
-    /// The deadline of a list, and of the beginning of a watch: lists fill caches at the start, where pages of a
-    /// large cluster from a busy server take longer than any single object.
+    /// The deadline of a list, and of the start of a watch. Pages of a large cluster take a busy API server longer than a
+    /// single object.
     pub const LIST: Duration = Duration::from_secs(30);
 
-    /// A layer with the given deadline for single objects.
+    /// Returns a layer with the given deadline for single objects.
     pub fn new(deadline: Duration) -> Self {
         Self { deadline }
     }

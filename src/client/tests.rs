@@ -48,12 +48,12 @@ async fn answers_feed_the_clock_and_are_counted_and_the_operator_names_itself() 
     let (clock, metrics) = (ServerClock::new(), Metrics::new().unwrap());
     let work = work_client(&config, &clock, &metrics, Duration::from_secs(4)).unwrap();
     let lease = lease_client(&config, &clock, &metrics).unwrap();
-    assert!(!clock.known());
+    assert!(clock.now().is_none());
     for client in [work, lease] {
         let pods: Api<Pod> = Api::namespaced(client, "team");
         assert!(matches!(pods.get("x").await, Err(kube::Error::Api(status)) if status.is_not_found()));
     }
-    assert!(clock.known());
+    assert!(clock.now().is_some());
     let text = metrics.render().unwrap();
     assert!(text.contains(r#"rest_client_requests_total{code="404",method="GET"} 2"#), "{text}");
     assert_eq!(*agents.lock().unwrap(), [AGENT, AGENT]);
@@ -124,9 +124,9 @@ async fn a_body_that_stalls_is_bounded_too_but_a_watch_may_last() {
     assert!(service.call(watch).await.is_ok());
 }
 
-/// The text is that of API Priority and Fairness; other answers pass as they are.
+/// The body is the one of API Priority and Fairness. Other answers stay unchanged.
 #[tokio::test]
-async fn what_a_busy_server_asks_for_is_in_its_error() {
+async fn retry_after_is_in_the_error() {
     let answer = |code: u16, header: Option<&'static str>| {
         let service = tower::service_fn(move |_: Request<()>| async move {
             let mut response = Response::builder().status(code);

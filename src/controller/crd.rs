@@ -1,5 +1,4 @@
-//! Watches the one CRD: whether it is there, and whether it has every field that this operator relies on
-//! (design D17).
+//! A watch of the CRD: whether it is installed and has every field that this operator needs (design D17).
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -9,33 +8,33 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::watch::report as report_watch;
+use super::watches::report as report_watch;
 use api::crd::missing_fields;
 
-/// Name of the CRD.
+/// The name of the CRD.
 pub const NAME: &str = "metadataservices.e6data.io";
-/// How the CRD of this operator's version is installed or mended (its chart does the same).
+/// The command that installs or updates the CRD; the chart of the CRD does the same.
 pub const REMEDY: &str = concat!(
     "kubectl apply -f https://github.com/e6data/e6-operator/releases/download/v",
     env!("CARGO_PKG_VERSION"),
     "/metadataservices.e6data.io.yaml"
 );
 
-/// What is known of the installed CRD.
+/// The state of the installed CRD.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Not looked at yet.
+    /// The watch has not answered yet.
     #[default]
     Unknown,
-    /// Not installed, or not established.
+    /// The CRD is not installed or not established.
     Missing,
-    /// It lacks these fields.
+    /// The CRD lacks these fields.
     Outdated(Vec<String>),
-    /// It has all that is needed.
+    /// The CRD has every field that the operator needs.
     Current,
 }
 
-/// The last known state, shared.
+/// The last known state of the CRD. The clones share it.
 #[derive(Clone, Debug)]
 pub struct Installed(watch::Sender<State>);
 
@@ -46,19 +45,19 @@ impl Default for Installed {
 }
 
 impl Installed {
-    /// The command that mends an outdated CRD, if it is outdated.
+    /// Returns the command that updates the CRD, if it is outdated.
     pub fn outdated(&self) -> Option<String> {
         matches!(*self.0.borrow(), State::Outdated(_)).then(|| REMEDY.to_owned())
     }
 
-    /// Waits until the CRD can be worked with.
+    /// Waits until the CRD is installed, outdated or not.
     pub async fn usable(&self) {
         let usable = |state: &State| matches!(state, State::Outdated(_) | State::Current);
-        // The sender lives as long as self.
+        // The wait cannot fail: the sender lives as long as self.
         let _ = self.0.subscribe().wait_for(usable).await;
     }
 
-    /// One item for each change from now on.
+    /// Returns a stream with one item for each change of the state.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + 'static {
         futures::stream::unfold(self.0.subscribe(), |mut changes| async {
             changes.changed().await.ok().map(|()| ((), changes))
@@ -74,7 +73,7 @@ impl Installed {
     }
 }
 
-/// Watches the CRD until dropped; `changed` is called when what is known of it changes.
+/// Watches the CRD until dropped and calls `changed` after each change of its state.
 pub async fn follow(client: Client, installed: Installed, changed: impl Fn(&State)) {
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
     let api: Api<CustomResourceDefinition> = Api::all(client);
@@ -119,7 +118,9 @@ fn judge(crd: &CustomResourceDefinition) -> State {
 
 fn log(state: &State) {
     match state {
-        State::Missing => error!("the CRD {NAME} is not installed; waiting for it. Install it: {REMEDY}"),
+        State::Missing => {
+            error!("the CRD {NAME} is not installed; the operator waits for it. Install it: {REMEDY}");
+        }
         State::Outdated(fields) => warn!(
             missing = fields.join(", "),
             "the CRD {NAME} is older than this operator: no release will start. Update it: {REMEDY}"

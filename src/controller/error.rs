@@ -1,115 +1,114 @@
-//! What can go wrong in a pass, sorted by what it means for the next one.
+//! Failures of a reconcile, classified by their consequence for the next one.
 
 use std::time::Duration;
 
 use rollout::health::shorten;
 
-/// A failed pass. Nothing is half done that the next pass would not find and finish.
+/// A failed reconcile. The next reconcile finds and completes every partial write.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something could not be read; that never counts as absent.
-    #[error("reading {what} {name}: {}", said(source))]
+    /// A read failed; the objects never count as absent.
+    #[error("reading {what} {name}: {}", describe(source))]
     Read {
         /// The kind.
         what: String,
-        /// Its name or selector.
+        /// The name or the label selector.
         name: String,
-        /// What the API said.
+        /// The answer of the API server, or the lack of one.
         #[source]
         source: Box<kube::Error>,
     },
-    /// Something could not be written.
-    #[error("{action}: {}", said(source))]
+    /// A write failed.
+    #[error("{action}: {}", describe(source))]
     Write {
-        /// What was tried, on which object.
+        /// The attempted write and its object.
         action: String,
-        /// What the API said.
+        /// The answer of the API server, or the lack of one.
         #[source]
         source: Box<kube::Error>,
     },
-    /// This instance may not write any more.
-    #[error("not leading: {0} was not done")]
+    /// This replica may no longer write.
+    #[error("this replica does not lead; skipped: {0}")]
     NotLeading(String),
-    /// The API server has not told its time yet.
-    #[error("the API server's time is not known yet")]
+    /// The API server has not sent its time yet.
+    #[error("the time of the API server is not known yet")]
     NoClock,
-    /// An object that ought to be in the snapshot is not: it changed meanwhile.
-    #[error("{0} changed meanwhile")]
-    Moved(String),
-    /// Something failed that what is under way need not wait for.
+    /// An object changed or vanished after the decision.
+    #[error("{0} changed after it was read")]
+    Stale(String),
+    /// A write was rejected that the rollout does not depend on; the rest of the reconcile is complete.
     #[error("{error}")]
-    PutOff {
-        /// What.
+    Deferred {
+        /// The rejection.
         error: Box<Error>,
-        /// When the rest is due.
+        /// Time until the rest of the resource needs the next reconcile.
         due: Duration,
     },
-    /// A bug: the pass panicked. Other resources go on.
+    /// The reconcile panicked, which is a bug. Other resources are not affected.
     #[error("a bug in the operator: {0}; please report it with the resource and the log")]
     Panic(String),
-    /// A template cannot be rendered.
+    /// The release template cannot be rendered.
     #[error("rendering {object}: {reason}")]
     Render {
         /// The object.
         object: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }
 
 impl Error {
-    /// A failed read.
+    /// Builds the error of a failed read.
     pub fn read(what: &str, name: &str, source: kube::Error) -> Self {
         Self::Read { what: what.to_owned(), name: name.to_owned(), source: Box::new(source) }
     }
 
-    /// A failed change of an object that was read: one that is gone by now has moved on.
+    /// Builds the error of a failed change to an object that was read. An object that no longer exists is stale.
     pub fn change(action: impl Into<String>, object: String, source: kube::Error) -> Self {
         match source {
-            kube::Error::Api(status) if status.code == 404 => Self::Moved(object),
+            kube::Error::Api(status) if status.code == 404 => Self::Stale(object),
             source => Self::write(action, source),
         }
     }
 
-    /// A failed write.
+    /// Builds the error of a failed write.
     pub fn write(action: impl Into<String>, source: kube::Error) -> Self {
         Self::Write { action: action.into(), source: Box::new(source) }
     }
 
-    /// Of what failed side by side, the one that says most about when to try again: a busy API server's, then any that does
-    /// not only mean that the world moved on.
-    pub fn worst(failed: Vec<Self>) -> Option<Self> {
+    /// Returns the error that decides when to retry: an error with `Retry-After`, else the first that is no conflict.
+    pub fn most_severe(failed: Vec<Self>) -> Option<Self> {
         failed.into_iter().rev().max_by_key(|error| (error.retry_after().is_some(), !error.is_conflict()))
     }
 
-    /// What failed, and when the resource has to be looked at again at the latest.
-    pub fn and_due(&self) -> (&Self, Duration) {
+    /// Splits a deferred error into its cause and the time until the next reconcile; other errors have no such time.
+    pub fn split_deadline(&self) -> (&Self, Duration) {
         match self {
-            Self::PutOff { error, due } => (error, *due),
+            Self::Deferred { error, due } => (error, *due),
             other => (other, Duration::MAX),
         }
     }
 
-    /// For people who read it in a condition: at most so long that it can be read.
+    /// Returns the text, shortened for a condition.
     pub fn brief(&self) -> String {
         shorten(&self.to_string())
     }
 
-    /// The HTTP status, if the server answered with one.
+    /// Returns the HTTP status of the answer, if there was one.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::PutOff { error, .. } => error.code(),
-            Self::NotLeading(_) | Self::NoClock | Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => {
+            Self::Deferred { error, .. } => error.code(),
+            Self::NotLeading(_) | Self::NoClock | Self::Stale(_) | Self::Panic(_) | Self::Render { .. } => {
                 None
             }
         }
     }
 
-    /// How long the API server asks to be left alone, if it does.
+    /// Returns the seconds of `Retry-After` in a 429.
     pub fn retry_after(&self) -> Option<Duration> {
         let (Self::Read { source, .. } | Self::Write { source, .. }) = self else { return None };
         let kube::Error::Api(status) = source.as_ref() else { return None };
@@ -117,46 +116,46 @@ impl Error {
         Some(Duration::from_secs(details.retry_after_seconds.into()))
     }
 
-    /// Whether it only means that the world moved on: look again soon, and count nothing.
+    /// Returns whether another client wrote first. A conflict is no failure and is retried soon.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Moved(_)) || (self.code() == Some(409) && matches!(self, Self::Write { .. }))
+        matches!(self, Self::Stale(_)) || (self.code() == Some(409) && matches!(self, Self::Write { .. }))
     }
 
-    /// Whether the namespace is on its way out: then nothing can be created in it any more, and nothing need be.
-    pub fn is_namespace_leaving(&self) -> bool {
+    /// Returns whether the API server rejected a write because the namespace is terminating.
+    pub fn is_namespace_terminating(&self) -> bool {
         let Self::Write { source, .. } = self else { return false };
         let kube::Error::Api(status) = source.as_ref() else { return false };
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
         causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     }
 
-    /// Whether the API server will answer the same until a person acts.
-    pub fn is_lasting(&self) -> bool {
+    /// Returns whether the API server will reject the same request until a user acts.
+    pub fn is_permanent(&self) -> bool {
         matches!(self.code(), Some(400 | 403 | 404 | 422))
     }
 
-    /// Whether the API server could not do it, which may pass: but a release is not waited for longer than it may take.
-    pub fn is_ill(&self) -> bool {
+    /// Returns whether the API server failed (5xx). Such errors are retried until the deploy timeout.
+    pub fn is_server_error(&self) -> bool {
         matches!(self.code(), Some(500..=599))
     }
 
-    /// Whether it passes by itself: the server is busy, away or slow.
+    /// Returns whether the error ends without action of a user: the API server is busy, unreachable or slow.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoClock | Self::NotLeading(_) => true,
-            Self::PutOff { error, .. } => error.is_transient(),
-            Self::Moved(_) | Self::Panic(_) | Self::Render { .. } => false,
+            Self::Deferred { error, .. } => error.is_transient(),
+            Self::Stale(_) | Self::Panic(_) | Self::Render { .. } => false,
             Self::Read { source, .. } | Self::Write { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => matches!(status.code, 429 | 500..=599),
-                // No answer, or half of one: the connection broke, or the deadline passed.
+                // The connection broke or the deadline passed.
                 _ => true,
             },
         }
     }
 }
 
-/// What the API server said, once and with its code, or how it could not be asked.
-fn said(source: &kube::Error) -> String {
+/// Returns the message and code of the API server, or the reason why there was no answer.
+fn describe(source: &kube::Error) -> String {
     match source {
         kube::Error::Api(status) if !status.message.is_empty() => {
             format!("{} ({})", status.message, status.code)
@@ -175,21 +174,21 @@ mod tests {
         Error::write(format!("{code}"), kube::Error::Api(Box::new(status)))
     }
 
-    /// A sibling that lost its compare-and-swap must not hide that the API server asked to be left alone.
+    /// A conflict must not hide a `Retry-After` of a write beside it.
     #[test]
-    fn of_what_failed_side_by_side_the_one_that_asks_for_time_counts() {
-        let worst = |codes: &[u16]| {
+    fn the_most_severe_of_parallel_failures_decides() {
+        let most_severe = |codes: &[u16]| {
             let failed = codes.iter().map(|code| refused(*code, u32::from(*code == 429)));
-            Error::worst(failed.collect()).and_then(|error| error.code())
+            Error::most_severe(failed.collect()).and_then(|error| error.code())
         };
-        assert_eq!(worst(&[409, 429, 500]), Some(429));
-        assert_eq!(worst(&[409, 403, 500]), Some(403), "the first of equals");
-        assert_eq!(worst(&[409, 409]), Some(409));
-        assert_eq!(worst(&[]), None);
+        assert_eq!(most_severe(&[409, 429, 500]), Some(429));
+        assert_eq!(most_severe(&[409, 403, 500]), Some(403), "the first of equals");
+        assert_eq!(most_severe(&[409, 409]), Some(409));
+        assert_eq!(most_severe(&[]), None);
     }
 
     #[test]
-    fn what_the_api_server_said_is_told_once() {
+    fn the_message_of_the_api_server_occurs_once() {
         let status = kube::core::Status {
             code: 422,
             message: "Deployment.apps \"a\" is invalid: spec: wrong".into(),

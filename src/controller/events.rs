@@ -1,4 +1,4 @@
-//! Kubernetes Events, sent off the path of decisions: a slow or refused Event delays and fails nothing.
+//! Kubernetes Events. A task of its own sends them, so that a slow or rejected Event delays no reconcile.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tracing::{debug, warn};
 use api::names::MANAGER;
 use rollout::EventNote;
 
-/// Events that may wait to be sent; more are dropped with a warning.
+/// Capacity of the queue; further Events are dropped with a warning.
 const QUEUE: usize = 256;
-/// Longest note of an Event, in bytes; the API server takes 1024.
+/// Longest note of an Event, in bytes. The API server accepts 1024.
 const NOTE: usize = 1000;
-/// How long sending one may take.
+/// Deadline of one Event.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// Hands Events to the task that sends them.
+/// The queue of Events.
 #[derive(Clone, Debug)]
 pub struct Events(mpsc::Sender<(ObjectReference, EventNote)>);
 
 impl Events {
-    /// Starts the sending task. `identity` names this instance.
+    /// Starts the sending task. `identity` names this replica in the Events.
     pub fn start(client: Client, identity: String) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(send(client, identity, receiver));
@@ -31,14 +31,14 @@ impl Events {
     }
 
     /// Queues an Event about a resource.
-    pub fn tell(&self, about: ObjectReference, note: EventNote) {
+    pub fn publish(&self, about: ObjectReference, note: EventNote) {
         if self.0.try_send((about, note)).is_err() {
-            warn!("too many Events are waiting, one is dropped");
+            warn!("dropped an Event: the queue of Events is full");
         }
     }
 }
 
-/// What the API server takes of a note.
+/// Cuts a note between characters to the length that the API server accepts.
 fn brief(mut note: String) -> String {
     let ends = note.char_indices().map(|(at, character)| at + character.len_utf8());
     let end = ends.take_while(|end| *end <= NOTE).last().unwrap_or(0);
@@ -49,8 +49,8 @@ fn brief(mut note: String) -> String {
 async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(ObjectReference, EventNote)>) {
     let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity) };
     while let Some((about, note)) = queue.recv().await {
-        // A recorder folds Events of one reason into a series that keeps the first one's words; ours name releases,
-        // and come once for each thing that happened.
+        // A recorder merges Events of one reason into a series that keeps the first note. The operator's notes name
+        // releases, so each Event gets a recorder of its own.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         let event = Event {
             type_: if note.what.is_warning() { EventType::Warning } else { EventType::Normal },
@@ -61,7 +61,7 @@ async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(Objec
         };
         match tokio::time::timeout(DEADLINE, recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => warn!(error = %failure, reason = event.reason, "Event not sent"),
+            Ok(Err(failure)) => warn!(error = %failure, reason = event.reason, "could not send an Event"),
             Err(_) => debug!(reason = event.reason, "sending an Event took too long"),
         }
     }

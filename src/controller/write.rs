@@ -1,171 +1,161 @@
-//! Writes, each with its precondition (design D15, D22): objects are created by POST, changed by patches that carry
-//! the resourceVersion they were decided on, deleted by UID and resourceVersion. A write that fails ends there; it is
-//! never sent again with newer preconditions.
+//! Writes, each with its precondition (design D15, D22). Objects are created by POST, changed by patches with the
+//! resourceVersion of the read, and deleted by UID and resourceVersion. A failed write is never sent again with newer
+//! preconditions.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Scope;
+use super::Shared;
 use super::error::Error;
-use crate::observe::derive::{Ownership, World, describe_foreign, ownership};
-use crate::observe::settings;
+use crate::observe::ownership::{Owned, Ownership, describe_foreign, ownership};
 use crate::observe::views::Meta;
-use api::names::{self, Component, MANAGER, Owner};
-use api::template::{ReleaseHash, ReleaseTemplate};
+use crate::observe::{ObservedResource, settings};
+use api::names::{self, MANAGER};
 use api::{MetadataServices, MetadataServicesStatus};
 use rollout::facts::{Extra, ObjectId, Setting};
 use rollout::{Action, ResourcePatch};
 
-/// Whether an object of ours lacks a label by which it is found: another hand took it away.
-fn is_unlabelled<K: Resource>(there: &PartialObjectMeta<K>, wanted: &impl ResourceExt) -> bool {
-    let has = |key: &str| there.labels().get(key) == wanted.labels().get(key);
-    there.metadata.deletion_timestamp.is_none()
-        && ![names::LABEL_APP, names::LABEL_MANAGED_BY].into_iter().all(has)
-}
-
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It is done.
+pub enum WriteOutcome {
+    /// The API server stored it.
     Done,
-    /// The names are held by objects of others.
-    Taken(Vec<String>),
-    /// The API server does not accept the template that was to be restored.
-    Unrestorable(String),
+    /// Foreign objects have the names.
+    NamesTaken(Vec<String>),
+    /// The API server rejected the template that was to be restored.
+    TemplateRejected(String),
 }
 
-/// Writes for one resource, on what was read of it.
+/// Writes to one resource and its objects, as they were read.
 pub struct Writer<'a> {
-    pub(super) scope: &'a Scope,
-    /// The resource as it was read.
-    pub resource: &'a MetadataServices,
-    /// Its objects as they were read.
-    pub world: &'a World,
-    /// The resource as an owner.
-    pub owner: Owner,
+    /// The parts of the controller.
+    pub shared: &'a Shared,
+    /// The resource with its objects.
+    pub observed: &'a ObservedResource<'a>,
 }
 
 impl Writer<'_> {
-    /// Replaces the status, if the resource is still as it was read; answers the resource as it is then.
-    pub async fn status(&self, status: &MetadataServicesStatus) -> Result<MetadataServices, Error> {
-        let what = format!("writing the status of MetadataServices {}", self.owner.name);
+    /// Replaces the status, if the resource is unchanged. Returns the resource as the API server stored it.
+    pub async fn update_status(&self, status: &MetadataServicesStatus) -> Result<MetadataServices, Error> {
+        let name = &self.observed.owner.name;
+        let what = format!("writing the status of MetadataServices {name}");
         self.guard(&what)?;
-        let mut object = self.resource.clone();
+        let mut object = self.observed.resource.clone();
         object.metadata.managed_fields = None;
         object.status = Some(status.clone());
         let api: Api<MetadataServices> = self.api();
-        api.replace_status(&self.owner.name, &post(), &object)
+        api.replace_status(name, &post_params(), &object)
             .await
-            .map_err(|source| Error::change(what, format!("MetadataServices {}", self.owner.name), source))
+            .map_err(|source| Error::change(what, format!("MetadataServices {name}"), source))
     }
 
-    /// Changes the resource's spec and annotations in one patch.
-    pub async fn amend(&self, amend: &ResourcePatch) -> Result<Written, Error> {
-        let what = format!("changing MetadataServices {}", self.owner.name);
+    /// Changes the spec and the annotations of the resource in one patch.
+    pub async fn patch_resource(&self, amend: &ResourcePatch) -> Result<WriteOutcome, Error> {
+        let name = &self.observed.owner.name;
+        let what = format!("patching MetadataServices {name}");
         self.guard(&what)?;
         let annotations: serde_json::Map<String, Value> =
             amend.remove.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
         let mut patch = json!({"metadata": {
-            "resourceVersion": self.resource.resource_version(), "annotations": annotations,
+            "resourceVersion": self.observed.resource.resource_version(), "annotations": annotations,
         }});
         if let Some(version) = &amend.restore
-            && let Some(spec) = self.restored(version)?
+            && let Some(spec) = self.restored_spec(version)?
         {
             patch.as_object_mut().map(|patch| patch.insert("spec".into(), spec));
         }
         let api: Api<MetadataServices> = self.api();
-        let answer = api.patch(&self.owner.name, &patching(), &Patch::Merge(&patch)).await;
-        match answer {
-            Ok(_) => Ok(Written::Done),
+        match api.patch(name, &patch_params(), &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(WriteOutcome::Done),
             Err(kube::Error::Api(status)) if status.code == 422 && amend.restore.is_some() => {
-                Ok(Written::Unrestorable(status.message.clone()))
+                Ok(WriteOutcome::TemplateRejected(status.message.clone()))
             }
-            Err(source) => Err(Error::change(what, format!("MetadataServices {}", self.owner.name), source)),
+            Err(source) => Err(Error::change(what, format!("MetadataServices {name}"), source)),
         }
     }
 
-    /// The change of the spec that restores a recorded template; `None` if the spec is that already.
-    fn restored(&self, version: &str) -> Result<Option<Value>, Error> {
-        let template = template_of(self.resource, self.world, version)
-            .ok_or_else(|| Error::Moved(format!("the ControllerRevision of {version}")))?;
+    /// Returns the patch of the spec that restores the template of a release; `None` if the spec is equal to it.
+    fn restored_spec(&self, version: &str) -> Result<Option<Value>, Error> {
+        let spec = &self.observed.resource.spec;
+        let template = self
+            .observed
+            .template_of_version(version)
+            .ok_or_else(|| Error::Stale(format!("the ControllerRevision of {version}")))?;
         let render = |error: serde_json::Error| Error::Render {
             object: format!("the spec of {version}"),
             reason: error.to_string(),
         };
-        let before = serde_json::to_value(&self.resource.spec).map_err(render)?;
-        let after = serde_json::to_value(template.restore_into(&self.resource.spec)).map_err(render)?;
+        let before = serde_json::to_value(spec).map_err(render)?;
+        let after = serde_json::to_value(template.restore_into(spec)).map_err(render)?;
         Ok(merge_patch(&before, &after))
     }
 
-    /// Carries out actions, group after group; those of a group side by side. All of a group are awaited: one that
-    /// fails does not cut off its siblings.
-    pub async fn act(&self, groups: &[Vec<Action>]) -> Result<Written, Error> {
+    /// Carries out the groups of actions in order. The actions of a group run in parallel; a failure does not cancel the
+    /// others of its group.
+    pub async fn write_objects(&self, groups: &[Vec<Action>]) -> Result<WriteOutcome, Error> {
         for group in groups {
-            let answers = futures::future::join_all(group.iter().map(|action| self.one(action))).await;
+            let results = futures::future::join_all(group.iter().map(|action| self.write(action))).await;
             let (mut taken, mut failed) = (vec![], vec![]);
-            for answer in answers {
-                match answer {
-                    Ok(Written::Done) => {}
-                    Ok(Written::Taken(names)) => taken.extend(names),
-                    Ok(other @ Written::Unrestorable(_)) => return Ok(other),
+            for result in results {
+                match result {
+                    Ok(WriteOutcome::Done) => {}
+                    Ok(WriteOutcome::NamesTaken(names)) => taken.extend(names),
+                    Ok(other @ WriteOutcome::TemplateRejected(_)) => return Ok(other),
                     Err(error) => failed.push(error),
                 }
             }
-            if let Some(worst) = Error::worst(failed) {
-                return Err(worst);
+            if let Some(error) = Error::most_severe(failed) {
+                return Err(error);
             }
             if !taken.is_empty() {
                 taken.sort();
-                return Ok(Written::Taken(taken));
+                return Ok(WriteOutcome::NamesTaken(taken));
             }
         }
-        Ok(Written::Done)
+        Ok(WriteOutcome::Done)
     }
 
-    async fn one(&self, action: &Action) -> Result<Written, Error> {
+    async fn write(&self, action: &Action) -> Result<WriteOutcome, Error> {
         match action {
             Action::CreateFront(component) => self.create(self.new_front(*component)).await,
-            Action::Route(component, route) => {
-                let seen = seen(&self.world.services, &names::front(&self.owner.name, *component))?;
-                let patch = self.point(seen, *component, route);
-                self.patch::<Service>(seen.object_name(), &patch).await
-            }
-            Action::Create(id, tagged) => self.create_part(id, tagged).await,
+            Action::Route(component, route) => self.set_traffic(*component, route).await,
+            Action::Create(id, tagged) => self.create_object(id, tagged).await,
             Action::Adopt(id) => self.adopt(id).await,
-            Action::RaiseEpoch(id, epoch) => self.stamp(id, *epoch).await,
-            Action::RecordRevision { tagged, failed } => self.record(tagged, failed.as_deref()).await,
+            Action::RaiseEpoch(id, epoch) => self.raise_epoch(id, *epoch).await,
+            Action::RecordRevision { tagged, failed } => self.write_revision(tagged, failed.as_deref()).await,
             Action::Delete(id) => self.delete(id).await,
-            Action::ApplySetting(setting) => self.settle(*setting).await,
-            Action::ApplyServiceAccount => self.settle(Setting::ACCOUNT).await,
+            Action::ApplySetting(setting) => self.apply_setting(*setting).await,
+            Action::ApplyServiceAccount => self.apply_setting(Setting::ACCOUNT).await,
         }
     }
 
-    /// A write starts only while this instance leads for sure.
-    pub(super) fn guard(&self, what: &str) -> Result<(), Error> {
-        if self.scope.leadership.may_write() { Ok(()) } else { Err(Error::NotLeading(what.to_owned())) }
+    /// Rejects a write unless this replica certainly leads.
+    fn guard(&self, what: &str) -> Result<(), Error> {
+        if self.shared.leadership.may_write() { Ok(()) } else { Err(Error::NotLeading(what.to_owned())) }
     }
 
-    pub(super) fn api<K>(&self) -> Api<K>
+    fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.scope.client.clone(), &self.owner.namespace)
+        Api::namespaced(self.shared.client.clone(), &self.observed.owner.namespace)
     }
 
-    /// Creates an object; one that is there already is looked at to learn whose it is.
-    pub(super) async fn create<K>(&self, object: K) -> Result<Written, Error>
+    /// Returns the API of a kind that decodes only metadata.
+    fn metadata_api(&self, kind: &ApiResource) -> Api<PartialObjectMeta> {
+        Api::namespaced_with(self.shared.client.clone(), &self.observed.owner.namespace, kind)
+    }
+
+    /// Creates an object. If the name is in use, reads the existing object and judges its ownership.
+    pub(super) async fn create<K>(&self, object: K) -> Result<WriteOutcome, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -173,224 +163,162 @@ impl Writer<'_> {
             + Serialize
             + DeserializeOwned,
     {
-        let kind = K::kind(&());
-        let name = object.name_any();
-        let what = format!("creating {kind} {name}");
+        let kind = ApiResource::erase::<K>(&());
+        let name = object.object_name();
+        let described = format!("{} {name}", kind.kind);
+        let what = format!("creating {described}");
         self.guard(&what)?;
-        match self.api::<K>().create(&post(), &object).await {
-            Ok(_) => Ok(Written::Done),
+        match self.api::<K>().create(&post_params(), &object).await {
+            Ok(_) => Ok(WriteOutcome::Done),
             Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-                let api: Api<PartialObjectMeta<K>> = self.api();
-                let there = api.get_opt(&name).await.map_err(|source| Error::read(&kind, &name, source))?;
-                match there {
-                    Some(there) if ownership(&there, &self.owner) == Ownership::Foreign => {
-                        Ok(Written::Taken(vec![describe_foreign(&kind, &there)]))
+                let existing = self.metadata_api(&kind).get_opt(name).await;
+                let existing = existing.map_err(|source| Error::read(&kind.kind, name, source))?;
+                match existing {
+                    Some(existing) if ownership(&existing, &self.observed.owner) == Ownership::Foreign => {
+                        Ok(WriteOutcome::NamesTaken(vec![describe_foreign(&kind.kind, &existing)]))
                     }
-                    Some(there) if is_unlabelled(&there, &object) => self.label(&there, &object).await,
-                    _ => Err(Error::Moved(format!("{kind} {name}"))),
+                    Some(existing) if lacks_label(&existing, &object) => {
+                        self.restore_labels(&kind, &existing, &object).await
+                    }
+                    _ => Err(Error::Stale(described)),
                 }
             }
             Err(source) => Err(Error::write(what, source)),
         }
     }
 
-    /// Puts back the labels by which an object of ours is found. What it is otherwise, the next look shows.
-    async fn label<K>(&self, there: &PartialObjectMeta<K>, wanted: &K) -> Result<Written, Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    /// Restores the labels by which the operator finds an object. The next read shows the rest of the object.
+    async fn restore_labels(
+        &self,
+        kind: &ApiResource,
+        existing: &impl Meta,
+        wanted: &impl Meta,
+    ) -> Result<WriteOutcome, Error> {
         let patch = json!({"metadata": {
-            "resourceVersion": there.metadata.resource_version, "labels": wanted.meta().labels,
+            "resourceVersion": existing.object_meta().resource_version, "labels": wanted.object_meta().labels,
         }});
-        self.patch::<K>(&there.name_any(), &patch).await
+        self.patch_kind(kind, existing.object_name(), &patch).await
     }
 
-    /// Applies a merge patch that carries its own resourceVersion.
-    pub(super) async fn patch<K>(&self, name: &str, patch: &Value) -> Result<Written, Error>
+    /// Applies a merge patch that contains its resourceVersion.
+    pub(super) async fn patch<K>(&self, name: &str, patch: &Value) -> Result<WriteOutcome, Error>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        let object = format!("{} {name}", K::kind(&()));
+        self.patch_kind(&ApiResource::erase::<K>(&()), name, patch).await
+    }
+
+    async fn patch_kind(&self, kind: &ApiResource, name: &str, patch: &Value) -> Result<WriteOutcome, Error> {
+        let object = format!("{} {name}", kind.kind);
         let what = format!("patching {object}");
         self.guard(&what)?;
-        // The answer is not looked at: metadata is the least of it.
-        let api: Api<PartialObjectMeta<K>> = self.api();
-        api.patch(name, &patching(), &Patch::Merge(patch))
+        self.metadata_api(kind)
+            .patch(name, &patch_params(), &Patch::Merge(patch))
             .await
-            .map(|_| Written::Done)
+            .map(|_| WriteOutcome::Done)
             .map_err(|source| Error::change(what, object, source))
     }
 
-    async fn delete_seen<K, T: Meta>(&self, seen: &T) -> Result<Written, Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let name = seen.object_name();
-        let what = format!("deleting {} {name}", K::kind(&()));
+    async fn delete(&self, id: &ObjectId) -> Result<WriteOutcome, Error> {
+        let (kind, meta) = self.located(id)?;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let what = format!("deleting {} {name}", kind.kind);
         self.guard(&what)?;
-        let meta = seen.object_meta();
         let preconditions =
             Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        match self.api::<K>().delete(name, &params).await {
-            Ok(_) => Ok(Written::Done),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Done),
+        match self.metadata_api(&kind).delete(name, &params).await {
+            Ok(_) => Ok(WriteOutcome::Done),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(WriteOutcome::Done),
             Err(source) => Err(Error::write(what, source)),
         }
     }
 
-    async fn delete(&self, id: &ObjectId) -> Result<Written, Error> {
-        let name = self.name_of(id);
-        match id {
-            ObjectId::Deployment(..) => {
-                self.delete_seen::<Deployment, _>(seen(&self.world.deployments, &name)?).await
-            }
-            ObjectId::Service(..) | ObjectId::Front(_) => {
-                self.delete_seen::<Service, _>(seen(&self.world.services, &name)?).await
-            }
-            ObjectId::ConfigMap(..) => {
-                self.delete_seen::<ConfigMap, _>(seen(&self.world.config_maps, &name)?).await
-            }
-            ObjectId::Revision(_) => {
-                self.delete_seen::<ControllerRevision, _>(seen(&self.world.revisions, &name)?).await
-            }
-            ObjectId::Extra(Extra::ServiceAccount) => {
-                self.delete_seen::<ServiceAccount, _>(seen(&self.world.accounts, &name)?).await
-            }
-            ObjectId::Extra(Extra::DisruptionBudget(_)) => {
-                self.delete_seen::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?).await
-            }
-        }
+    async fn adopt(&self, id: &ObjectId) -> Result<WriteOutcome, Error> {
+        let (kind, meta) = self.located(id)?;
+        let mut owners = meta.owner_references.clone().unwrap_or_default();
+        owners.push(self.observed.owner.reference());
+        self.patch_metadata(&kind, meta, "ownerReferences", json!(owners)).await
     }
 
-    async fn adopt(&self, id: &ObjectId) -> Result<Written, Error> {
-        self.change(id, |meta| {
-            let mut owners = meta.owner_references.clone().unwrap_or_default();
-            owners.push(self.owner.reference());
-            ("ownerReferences", json!(owners))
-        })
-        .await
+    async fn raise_epoch(&self, id: &ObjectId, epoch: i64) -> Result<WriteOutcome, Error> {
+        let (kind, meta) = self.located(id)?;
+        self.patch_metadata(&kind, meta, "annotations", json!({names::EPOCH: epoch.to_string()})).await
     }
 
-    async fn stamp(&self, id: &ObjectId, epoch: i64) -> Result<Written, Error> {
-        self.change(id, |_| ("annotations", json!({names::EPOCH: epoch.to_string()}))).await
-    }
-
-    /// Changes a field of the metadata of an object as it was read.
-    async fn change(
+    /// Patches a field of the metadata of an object.
+    async fn patch_metadata(
         &self,
-        id: &ObjectId,
-        to: impl Fn(&ObjectMeta) -> (&str, Value),
-    ) -> Result<Written, Error> {
-        let name = self.name_of(id);
-        match id {
-            ObjectId::Deployment(..) => {
-                self.change_seen::<Deployment, _>(seen(&self.world.deployments, &name)?, to).await
-            }
-            ObjectId::Service(..) | ObjectId::Front(_) => {
-                self.change_seen::<Service, _>(seen(&self.world.services, &name)?, to).await
-            }
-            ObjectId::ConfigMap(..) => {
-                self.change_seen::<ConfigMap, _>(seen(&self.world.config_maps, &name)?, to).await
-            }
-            ObjectId::Revision(_) => {
-                self.change_seen::<ControllerRevision, _>(seen(&self.world.revisions, &name)?, to).await
-            }
-            ObjectId::Extra(Extra::ServiceAccount) => {
-                let orphan = settings::orphaned_account(self.world, &self.owner);
-                let orphan = orphan.ok_or_else(|| Error::Moved("the ServiceAccount".into()))?;
-                self.change_seen::<ServiceAccount, _>(orphan, to).await
-            }
-            ObjectId::Extra(Extra::DisruptionBudget(_)) => {
-                self.change_seen::<PodDisruptionBudget, _>(seen(&self.world.budgets, &name)?, to).await
-            }
-        }
-    }
-
-    async fn change_seen<K, T: Meta>(
-        &self,
-        seen: &T,
-        to: impl Fn(&ObjectMeta) -> (&str, Value),
-    ) -> Result<Written, Error>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let meta = seen.object_meta();
-        let (field, value) = to(meta);
+        kind: &ApiResource,
+        meta: &ObjectMeta,
+        field: &str,
+        value: Value,
+    ) -> Result<WriteOutcome, Error> {
         let patch = json!({"metadata": {"resourceVersion": meta.resource_version, field: value}});
-        self.patch::<K>(seen.object_name(), &patch).await
+        self.patch_kind(kind, meta.name.as_deref().unwrap_or_default(), &patch).await
     }
 
-    /// The object of ours that was read under a name.
-    pub(super) fn ours<'w, T: Meta>(&self, objects: &'w [Arc<T>], name: &str) -> Option<&'w T> {
-        let found = objects.iter().map(AsRef::as_ref).find(|object| object.object_name() == name);
-        found.filter(|object| ownership(*object, &self.owner) == Ownership::Ours)
-    }
-
-    /// The name of an object.
-    pub(super) fn name_of(&self, id: &ObjectId) -> String {
-        let name = &self.owner.name;
+    /// Returns the kind and the metadata of an object as it was read.
+    fn located(&self, id: &ObjectId) -> Result<(ApiResource, &ObjectMeta), Error> {
+        let (observed, name) = (self.observed, &self.observed.owner.name);
         match id {
-            ObjectId::Front(component) | ObjectId::Extra(Extra::DisruptionBudget(component)) => {
-                names::front(name, *component)
+            ObjectId::Front(component) => locate(&observed.services, &names::front(name, *component)),
+            ObjectId::Deployment(component, color) => {
+                locate(&observed.deployments, &names::workload(name, *component, *color))
             }
-            ObjectId::Deployment(component, color) | ObjectId::Service(component, color) => {
-                names::workload(name, *component, *color)
+            ObjectId::Service(component, color) => {
+                locate(&observed.services, &names::workload(name, *component, *color))
             }
-            ObjectId::ConfigMap(component, color) => names::config(name, *component, *color),
-            ObjectId::Revision(version) => names::revision(name, version),
-            ObjectId::Extra(Extra::ServiceAccount) => {
-                settings::surplus_account(self.world, &self.owner, &self.resource.spec).unwrap_or_default()
+            ObjectId::ConfigMap(component, color) => {
+                locate(&observed.config_maps, &names::config(name, *component, *color))
             }
+            ObjectId::Revision(version) => locate(&observed.revisions, &names::revision(name, version)),
+            ObjectId::Extra(Extra::DisruptionBudget(component)) => {
+                locate(&observed.budgets, &names::front(name, *component))
+            }
+            // The core adopts an orphaned account before it deletes a surplus one.
+            ObjectId::Extra(Extra::ServiceAccount) => settings::orphaned_account(observed)
+                .or_else(|| settings::surplus_account(observed))
+                .map(kind_and_meta)
+                .ok_or_else(|| Error::Stale("the ServiceAccount".into())),
         }
     }
-
-    /// The template of a release: from the spec if it describes it, else from its ControllerRevision.
-    pub(super) fn template(&self, hash: &str) -> Result<(ReleaseTemplate, ReleaseHash), Error> {
-        let known = template_by(self.resource, self.world, hash);
-        let template = known.ok_or_else(|| Error::Moved(format!("the template {hash}")))?;
-        let hash = template.hash();
-        Ok((template, hash))
-    }
-
-    /// Settings of a component's spec.
-    pub(super) fn part(&self, component: Component) -> &api::ComponentSpec {
-        self.resource.spec.component(component)
-    }
 }
 
-/// The object that was read under a name.
-pub(super) fn seen<'w, T: Meta>(objects: &'w [Arc<T>], name: &str) -> Result<&'w T, Error> {
-    let found = objects.iter().find(|object| object.object_name() == name);
-    found.map(AsRef::as_ref).ok_or_else(|| Error::Moved(format!("object {name}")))
+/// Finds an object by name.
+fn locate<'a, T>(objects: &Owned<'a, T>, name: &str) -> Result<(ApiResource, &'a ObjectMeta), Error>
+where
+    T: Resource<DynamicType = ()>,
+{
+    find(objects, name).map(kind_and_meta)
 }
 
-/// The template of a recorded release: by the hash that the history knows, never by a name alone. It is the spec's if
-/// that describes it, else it is in a ControllerRevision.
-pub fn template_of(resource: &MetadataServices, world: &World, version: &str) -> Option<ReleaseTemplate> {
-    let record = resource.status.as_ref()?.record(version)?;
-    template_by(resource, world, &record.hash)
+fn kind_and_meta<T: Resource<DynamicType = ()>>(object: &T) -> (ApiResource, &ObjectMeta) {
+    (ApiResource::erase::<T>(&()), object.meta())
 }
 
-fn template_by(resource: &MetadataServices, world: &World, hash: &str) -> Option<ReleaseTemplate> {
-    let of_spec = ReleaseTemplate::of(&resource.spec);
-    if of_spec.hash().as_str() == hash {
-        return Some(of_spec);
-    }
-    let recorded = world.revisions.iter().find(|revision| revision.hash == hash)?;
-    recorded.template.as_deref().cloned()
+/// Finds an object by name. An object that is missing now changed after the decision.
+pub(super) fn find<'a, T: Meta>(objects: &Owned<'a, T>, name: &str) -> Result<&'a T, Error> {
+    let found = objects.find(name).map(|found| found.object);
+    found.ok_or_else(|| Error::Stale(format!("object {name}")))
 }
 
-fn post() -> PostParams {
+/// Returns whether an object lacks a label by which the operator finds it. Another client removed the label.
+fn lacks_label(existing: &impl Meta, wanted: &impl Meta) -> bool {
+    let has = |key: &str| existing.label(key) == wanted.label(key);
+    !existing.is_terminating() && ![names::LABEL_APP, names::LABEL_MANAGED_BY].into_iter().all(has)
+}
+
+fn post_params() -> PostParams {
     PostParams { dry_run: false, field_manager: Some(MANAGER.into()) }
 }
 
-fn patching() -> PatchParams {
+fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
-/// The JSON merge patch (RFC 7386) that turns `before` into `after`; `None` if they are equal. Fields of the live
-/// object that this version does not know are in neither, and stay.
+/// Returns the JSON merge patch (RFC 7396) from `before` to `after`; `None` if they are equal. Neither contains fields that
+/// this version does not know, so the patch leaves such fields of the live object alone.
 fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
     match (before, after) {
         _ if before == after => None,
@@ -417,25 +345,5 @@ mod tests {
         let after = json!({"a": 1, "b": {"x": 2, "y": [1]}, "d": {"n": 1}});
         assert_eq!(merge_patch(&before, &after), Some(json!({"b": {"x": 2}, "c": null, "d": {"n": 1}})));
         assert_eq!(merge_patch(&before, &before), None);
-    }
-
-    /// A rollback to what the spec describes already needs no record; one that is gone must not be waited for.
-    #[test]
-    fn what_the_spec_describes_is_restored_without_its_record() {
-        let spec = json!({"storage": {"imageTag": "1"}, "schema": {"imageTag": "1"}});
-        let template = ReleaseTemplate::of(&serde_json::from_value(spec.clone()).unwrap());
-        let record = |version: &str, hash: &str| {
-            json!({"version": version, "hash": hash, "strategy": "blue", "storageTag": "1", "schemaTag": "1",
-                "timestamp": "2026-09-21T14:13:20Z", "status": "Active"})
-        };
-        let history = json!([record("v1", template.hash().as_str()), record("v2", ""), record("v3", "abc")]);
-        let resource: MetadataServices = serde_json::from_value(
-            json!({"metadata": {"name": "a"}, "spec": spec, "status": {"releaseHistory": history}}),
-        )
-        .unwrap();
-        assert_eq!(template_of(&resource, &World::default(), "v1"), Some(template));
-        for unknown in ["v2", "v3", "v4"] {
-            assert_eq!(template_of(&resource, &World::default(), unknown), None);
-        }
     }
 }

@@ -1,21 +1,21 @@
-//! What the rest of the process sees of the election.
+//! The view of the election that the rest of the process has.
 
 use std::future::pending;
 
 use tokio::{sync::watch, time::Instant};
 
-/// Where the election stands.
+/// The state of the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Not the leader, and never was.
+    /// Not the leader, and never the leader before.
     Standby,
-    /// The leader; may write until that moment unless the lease is renewed.
+    /// The leader; may write until that time unless the lease is renewed.
     Leading { until: Instant },
-    /// Was the leader, or has given up on becoming it.
+    /// The election has ended.
     Over,
 }
 
-/// Whether this process is the leader. Cheap to clone.
+/// The right of this process to write. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leadership(Inner);
 
@@ -26,7 +26,7 @@ enum Inner {
 }
 
 impl Leadership {
-    /// The leadership of a process that runs without election.
+    /// Returns the leadership of a process that runs without election.
     pub fn always() -> Self {
         Self(Inner::Always)
     }
@@ -35,18 +35,9 @@ impl Leadership {
         Self(Inner::Elected(state))
     }
 
-    /// Whether this process holds the lease, as far as it knows; for display. To decide about a write ask
-    /// [`Leadership::may_write`].
-    pub fn is_leader(&self) -> bool {
-        match &self.0 {
-            Inner::Always => true,
-            Inner::Elected(state) => running(state) && matches!(*state.borrow(), State::Leading { .. }),
-        }
-    }
-
-    /// Whether a write may be sent now: the lease is held, and its last successful renewal *began* less than the
-    /// renew deadline ago. Judged anew at each call by the monotonic clock, so it is `false` at once in a process
-    /// that wakes from a long pause, before its election loop has run.
+    /// Returns whether a write may be sent now: this process holds the lease, and its last successful renewal *began*
+    /// less than the renew deadline ago. Each call reads the monotonic clock. So the answer is `false` at once in a
+    /// process that wakes from a long pause, before its election loop has run.
     pub fn may_write(&self) -> bool {
         match &self.0 {
             Inner::Always => true,
@@ -62,7 +53,7 @@ impl Leadership {
         if let Inner::Elected(state) = &self.0
             && state.clone().wait_for(|state| matches!(state, State::Leading { .. })).await.is_err()
         {
-            // The election ended without a win: there is nothing to wait for.
+            // The election ended without a win, so this process never leads.
             pending::<()>().await;
         }
     }
@@ -71,13 +62,13 @@ impl Leadership {
     pub async fn lost(&self) {
         match &self.0 {
             Inner::Always => pending().await,
-            // An error means that the election is gone, which is the same.
+            // An error means that the election was dropped, which ends it too.
             Inner::Elected(state) => drop(state.clone().wait_for(|state| *state == State::Over).await),
         }
     }
 }
 
-/// Whether somebody still renews the lease.
+/// Returns whether the election still renews the lease.
 fn running(state: &watch::Receiver<State>) -> bool {
     state.has_changed().is_ok()
 }

@@ -1,4 +1,4 @@
-//! The rules of the election, without I/O: what a Lease says, and what follows from it.
+//! The rules of the election, without I/O: the record in a Lease, and the decision that follows from it.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-/// The longest validity that is believed of another holder's record. Without a cap an absurd value would keep
-/// everybody out for ever.
+/// The longest validity that is accepted from the record of another holder. Without a limit, an absurd value would block the
+/// election for ever.
 pub const MAX_VALIDITY: Duration = Duration::from_secs(300);
 
-/// The spec of a Lease, read leniently: a field of another type or an unreadable time counts as absent, since a
-/// record that some other writer spoiled must not stop the election for ever. Fields it does not know are kept.
+/// The spec of a Lease, read leniently: a field of another type or an unparsable time counts as absent. A record that
+/// another client damaged must not block the election for ever. Unknown fields are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record(Map<String, Value>);
 
@@ -21,35 +21,35 @@ impl Record {
         Self(spec.and_then(Value::as_object).cloned().unwrap_or_default())
     }
 
-    /// The `spec` to write.
+    /// Returns the `spec` to write.
     pub fn into_spec(self) -> Value {
         Value::Object(self.0)
     }
 
-    /// Who holds the lease; empty if nobody does.
+    /// Returns the holder; empty if the lease is free.
     pub fn holder(&self) -> &str {
         self.0.get("holderIdentity").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// How often the holder changed; a negative or absent count is 0.
+    /// Returns how often the holder changed; a negative or absent count is 0.
     pub fn transitions(&self) -> i64 {
         self.integer("leaseTransitions").unwrap_or_default().max(0)
     }
 
-    /// For how long after its last change the record binds others: what it says, but never shorter than `own`
-    /// (the duration this process would write) and never longer than [`MAX_VALIDITY`].
+    /// Returns how long the record binds other replicas after its last change: its own duration, but at least `own`
+    /// (the duration that this process would write) and at most [`MAX_VALIDITY`].
     pub fn validity(&self, own: Duration) -> Duration {
         let said = self.integer("leaseDurationSeconds").and_then(|seconds| u64::try_from(seconds).ok());
         Duration::from_secs(said.unwrap_or_default()).min(MAX_VALIDITY).max(own)
     }
 
-    /// The record by which `me` takes or renews the lease at server time `now` (informative; may be unknown).
+    /// Returns the record by which `me` takes or renews the lease. `now` is informative and may be unknown.
     #[must_use]
     pub fn held_by(&self, me: &str, duration: Duration, now: Option<Timestamp>) -> Self {
         let time = self.stamp(now);
         let mut next = self.0.clone();
         if self.holder() != me {
-            // The first holder is no change of holder.
+            // The first holder does not count as a transition.
             let first = self.0.get("holderIdentity").is_none();
             let transitions = if first { self.transitions() } else { self.next_transition() };
             next.insert("leaseTransitions".into(), json!(transitions));
@@ -61,7 +61,7 @@ impl Record {
         Self(next)
     }
 
-    /// The record by which the holder lets go, so that the next one need not wait.
+    /// Returns the record by which the holder releases the lease, so that the next one does not wait.
     #[must_use]
     pub fn released(&self, now: Option<Timestamp>) -> Self {
         let time = self.stamp(now);
@@ -77,14 +77,14 @@ impl Record {
         self.0.get(field).and_then(Value::as_i64)
     }
 
-    /// The count is a 32-bit integer at the API server.
+    /// Returns the next count, which the API server stores as a 32-bit integer.
     fn next_transition(&self) -> i64 {
         self.transitions().saturating_add(1).min(i64::from(i32::MAX))
     }
 
-    /// A time that differs from the record's `renewTime`. The API server does not store a write that changes
-    /// nothing, and the others would then see no sign of life: so a clock that is unknown or stands still must
-    /// not make two renewals equal.
+    /// Returns a time that differs from the record's `renewTime`. The API server does not store a write that changes
+    /// nothing, and other replicas would not see the renewal. So two renewals differ also with an unknown or stopped
+    /// clock.
     fn stamp(&self, now: Option<Timestamp>) -> String {
         let previous = self.0.get("renewTime").and_then(Value::as_str);
         if let Some(time) = now.map(micros)
@@ -97,12 +97,12 @@ impl Record {
     }
 }
 
-/// A Kubernetes `MicroTime`.
+/// Formats a Kubernetes `MicroTime`.
 fn micros(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// The last change of the record that this process saw, and when it saw it by its own monotonic clock.
+/// The last change of the record that this process saw, and the time by its own monotonic clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     record: Record,
@@ -111,9 +111,9 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// The observation after `record` was read at `now`: `earlier` if nothing changed since.
+    /// Returns the observation after `record` was read at `now`: `earlier` if nothing changed since.
     ///
-    /// `now` must be taken after the answer arrived: the change is then no younger than the observation.
+    /// `now` must be taken after the answer arrived: then the change is not later than the observation.
     #[must_use]
     pub fn update(
         earlier: Option<Self>,
@@ -134,23 +134,23 @@ impl Observation {
     }
 }
 
-/// What to do about the lease now.
+/// The next request for the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is free, or its holder gave no sign of life for its validity: try to take it.
+    /// The lease is free, or its holder did not renew it for its validity: take it.
     Acquire,
-    /// It is ours: renew it.
+    /// This process holds the lease: renew it.
     Renew,
-    /// Another holds it: it can expire no earlier than after this time.
+    /// Another replica holds the lease, for at least this long: wait.
     Wait(Duration),
 }
 
-/// Decides what `me` does about a lease that reads `record` (`None`: there is none) at monotonic time `now`.
+/// Decides the next request of `me` for a lease with `record` (`None`: the lease does not exist) at monotonic time `now`.
 ///
 /// A lease expires when this process has *seen no change* of it for its validity. Times in the record are never
-/// compared with any clock, so a holder with a skewed clock neither loses a lease it renews nor keeps one it does
-/// not. A lease that was deleted binds whoever saw it until it would have expired: its holder may not know yet. (A
-/// process that starts after the deletion cannot know; there the resourceVersions of the work protect it.)
+/// compared with a clock: a holder with a skewed clock keeps a lease that it renews and loses one that it does not renew.
+/// A deleted lease binds every process that saw it until it would have expired, since its holder may not know of the
+/// deletion. (A process that starts later cannot know either; the resourceVersion of each write protects it.)
 pub fn evaluate(
     record: Option<&Record>,
     observed: Option<&Observation>,

@@ -20,9 +20,9 @@ async fn seconds(count: f64) {
 async fn the_first_creates_the_lease_and_renews_it_every_five_seconds() {
     let server = Server::default();
     let one = Contender::start(&server, "one");
-    assert!(!one.leadership.is_leader() && !one.leadership.may_write());
+    assert!(!one.leadership.may_write());
     one.leadership.acquired().await;
-    assert!(one.leadership.is_leader() && one.leadership.may_write());
+    assert!(one.leadership.may_write());
     assert_eq!(server.requests(), [format!("GET {PATH}/op"), format!("POST {PATH}")]);
     let created = server.lease();
     assert_eq!(created["spec"]["leaseDurationSeconds"], 15);
@@ -35,17 +35,17 @@ async fn the_first_creates_the_lease_and_renews_it_every_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_releases_and_the_standby_takes_over_at_its_next_look() {
+async fn a_stop_releases_the_lease_and_the_standby_takes_over() {
     let server = Server::default();
     let one = Contender::start(&server, "one");
     one.leadership.acquired().await;
     let two = Contender::start(&server, "two");
     seconds(60.0).await;
-    assert!(!two.leadership.is_leader());
+    assert!(!two.leadership.may_write());
     let handle = one.leadership.clone();
     one.stop().await.unwrap();
     handle.lost().await;
-    assert!(!handle.may_write() && !handle.is_leader());
+    assert!(!handle.may_write());
     assert_eq!(server.holder(), "");
     assert_eq!(server.lease()["spec"]["leaseDurationSeconds"], 1);
     timeout(Duration::from_millis(2_500), two.leadership.acquired()).await.unwrap();
@@ -108,9 +108,9 @@ async fn a_dead_holder_is_succeeded_after_the_lease_duration_and_not_before() {
     seconds(12.0).await;
     one.task.abort();
     let died = Instant::now();
-    // Nobody renews any more, so it may not even use up the rest of its time.
+    // The renewals have ended, so it may not use the rest of its time.
     seconds(0.01).await;
-    assert!(!one.leadership.may_write() && !one.leadership.is_leader());
+    assert!(!one.leadership.may_write());
     two.leadership.acquired().await;
     let waited = died.elapsed();
     assert!(waited >= Duration::from_secs(10) && waited < Duration::from_secs(18), "{waited:?}");
@@ -126,8 +126,8 @@ async fn a_paused_leader_may_not_write_when_it_wakes() {
     seconds(7.0).await;
     one.freezer.freeze(true);
     seconds(40.0).await;
-    // Its own loop has not run yet: nobody told it.
-    assert!(one.leadership.is_leader() && !one.leadership.may_write());
+    // Its own loop has not run yet.
+    assert!(!one.leadership.may_write());
     assert!(two.leadership.may_write());
     one.freezer.freeze(false);
     let lost = one.task.await.unwrap().unwrap_err();
@@ -157,7 +157,7 @@ async fn a_touched_or_deleted_lease_is_renewed_by_its_holder_and_binds_the_stand
     server.store(&touched);
     server.requests();
     seconds(4.5).await;
-    // The conflict is looked into at once, not at the next round.
+    // The conflict is retried at once, not at the next renewal.
     let by_holder: Vec<_> =
         server.requests().into_iter().filter(|request| request.starts_with("PUT")).collect();
     assert_eq!(by_holder.len(), 2);
@@ -211,7 +211,7 @@ async fn a_live_holder_with_a_clock_in_the_past_keeps_its_lease() {
         server.store(&json!({"holderIdentity": "old", "leaseDurationSeconds": 15, "renewTime": time}));
         two.set(Fault::None);
         seconds(5.0).await;
-        assert!(!two.leadership.is_leader());
+        assert!(!two.leadership.may_write());
     }
 }
 
@@ -221,16 +221,16 @@ async fn a_missing_permission_or_namespace_is_tried_again() {
     let one = Contender::start(&server, "one");
     one.set(Fault::Status(403));
     seconds(30.0).await;
-    assert!(!one.leadership.is_leader() && !one.task.is_finished());
+    assert!(!one.leadership.may_write() && !one.task.is_finished());
     one.set(Fault::Status(404));
     seconds(30.0).await;
-    assert!(!one.leadership.is_leader());
+    assert!(!one.leadership.may_write());
     one.set(Fault::None);
     timeout(Duration::from_secs(3), one.leadership.acquired()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_that_need_hands_name_the_remedy() {
+async fn failures_that_need_a_user_name_the_remedy() {
     let server = Server::default();
     let fault = Arc::new(Mutex::new(Fault::Status(403)));
     let settings = Settings {
@@ -241,7 +241,7 @@ async fn failures_that_need_hands_name_the_remedy() {
     };
     let api = LeaseApi::new(server.client(&fault), &settings);
     let forbidden = api.read().await.unwrap_err();
-    assert!(forbidden.needs_hands());
+    assert!(forbidden.needs_user());
     let text = forbidden.to_string();
     assert!(
         text.contains("refused; grant get, create and update") && text.contains("namespace ops"),
@@ -249,7 +249,7 @@ async fn failures_that_need_hands_name_the_remedy() {
     );
     *fault.lock().unwrap() = Fault::Status(404);
     let missing = api.write(None, Record::default()).await.unwrap_err();
-    assert!(missing.needs_hands());
+    assert!(missing.needs_user());
     assert!(missing.to_string().contains("kubectl create namespace ops"), "{missing}");
 }
 
@@ -272,7 +272,7 @@ async fn a_write_that_changes_nothing_is_no_renewal() {
 #[tokio::test(start_paused = true)]
 async fn without_election_there_is_always_a_leader() {
     let always = Leadership::always();
-    assert!(always.is_leader() && always.may_write());
+    assert!(always.may_write());
     always.acquired().await;
     assert!(timeout(Duration::from_secs(3_600), always.lost()).await.is_err());
 }
@@ -337,7 +337,7 @@ async fn never_two_writers_whatever_fails() {
         assert!(
             contenders.iter().any(|one| one.leadership.may_write())
                 || contenders.iter().all(|one| one.task.is_finished()),
-            "seed {seed}: nobody leads"
+            "seed {seed}: no leader"
         );
         for one in contenders {
             one.task.abort();

@@ -1,10 +1,8 @@
-//! The process's own figures, read from `/proc/self` at each scrape.
+//! Memory, CPU time and file descriptors of the process, read from `/proc/self` at each scrape.
 
-use std::{
-    fs,
-    sync::{Mutex, PoisonError},
-};
+use std::fs;
 
+use parking_lot::Mutex;
 use prometheus::{Counter, Gauge};
 
 use super::Register;
@@ -29,14 +27,14 @@ impl Process {
         })
     }
 
-    /// Reads the figures anew. What cannot be read (another system, a hardened `/proc`) keeps its last value.
+    /// Reads the values. A value that cannot be read, such as from a hardened `/proc`, stays as it was.
     pub(super) fn refresh(&self) {
         if let Some(bytes) = read("/proc/self/status").as_deref().and_then(resident_bytes) {
             self.resident.set(bytes);
         }
         if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
-            // Locked, so that two scrapes at once do not both add the same difference.
-            let cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
+            // The lock prevents two parallel scrapes from adding the same difference twice.
+            let cpu = self.cpu.lock();
             cpu.inc_by((stat.cpu_seconds - cpu.get()).max(0.0));
             if let Some(boot) = read("/proc/stat").as_deref().and_then(boot_time) {
                 self.started.set(boot + stat.started_after_boot);
@@ -54,19 +52,19 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// `VmRSS` of `/proc/self/status`, in bytes.
+/// Returns `VmRSS` of `/proc/self/status`, in bytes.
 fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024.0)
 }
 
-/// When the machine was booted, in seconds since the epoch.
+/// Returns the boot time of the machine, in seconds since 1970.
 fn boot_time(stat: &str) -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// What is used of `/proc/self/stat`.
+/// The used fields of `/proc/self/stat`.
 #[derive(Debug, PartialEq)]
 struct Stat {
     cpu_seconds: f64,
@@ -75,7 +73,7 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses and may hold spaces: count from its end.
+        // The second field is the program's name in parentheses and may contain spaces, so fields count from its end.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
         Some(Self {

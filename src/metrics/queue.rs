@@ -1,33 +1,17 @@
-//! How many resources wait for a pass.
+//! The number of resources that wait for a reconcile.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 
-/// The name of a resource that waits for a pass.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectRefKey {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+use crate::namespaced_name::NamespacedName;
 
-impl ObjectRefKey {
-    /// The key of `namespace/name`.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-/// The set of resources that were triggered and whose pass has not begun. kube's controller keeps such a set but
-/// does not tell its size. Cheap to clone.
+/// The set of triggered resources whose reconcile has not started. kube's controller keeps such a set without access to its
+/// size. Cheap to clone; the clones share the set.
 #[derive(Clone, Debug)]
 pub struct QueueDepth {
-    pending: Arc<Mutex<HashSet<ObjectRefKey>>>,
+    pending: Arc<Mutex<HashSet<NamespacedName>>>,
     depth: IntGauge,
     adds: IntCounter,
 }
@@ -37,9 +21,9 @@ impl QueueDepth {
         Self { pending: Arc::default(), depth, adds }
     }
 
-    /// A trigger for `key` arrived; one that waits already is not counted again.
-    pub fn added(&self, key: &ObjectRefKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds a triggered resource. A resource that already waits counts once.
+    pub fn added(&self, key: &NamespacedName) {
+        let mut pending = self.pending.lock();
         if !pending.contains(key) {
             pending.insert(key.clone());
             self.adds.inc();
@@ -47,25 +31,25 @@ impl QueueDepth {
         self.publish(&pending);
     }
 
-    /// The pass over `key` begins, or will never begin because the resource is gone.
-    pub fn started(&self, key: &ObjectRefKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Removes a resource whose reconcile starts, or which is gone.
+    pub fn started(&self, key: &NamespacedName) {
+        let mut pending = self.pending.lock();
         pending.remove(key);
         self.publish(&pending);
     }
 
-    /// How many resources wait.
+    /// Returns the number of waiting resources.
     pub fn len(&self) -> usize {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.pending.lock().len()
     }
 
-    /// Whether none waits.
+    /// Returns whether no resource waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Called with the lock held, so that the gauge never shows an older size after a newer one.
-    fn publish(&self, pending: &HashSet<ObjectRefKey>) {
+    /// Sets the gauge. The caller holds the lock, so that an older size never overwrites a newer one.
+    fn publish(&self, pending: &HashSet<NamespacedName>) {
         self.depth.set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
     }
 }

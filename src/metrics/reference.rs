@@ -1,19 +1,19 @@
-//! The table of all metrics, from which both the registry and the reference page are made.
+//! The table of all metrics, the source of both the registry and the reference page.
 
 use std::fmt::{self, Write as _};
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
+pub enum MetricType {
+    /// A value that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
-    /// Counts observations by size.
+    /// Counts of observations by size.
     Histogram,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MetricType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Counter => "counter",
@@ -23,22 +23,22 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One metric as exported and documented.
+/// The description of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
-    /// Its full name.
+    /// The full name.
     pub name: &'static str,
-    /// Its type.
-    pub kind: Kind,
-    /// The names of its labels, in order.
+    /// The type.
+    pub kind: MetricType,
+    /// The names of the labels, in order.
     pub labels: &'static [&'static str],
-    /// What it says, with its unit.
+    /// The meaning, with the unit.
     pub help: &'static str,
 }
 
 const fn metric(
     name: &'static str,
-    kind: Kind,
+    kind: MetricType,
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Description {
@@ -49,96 +49,101 @@ const fn metric(
 pub const DESCRIPTIONS: &[Description] = &[
     metric(
         "controller_runtime_reconcile_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["controller", "result"],
-        "Passes over a resource, by result: success, error, requeue (again at once), requeue_after (again at a known time)",
+        "Reconciles, by result: success, error, requeue (retry at once), requeue_after (next one at a known time)",
     ),
     metric(
         "controller_runtime_reconcile_errors_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["controller"],
-        "Passes that failed; waiting and conflicts are not failures",
+        "Failed reconciles; waits and conflicts are not failures",
     ),
     metric(
         "controller_runtime_reconcile_time_seconds",
-        Kind::Histogram,
+        MetricType::Histogram,
         &["controller"],
-        "How long a pass took, in seconds",
+        "Duration of a reconcile, in seconds",
     ),
-    metric("controller_runtime_active_workers", Kind::Gauge, &["controller"], "Passes under way"),
+    metric("controller_runtime_active_workers", MetricType::Gauge, &["controller"], "Reconciles in progress"),
     metric(
         "controller_runtime_max_concurrent_reconciles",
-        Kind::Gauge,
+        MetricType::Gauge,
         &["controller"],
-        "Passes that may be under way at once",
+        "The most reconciles at the same time (--concurrency)",
     ),
-    metric("workqueue_depth", Kind::Gauge, &["name"], "Resources that wait for a pass"),
-    metric("workqueue_adds_total", Kind::Counter, &["name"], "Resources put into the queue"),
+    metric("workqueue_depth", MetricType::Gauge, &["name"], "Resources that wait for a reconcile"),
+    metric("workqueue_adds_total", MetricType::Counter, &["name"], "Resources added to the queue"),
     metric(
         "workqueue_retries_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["name"],
-        "Resources put back into the queue because their pass failed",
+        "Resources returned to the queue after a failed reconcile",
     ),
     metric(
         "leader_election_master_status",
-        Kind::Gauge,
+        MetricType::Gauge,
         &["name"],
         "1 if this replica holds the Lease of that name, else 0",
     ),
     metric(
         "rest_client_requests_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["code", "method"],
-        "Requests to the API server by HTTP status and method; code <error> means that no answer came",
+        "Requests to the API server, by HTTP status and method; the code <error> means that there was no answer",
     ),
     metric(
         "e6_operator_deployment_phase",
-        Kind::Gauge,
+        MetricType::Gauge,
         &["namespace", "name", "phase"],
-        "1 for the phase that the resource is in, 0 for the others: Stable, Deploying, Switching, Cleanup",
+        "1 for the current phase of the resource, 0 for the others: Stable, Deploying, Switching, Cleanup",
     ),
     metric(
         "e6_operator_phase_transition_timestamp_seconds",
-        Kind::Gauge,
+        MetricType::Gauge,
         &["namespace", "name"],
-        "When the resource entered its phase, in seconds since the epoch",
+        "Start of the current phase of the resource, in seconds since 1970",
     ),
     metric(
         "e6_operator_rollouts_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["result"],
-        "Rollouts that ended, by result: succeeded, failed, aborted, superseded, rolled_back",
+        "Completed rollouts, by result: succeeded, failed, aborted, superseded, rolled_back",
     ),
     metric(
         "e6_operator_rollbacks_total",
-        Kind::Counter,
+        MetricType::Counter,
         &["trigger"],
-        "Rollbacks, by trigger: manual (annotation), automatic (bad release), undo (spec set back while the release before was warm)",
+        "Rollbacks, by trigger: manual (annotation), automatic (failed release), undo (the spec returned to the previous release while its Pods ran)",
     ),
     metric(
         "e6_operator_build_info",
-        Kind::Gauge,
+        MetricType::Gauge,
         &["version"],
-        "1, with the version of the operator as label",
+        "1; the label has the version of the operator",
     ),
-    metric("process_resident_memory_bytes", Kind::Gauge, &[], "Resident memory of the operator, in bytes"),
+    metric(
+        "process_resident_memory_bytes",
+        MetricType::Gauge,
+        &[],
+        "Resident memory of the operator, in bytes",
+    ),
     metric(
         "process_cpu_seconds_total",
-        Kind::Counter,
+        MetricType::Counter,
         &[],
         "Processor time used by the operator, in seconds",
     ),
     metric(
         "process_start_time_seconds",
-        Kind::Gauge,
+        MetricType::Gauge,
         &[],
-        "When the operator was started, in seconds since the epoch",
+        "Start of the operator, in seconds since 1970",
     ),
-    metric("process_open_fds", Kind::Gauge, &[], "Open file descriptors of the operator"),
+    metric("process_open_fds", MetricType::Gauge, &[], "Open file descriptors of the operator"),
 ];
 
-/// The reference of all metrics as a Markdown table.
+/// Renders the reference of all metrics as a Markdown table.
 pub fn reference() -> String {
     let mut page = String::from("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n");
     for Description { name, kind, labels, help } in DESCRIPTIONS {

@@ -20,12 +20,12 @@ fn touched() -> Metrics {
     let metrics = Metrics::new().unwrap();
     metrics.set_leader("e6-operator.e6data.io", false);
     metrics.requested(&Method::GET, Some(StatusCode::OK));
-    metrics.observe_phase("team", "sample1", Phase::Deploying, 1_700_000_000);
+    metrics.observe_phase(&NamespacedName::new("team", "sample1"), Phase::Deploying, 1_700_000_000);
     metrics
 }
 
 #[test]
-fn what_alerts_read_is_zero_from_the_start() {
+fn counters_of_alerts_start_at_zero() {
     let all = series(&Metrics::new().unwrap());
     for name in [
         r#"controller_runtime_reconcile_errors_total{controller="metadataservices"}"#,
@@ -54,15 +54,15 @@ fn what_alerts_read_is_zero_from_the_start() {
 }
 
 #[test]
-fn passes_are_counted_by_outcome_and_only_errors_are_errors() {
+fn reconciles_are_counted_by_outcome() {
     let metrics = Metrics::new().unwrap();
     metrics.set_max_concurrent(8);
     let active = r#"controller_runtime_active_workers{controller="metadataservices"}"#;
-    let pass = metrics.pass();
+    let timer = metrics.start_reconcile();
     assert_eq!(series(&metrics)[active], 1.0);
-    drop(pass);
+    drop(timer);
     for outcome in Outcome::ALL {
-        metrics.pass().finish(*outcome);
+        metrics.start_reconcile().finish(*outcome);
     }
     let all = series(&metrics);
     assert_eq!(all[active], 0.0);
@@ -82,7 +82,7 @@ fn passes_are_counted_by_outcome_and_only_errors_are_errors() {
 fn the_queue_counts_each_waiting_resource_once() {
     let metrics = Metrics::new().unwrap();
     let queue = metrics.queue();
-    let (one, two) = (ObjectRefKey::new("a", "x"), ObjectRefKey::new("b", "x"));
+    let (one, two) = (NamespacedName::new("a", "x"), NamespacedName::new("b", "x"));
     for key in [&one, &one, &two] {
         queue.added(key);
     }
@@ -91,7 +91,7 @@ fn the_queue_counts_each_waiting_resource_once() {
     assert_eq!(all[r#"workqueue_adds_total{name="metadataservices"}"#], 2.0);
     queue.started(&one);
     queue.started(&one);
-    metrics.forget("b", "x");
+    metrics.forget(&two);
     assert!(queue.is_empty());
     assert_eq!(series(&metrics)[r#"workqueue_depth{name="metadataservices"}"#], 0.0);
 }
@@ -99,9 +99,9 @@ fn the_queue_counts_each_waiting_resource_once() {
 #[test]
 fn a_resource_is_in_one_phase_and_leaves_nothing_behind() {
     let metrics = Metrics::new().unwrap();
-    metrics.observe_phase("team", "sample1", Phase::Deploying, 1_700_000_000);
-    metrics.observe_phase("team", "sample1", Phase::Switching, 1_700_000_130);
-    metrics.observe_phase("team", "other", Phase::Stable, 1);
+    metrics.observe_phase(&NamespacedName::new("team", "sample1"), Phase::Deploying, 1_700_000_000);
+    metrics.observe_phase(&NamespacedName::new("team", "sample1"), Phase::Switching, 1_700_000_130);
+    metrics.observe_phase(&NamespacedName::new("team", "other"), Phase::Stable, 1);
     let all = series(&metrics);
     for phase in Phase::ALL {
         let name = format!(
@@ -113,8 +113,8 @@ fn a_resource_is_in_one_phase_and_leaves_nothing_behind() {
     let since = r#"e6_operator_phase_transition_timestamp_seconds{name="sample1",namespace="team"}"#;
     assert_eq!(all[since], 1_700_000_130.0);
 
-    metrics.forget("team", "sample1");
-    metrics.forget("team", "never-seen");
+    metrics.forget(&NamespacedName::new("team", "sample1"));
+    metrics.forget(&NamespacedName::new("team", "never-seen"));
     let text = metrics.render().unwrap();
     assert!(!text.contains("sample1") && text.contains("other"), "{text}");
 }
@@ -145,7 +145,7 @@ fn counters_of_rollouts_and_rollbacks_move() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_process_shows_its_own_figures() {
+fn the_process_exports_memory_time_and_files() {
     let all = series(&Metrics::new().unwrap());
     assert!(all["process_resident_memory_bytes"] > 1_000_000.0);
     assert!(all["process_open_fds"] >= 3.0);
@@ -175,7 +175,7 @@ fn the_reference_has_a_row_for_each_metric() {
     let page = reference();
     assert_eq!(page.lines().count(), DESCRIPTIONS.len() + 2);
     assert!(
-        page.contains("| `workqueue_depth` | gauge | `name` | Resources that wait for a pass |"),
+        page.contains("| `workqueue_depth` | gauge | `name` | Resources that wait for a reconcile |"),
         "{page}"
     );
     assert!(page.lines().all(|line| line.split(" | ").count() == 4 || line.starts_with("|---")), "{page}");

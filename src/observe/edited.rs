@@ -1,5 +1,5 @@
-//! Objects are input: whatever another hand writes into those of a resource, nothing panics, nothing of others is
-//! touched, and no release is restored from a record that does not hold it.
+//! Objects are input. Another client may write any value into the objects of a resource: the operator does not panic, does
+//! not write to foreign objects, and restores no release from a ControllerRevision that does not contain it.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use proptest::sample::Index;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::derive::{Ownership, World, facts, ownership};
+use super::ownership::{Ownership, ownership};
+use super::resource::{ObservedResource, Snapshot};
 use super::views::{Meta, RevisionView};
-use crate::controller::intent::{Settings, intent};
-use crate::resources::workload::InPlace;
-use crate::resources::{Defaults, Release, config, revision, service, workload};
+use super::{Settings, observe};
+use crate::resources::deployment::InPlace;
+use crate::resources::{Defaults, Release, config_map, controller_revision, deployment, service};
 use api::MetadataServices;
 use api::names::{self, Color, Component, Owner, PerComponent};
-use api::status::MetadataServicesStatus;
 use api::template::ReleaseTemplate;
 use rollout::facts::ObjectId;
 use rollout::{Action, Effect, plan};
 use simulator::arbitrary::{Edit, change, edit, json_of};
 
-/// What the objects of a resource speak of.
+/// Values that occur in the objects of a resource.
 const WORDS: [&str; 20] = [
     "a",
     "v1",
@@ -62,11 +62,12 @@ fn template(tag: &str) -> ReleaseTemplate {
 }
 
 fn record(version: &str) -> Value {
-    let record = revision::controller_revision(&owner(), &template(version), &defaults(), version, 1, None);
+    let record =
+        controller_revision::controller_revision(&owner(), &template(version), &defaults(), version, 1, None);
     serde_json::to_value(record).unwrap()
 }
 
-/// The objects of a resource that serves `v1` on blue and has `v2` on green, as an API server shows them.
+/// The objects of a resource with the active release `v1` on blue and `v2` on green, as the API server sends them.
 fn objects() -> Vec<Value> {
     let owner = owner();
     let mut all = vec![record("v1"), record("v2")];
@@ -90,7 +91,7 @@ fn objects() -> Vec<Value> {
                 defaults: &defaults(),
             };
             let settings = InPlace::of(template.component(component));
-            let mut deployment = json!(workload::deployment(&release, component, &settings).unwrap());
+            let mut deployment = json!(deployment::deployment(&release, component, &settings).unwrap());
             deployment["status"] = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1,
                 "updatedReplicas": 1, "availableReplicas": 1, "conditions": [
                     {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}]});
@@ -98,7 +99,7 @@ fn objects() -> Vec<Value> {
             all.push(pod_of(&pod, &deployment));
             all.push(slice(&pod, component));
             all.extend([deployment, json!(service::color(&release, component))]);
-            all.push(json!(config::config_map(&release, component)));
+            all.push(json!(config_map::config_map(&release, component)));
         }
     }
     for object in &mut all {
@@ -133,14 +134,14 @@ fn slice(pod: &str, component: Component) -> Value {
             "targetRef": {"kind": "Pod", "name": pod}}]})
 }
 
-/// The objects of a kind that can be read: the client refuses a list with another.
+/// Decodes the objects of a kind and drops unreadable ones, whose list the client would refuse.
 fn read<K: Resource<DynamicType = ()> + DeserializeOwned>(objects: &[Value]) -> Vec<Arc<K>> {
     let of_kind = objects.iter().filter(|object| object["kind"] == json!(K::kind(&())));
     of_kind.filter_map(|object| serde_json::from_value(object.clone()).ok()).map(Arc::new).collect()
 }
 
-fn world(objects: &[Value]) -> World {
-    World {
+fn snapshot(objects: &[Value]) -> Snapshot {
+    Snapshot {
         deployments: read(objects),
         services: read(objects),
         config_maps: read(objects),
@@ -153,40 +154,40 @@ fn world(objects: &[Value]) -> World {
     }
 }
 
-/// The world without what is somebody else's; whose pods carry our labels is told by the facts.
-fn without_foreign(world: &World) -> World {
+/// Removes foreign objects. Foreign Pods stay, since the facts report them.
+fn without_foreign(snapshot: &Snapshot) -> Snapshot {
     fn ours<T: Meta>(objects: &[Arc<T>]) -> Vec<Arc<T>> {
         let keep = |object: &&Arc<T>| ownership(object.as_ref(), &owner()) != Ownership::Foreign;
         objects.iter().filter(keep).cloned().collect()
     }
-    World {
-        deployments: ours(&world.deployments),
-        services: ours(&world.services),
-        config_maps: ours(&world.config_maps),
-        revisions: ours(&world.revisions),
-        ..world.clone()
+    Snapshot {
+        deployments: ours(&snapshot.deployments),
+        services: ours(&snapshot.services),
+        config_maps: ours(&snapshot.config_maps),
+        revisions: ours(&snapshot.revisions),
+        ..snapshot.clone()
     }
 }
 
-/// Whether the object that an action changes is there and not somebody else's.
-fn is_ours(world: &World, action: &Action) -> bool {
+/// Returns whether the object that an action changes exists and is not foreign.
+fn is_ours(snapshot: &Snapshot, action: &Action) -> bool {
     fn has<T: Meta>(objects: &[Arc<T>], name: &str) -> bool {
         let found = objects.iter().find(|object| object.object_name() == name);
         found.is_some_and(|object| ownership(object.as_ref(), &owner()) != Ownership::Foreign)
     }
     let (Action::Delete(id) | Action::Adopt(id) | Action::RaiseEpoch(id, _)) = action else { return true };
     match id {
-        ObjectId::Front(component) => has(&world.services, &names::front("a", *component)),
+        ObjectId::Front(component) => has(&snapshot.services, &names::front("a", *component)),
         ObjectId::Deployment(component, color) => {
-            has(&world.deployments, &names::workload("a", *component, *color))
+            has(&snapshot.deployments, &names::workload("a", *component, *color))
         }
         ObjectId::Service(component, color) => {
-            has(&world.services, &names::workload("a", *component, *color))
+            has(&snapshot.services, &names::workload("a", *component, *color))
         }
         ObjectId::ConfigMap(component, color) => {
-            has(&world.config_maps, &names::config("a", *component, *color))
+            has(&snapshot.config_maps, &names::config("a", *component, *color))
         }
-        ObjectId::Revision(version) => has(&world.revisions, &names::revision("a", version)),
+        ObjectId::Revision(version) => has(&snapshot.revisions, &names::revision("a", version)),
         ObjectId::Extra(_) => false,
     }
 }
@@ -198,7 +199,7 @@ fn resource(annotations: &Value, status: &Value) -> Option<MetadataServices> {
     serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).ok()
 }
 
-/// A status that goes with [`objects`]: `v2` is on its way.
+/// A status that matches [`objects`]: the release `v2` is pending.
 fn status() -> Value {
     let record = |version: &str, status: &str, strategy: &str| {
         json!({"version": version, "hash": template(version).hash().as_str(), "strategy": strategy, "storageTag": version,
@@ -218,7 +219,7 @@ fn edits() -> impl Strategy<Value = Vec<(Index, (Index, Edit))>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever stands in objects, annotations and status: what is somebody else's changes nothing and is not touched.
+    /// For any content of objects, annotations and status, foreign objects change no decision and receive no write.
     #[test]
     fn edited_objects_are_survived_and_those_of_others_count_for_nothing(
         edits in edits(), of_status in prop::collection::vec(edit(&WORDS), 0..2),
@@ -237,21 +238,20 @@ proptest! {
         let resource = resource(&json!(annotations), &status);
         prop_assume!(resource.is_some());
         let resource = resource.unwrap();
-        let world = world(&all);
-        let status: Option<&MetadataServicesStatus> = resource.status.as_ref();
-        let seen = facts(&world, &owner(), status, &defaults());
-        prop_assert_eq!(&facts(&without_foreign(&world), &owner(), status, &defaults()), &seen);
+        let snapshot = snapshot(&all);
         let settings = Settings { defaults: defaults(), minimum: PerComponent::default() };
-        let intent = intent(&resource, vec![], None, &settings);
+        let observe = |snapshot| observe(&ObservedResource::new(&resource, snapshot), vec![], None, &settings);
+        let (intent, seen) = observe(&snapshot);
+        prop_assert_eq!(&observe(&without_foreign(&snapshot)).1, &seen);
         let now = "2026-09-21T14:20:00Z".parse().unwrap();
-        if let Effect::Write(groups) = plan(&intent, status, &seen, now).effect {
+        if let Effect::Write(groups) = plan(&intent, resource.status.as_ref(), &seen, now).effect {
             for action in groups.iter().flatten() {
-                prop_assert!(is_ours(&world, action), "{action:?}");
+                prop_assert!(is_ours(&snapshot, action), "{action:?}");
             }
         }
     }
 
-    /// A record that was edited holds its release still, or says what is wrong with it; it never passes for another.
+    /// An edited ControllerRevision still contains its release or names its defect; it never counts as another release.
     #[test]
     fn an_edited_record_is_itself_or_none(edits in prop::collection::vec(edit(&WORDS), 1..4)) {
         let mut object = record("v1");
@@ -276,25 +276,25 @@ proptest! {
         let mut object = record("v1");
         object["data"] = data;
         let object: ControllerRevision = serde_json::from_value(object).unwrap();
-        prop_assert!(revision::read(&object).is_err());
+        prop_assert!(controller_revision::read(&object).is_err());
     }
 }
 
-/// A whole record under the name of another: the copy says whose it is.
+/// A copy of a ControllerRevision under another name still names its release.
 #[test]
 fn a_copied_record_is_refused_with_a_message() {
     let mut object = record("v1");
     object["data"] = record("v2")["data"].clone();
     let view: RevisionView = serde_json::from_value(object).unwrap();
     assert_eq!(view.version.as_deref(), Some("v1"));
-    assert_eq!(view.flaw.as_deref(), Some("it is a copy of the record of v2"));
+    assert_eq!(view.flaw.as_deref(), Some("it is a copy of the ControllerRevision of v2"));
     let mut object = record("v1");
     object["data"]["template"]["storage"]["imageTag"] = json!("evil");
     let view: RevisionView = serde_json::from_value(object).unwrap();
     assert!(view.flaw.is_some_and(|flaw| flaw.contains("was edited")) && view.template.is_none());
 }
 
-/// An annotation names another release: the name of the object says which one it records.
+/// The name of a ControllerRevision identifies its release, also if an annotation names another one.
 #[test]
 fn a_record_with_another_annotation_stays_the_record_that_its_name_says() {
     let mut object = record("v1");

@@ -1,4 +1,4 @@
-//! Metadata as the operator decodes it: what it needs, and nothing strictly that any user may write.
+//! Metadata as the operator decodes it. Fields that any user can write are decoded leniently.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use api::names::{GROUP, MANAGER};
 
-/// Metadata without managed fields and without the annotations of others.
+/// Metadata as the API server sends it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RawMeta {
@@ -29,7 +29,7 @@ pub struct RawMeta {
     managed_fields: Vec<RawManager>,
 }
 
-/// An entry of the managed fields: who, when, and whether the pod template is among what it set.
+/// An entry of the managed fields: the manager, the time of its last change, and whether it set a field of the pod template.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawManager {
@@ -52,13 +52,13 @@ struct RawSpecFields {
 }
 
 impl RawMeta {
-    /// When the operator last changed the object, by the API server's clock; it cuts the fraction of the second off.
+    /// Returns when the operator last changed the object, in whole seconds of the API server's clock, rounded down.
     pub fn changed(&self) -> Option<Time> {
         let ours = self.managed_fields.iter().filter(|entry| entry.manager.as_deref() == Some(MANAGER));
         ours.filter_map(|entry| entry.time.clone()).max_by_key(|time| time.0)
     }
 
-    /// Who set something in the pod template, the operator apart.
+    /// Lists the other field managers that set a field of the pod template.
     pub fn template_managers(&self) -> Vec<String> {
         let mut managers: Vec<String> = self
             .managed_fields
@@ -97,20 +97,22 @@ impl From<RawMeta> for ObjectMeta {
     }
 }
 
-/// Go writes an empty list as `null` here and there.
+/// Reads `null` as the default: Go programs write an empty list so.
 pub fn or_default<'de, T: Default + Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A time that others wrote. One that cannot be read must not hide the object: Go prints years that are none.
+/// Reads a time that another client wrote. An unreadable time, such as one in the year 10000, counts as absent, so that it
+/// does not hide the object.
 pub fn if_readable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.and_then(|text| text.parse().ok()).map(Time))
 }
 
-pub fn lean<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+/// Reads metadata and drops managed fields and the annotations of other clients.
+pub fn trimmed_meta<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     RawMeta::deserialize(deserializer).map(ObjectMeta::from)
 }
 

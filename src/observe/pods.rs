@@ -1,29 +1,29 @@
-//! What pods say, summed up for each component and color.
+//! Summaries of the Pods of each component and color.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::views::{ConditionView, ContainerView, Meta, PodView, WordsView};
+use super::views::{ConditionView, ContainerView, Meta, PodView};
 use api::names::{
     self, Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner, RELEASE_VERSION,
 };
 use api::status::{PodRestarts, restarted_before};
 use rollout::facts::{Cause, Deployment, Pods, Problem};
 
-/// Restarts from which on a container counts as crashing, even while it runs (design D9).
+/// Number of restarts from which a container counts as crashing, even while it runs (design D9).
 const MANY_RESTARTS: i32 = 3;
 
-/// The pods of a resource, by the selector that matches them.
-pub struct Sorted<'a> {
+/// The Pods of a resource, by the selector that matches them.
+pub struct PodsBySelector<'a> {
     places: HashMap<&'a str, (Component, Color)>,
     pods: Vec<(Component, Color, &'a PodView)>,
     owner: &'a Owner,
 }
 
-impl<'a> Sorted<'a> {
-    /// Sorts pods by their labels; a pod that no selector of the resource matches is left out.
+impl<'a> PodsBySelector<'a> {
+    /// Groups Pods by their labels and leaves out Pods that no selector of the resource matches.
     pub fn new(pods: &'a [Arc<PodView>], owner: &'a Owner) -> Self {
         let mut sorted: Vec<_> = pods
             .iter()
@@ -39,12 +39,12 @@ impl<'a> Sorted<'a> {
         Self { places: places.collect(), pods: sorted, owner }
     }
 
-    /// The color of a pod of this component.
+    /// Returns the color of a Pod of this component.
     pub fn color_of(&self, pod: &str, component: Component) -> Option<Color> {
         self.places.get(pod).filter(|place| place.0 == component).map(|place| place.1)
     }
 
-    /// Sums up the pods of one selector.
+    /// Summarizes the Pods of one selector.
     pub fn summarize(
         &self,
         component: Component,
@@ -72,7 +72,7 @@ impl<'a> Sorted<'a> {
     }
 }
 
-/// Whether a pod may still run: not being deleted, and not at its end.
+/// Returns whether a Pod can still run: it is neither terminating nor finished.
 fn is_alive(pod: &PodView) -> bool {
     !pod.is_terminating() && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
 }
@@ -124,11 +124,11 @@ fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
     pod.status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// The worst problem of one pod that is not ready.
+/// Returns the most severe problem of a Pod that is not ready.
 fn problem(pod: &PodView) -> Problem {
     let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
     let (cause, said) = containers
-        .filter_map(container_trouble)
+        .filter_map(container_problem)
         .min_by_key(|(cause, _)| *cause)
         .or_else(|| unschedulable(pod))
         .unwrap_or_else(|| (Cause::NotReady, not_ready(pod)));
@@ -146,10 +146,10 @@ fn not_ready(pod: &PodView) -> String {
     message.filter(|text| !text.is_empty()).unwrap_or_else(|| "not ready".to_owned())
 }
 
-fn container_trouble(container: &ContainerView) -> Option<(Cause, String)> {
+fn container_problem(container: &ContainerView) -> Option<(Cause, String)> {
     let waiting = container.state.waiting.as_ref();
-    let reason = waiting.and_then(|words| words.reason.as_deref()).unwrap_or_default();
-    let said = waiting.and_then(|words| words.message.clone()).unwrap_or_default();
+    let reason = waiting.and_then(|state| state.reason.as_deref()).unwrap_or_default();
+    let said = waiting.and_then(|state| state.message.clone()).unwrap_or_default();
     let name = &container.name;
     let cause = match reason {
         "InvalidImageName" => Cause::InvalidImage,
@@ -161,7 +161,7 @@ fn container_trouble(container: &ContainerView) -> Option<(Cause, String)> {
         _ => return None,
     };
     let said = match cause {
-        // Kubelet's own words count the seconds of its back-off; what the container did is what matters.
+        // The kubelet's message counts the seconds of its back-off; the exit of the container is the cause.
         Cause::Crash => {
             let ended = ended(container).unwrap_or_else(|| "exits".to_owned());
             format!("container {name} does not stay up: {ended}")
@@ -172,12 +172,11 @@ fn container_trouble(container: &ContainerView) -> Option<(Cause, String)> {
     Some((cause, said))
 }
 
-/// How a container last ended.
+/// Describes how a container last ended.
 fn ended(container: &ContainerView) -> Option<String> {
-    let words = |state: &Option<WordsView>| state.clone();
-    let last = words(&container.state.terminated).or_else(|| words(&container.last_state.terminated))?;
+    let last = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref())?;
     let code = last.exit_code.map(|code| format!("exit code {code}"));
-    let reason = last.reason.filter(|reason| reason != "Error");
-    let said: Vec<String> = [reason, code, last.message].into_iter().flatten().collect();
+    let reason = last.reason.clone().filter(|reason| reason != "Error");
+    let said: Vec<String> = [reason, code, last.message.clone()].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join(", "))
 }

@@ -1,5 +1,5 @@
-//! Projections of Kubernetes objects: what the operator looks at, and nothing else. They are what the watches keep in
-//! memory (a whole Deployment costs a hundred times as much) and what live reads decode.
+//! Views of Kubernetes objects with the fields that the operator uses. The cache keeps views, since a whole Deployment takes
+//! a hundred times as much memory; live reads decode them too.
 
 use std::collections::BTreeMap;
 
@@ -10,58 +10,58 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::Resource;
 use serde::Deserialize;
 
-use super::metadata::{RawMeta, if_readable, lean, or_default};
-use crate::resources::{Defaults, revision};
+use super::metadata::{RawMeta, if_readable, or_default, trimmed_meta};
+use crate::resources::{Defaults, controller_revision};
 use api::template::ReleaseTemplate;
 
-/// A ConfigMap's metadata; its content is never read, cached nor logged.
+/// A ConfigMap. The operator never decodes, caches or logs its content.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::core::v1::ConfigMap)]
 pub struct ConfigMapView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
 }
 
-/// A ReplicaSet's metadata.
+/// A ReplicaSet.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::apps::v1::ReplicaSet)]
 pub struct ReplicaSetView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
 }
 
-/// A ServiceAccount's metadata; what was applied to it is in an annotation.
+/// A ServiceAccount. An annotation holds the digest of the applied settings.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 pub struct ServiceAccountView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
 }
 
-/// A PodDisruptionBudget's metadata; what was applied to it is in an annotation.
+/// A PodDisruptionBudget. An annotation holds the digest of the applied settings.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::policy::v1::PodDisruptionBudget)]
 pub struct DisruptionBudgetView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
 }
 
-/// A Deployment: counts, conditions, and who changed its pod template.
+/// A Deployment: counts, conditions and the managers of its pod template.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::apps::v1::Deployment)]
 #[serde(from = "RawDeployment")]
 pub struct DeploymentView {
-    /// Lean metadata.
+    /// Metadata without managed fields and foreign annotations.
     pub metadata: ObjectMeta,
     /// `spec.replicas`.
     pub replicas: i32,
     /// Its status.
     pub status: DeploymentStatusView,
-    /// Field managers other than the operator that set something in the pod template.
+    /// Field managers, other than the operator, that set a field of the pod template.
     pub template_managers: Vec<String>,
 }
 
@@ -94,22 +94,22 @@ impl From<RawDeployment> for DeploymentView {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeploymentStatusView {
-    /// The generation that the counts speak of.
+    /// The generation that the counts describe.
     pub observed_generation: i64,
-    /// Pods in all.
+    /// Number of Pods.
     pub replicas: i32,
-    /// Pods of the present template.
+    /// Number of Pods of the current template.
     pub updated_replicas: i32,
-    /// Pods ready.
+    /// Number of ready Pods.
     pub ready_replicas: i32,
-    /// Pods available.
+    /// Number of available Pods.
     pub available_replicas: i32,
     /// Its conditions.
     #[serde(deserialize_with = "or_default")]
     pub conditions: Vec<ConditionView>,
 }
 
-/// A condition of a Deployment or pod.
+/// A condition of a Deployment or Pod.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConditionView {
@@ -118,10 +118,10 @@ pub struct ConditionView {
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// One word.
+    /// The reason, one word.
     #[serde(default)]
     pub reason: Option<String>,
-    /// For people.
+    /// The message for people.
     #[serde(default)]
     pub message: Option<String>,
     /// When the status last changed.
@@ -129,16 +129,16 @@ pub struct ConditionView {
     pub last_transition_time: Option<Time>,
 }
 
-/// A Service: its selector, and when the operator changed it.
+/// A Service: its selector and the time of the operator's last change.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::core::v1::Service)]
 #[serde(from = "RawService")]
 pub struct ServiceView {
-    /// Lean metadata.
+    /// Metadata without managed fields and foreign annotations.
     pub metadata: ObjectMeta,
     /// Its spec.
     pub spec: ServiceSpecView,
-    /// When a change of the operator's last took effect.
+    /// When the API server stored the operator's last change.
     pub changed: Option<Time>,
 }
 
@@ -165,12 +165,12 @@ pub struct ServiceSpecView {
     pub selector: BTreeMap<String, String>,
 }
 
-/// An EndpointSlice: which pods it lists, and which of them are ready.
+/// An EndpointSlice: the listed Pods and their readiness.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::discovery::v1::EndpointSlice)]
 pub struct EndpointSliceView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
     /// Its endpoints.
     #[serde(default, deserialize_with = "or_default")]
@@ -184,7 +184,7 @@ pub struct EndpointView {
     /// Its conditions.
     #[serde(default)]
     pub conditions: EndpointConditionsView,
-    /// The pod.
+    /// The Pod.
     #[serde(default)]
     pub target_ref: Option<TargetRefView>,
 }
@@ -193,31 +193,31 @@ pub struct EndpointView {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct EndpointConditionsView {
-    /// Whether it takes new connections; absent means yes.
+    /// True if the endpoint accepts new connections; absent means true.
     pub ready: Option<bool>,
 }
 
-/// What an endpoint refers to.
+/// The target of an endpoint.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TargetRefView {
-    /// The pod's name.
+    /// The name of the Pod.
     #[serde(default)]
     pub name: Option<String>,
 }
 
-/// A pod: who owns it, whether it is ready, and why it is not.
+/// A Pod: owner, readiness and container states.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::core::v1::Pod)]
 pub struct PodView {
-    /// Lean metadata.
-    #[serde(deserialize_with = "lean")]
+    /// Metadata without managed fields and foreign annotations.
+    #[serde(deserialize_with = "trimmed_meta")]
     pub metadata: ObjectMeta,
     /// Its status.
     #[serde(default)]
     pub status: PodStatusView,
 }
 
-/// A pod's status.
+/// A Pod's status.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatusView {
@@ -226,10 +226,10 @@ pub struct PodStatusView {
     /// Its conditions.
     #[serde(deserialize_with = "or_default")]
     pub conditions: Vec<ConditionView>,
-    /// Its init containers.
+    /// Status of the init containers.
     #[serde(deserialize_with = "or_default")]
     pub init_container_statuses: Vec<ContainerView>,
-    /// Its containers.
+    /// Status of the containers.
     #[serde(deserialize_with = "or_default")]
     pub container_statuses: Vec<ContainerView>,
 }
@@ -240,59 +240,59 @@ pub struct PodStatusView {
 pub struct ContainerView {
     /// Its name.
     pub name: String,
-    /// How often it was restarted.
+    /// Number of restarts.
     #[serde(default)]
     pub restart_count: i32,
-    /// What it does now.
+    /// The current state.
     #[serde(default)]
     pub state: ContainerStateView,
-    /// What it did before.
+    /// The state before the last restart.
     #[serde(default)]
     pub last_state: ContainerStateView,
 }
 
-/// What a container does.
+/// The state of a container; at most one field is set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ContainerStateView {
-    /// It waits.
-    pub waiting: Option<WordsView>,
-    /// It ended.
-    pub terminated: Option<WordsView>,
+    /// The container waits to start.
+    pub waiting: Option<StateReasonView>,
+    /// The container has terminated.
+    pub terminated: Option<StateReasonView>,
 }
 
-/// What kubelet says.
+/// Reason and message of a container state, as the kubelet reports them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct WordsView {
-    /// One word.
+pub struct StateReasonView {
+    /// The reason, one word.
     pub reason: Option<String>,
-    /// For people.
+    /// The message for people.
     pub message: Option<String>,
-    /// Of an ended container.
+    /// The exit code of a terminated container.
     pub exit_code: Option<i32>,
 }
 
-/// A ControllerRevision: the record of a release.
+/// A ControllerRevision: the template of a release and its outcome.
 #[derive(Clone, Debug, Resource, Deserialize)]
 #[resource(inherit = k8s_openapi::api::apps::v1::ControllerRevision)]
 #[serde(from = "RawRevision")]
 pub struct RevisionView {
-    /// Lean metadata.
+    /// Metadata without managed fields and foreign annotations.
     pub metadata: ObjectMeta,
-    /// Its place in the history.
+    /// The `revision` field, which orders the history.
     pub number: i64,
-    /// The version of its release; `None` if it is no record of this resource.
+    /// The version of the release; `None` if the object name matches no version in the object.
     pub version: Option<String>,
-    /// The hash of its template; empty if the record has a flaw.
+    /// The hash of the template; empty if `flaw` is set.
     pub hash: String,
-    /// Why its release cannot be restored from it.
+    /// Why the release cannot be restored from this revision.
     pub flaw: Option<String>,
-    /// Why its release failed, if it did.
+    /// Why the release failed; `None` if it did not fail.
     pub failed: Option<String>,
-    /// What shapes the release's pods; dropped in the cache.
+    /// The release template; the cache drops it.
     pub template: Option<Box<ReleaseTemplate>>,
-    /// What the operator added when it was recorded; dropped in the cache.
+    /// The operator's defaults at the time of the release; the cache drops them.
     pub defaults: Option<Box<Defaults>>,
 }
 
@@ -309,16 +309,16 @@ impl From<RawRevision> for RevisionView {
     fn from(raw: RawRevision) -> Self {
         let metadata = ObjectMeta::from(raw.metadata);
         let object = ControllerRevision { metadata, data: raw.data, revision: raw.revision };
-        let (record, flaw) = match revision::read(&object) {
+        let (record, flaw) = match controller_revision::read(&object) {
             Ok(record) => (Some(record), None),
             Err(flaw) => (None, Some(flaw)),
         };
         Self {
             number: raw.revision,
-            version: revision::version_of(&object),
+            version: controller_revision::version_of(&object),
             hash: record.as_ref().map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
             flaw,
-            failed: revision::failed(&object),
+            failed: controller_revision::failed(&object),
             defaults: record.as_ref().and_then(|record| record.defaults.clone()).map(Box::new),
             template: record.map(|record| Box::new(record.template)),
             metadata: object.metadata,
@@ -327,45 +327,45 @@ impl From<RawRevision> for RevisionView {
 }
 
 impl RevisionView {
-    /// Drops what only a rendering needs; the cache does not.
+    /// Drops the fields that only rendering needs, to save memory in the cache.
     pub fn forget_template(&mut self) {
         self.template = None;
         self.defaults = None;
     }
 }
 
-/// Metadata questions that every view answers alike.
+/// Accessors of metadata, for every view and every typed object.
 pub trait Meta {
-    /// The metadata.
+    /// Returns the metadata.
     fn object_meta(&self) -> &ObjectMeta;
 
-    /// An annotation of ours.
+    /// Returns an annotation; views keep only annotations of the operator.
     fn annotation(&self, key: &str) -> Option<&str> {
         self.object_meta().annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// A label.
+    /// Returns a label.
     fn label(&self, key: &str) -> Option<&str> {
         self.object_meta().labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Its name.
+    /// Returns the name.
     fn object_name(&self) -> &str {
         self.object_meta().name.as_deref().unwrap_or_default()
     }
 
-    /// Whether it is being deleted.
+    /// Returns whether the object is being deleted.
     fn is_terminating(&self) -> bool {
         self.object_meta().deletion_timestamp.is_some()
     }
 
-    /// The reference to its controller, if it has one.
+    /// Returns the reference to the controller of the object.
     fn controller(&self) -> Option<&OwnerReference> {
         let references = self.object_meta().owner_references.as_ref()?;
         references.iter().find(|reference| reference.controller == Some(true))
     }
 
-    /// When it was created.
+    /// Returns the creation time.
     fn created(&self) -> Option<Timestamp> {
         self.object_meta().creation_timestamp.as_ref().map(|time| time.0)
     }

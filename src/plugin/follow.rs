@@ -1,4 +1,4 @@
-//! Waiting: each change of the resource as a line, until what the spec asks for serves or cannot.
+//! Waiting: prints each change of the resource until the release in the spec is active or has failed.
 
 use std::time::Duration;
 
@@ -7,55 +7,56 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use tokio::time::timeout;
 
-use super::act::open_request;
-use super::{Error, Subject, say, view};
+use super::requests::open_request;
+use super::{Error, Subject, print, view};
 use api::MetadataServices;
+use rollout::EventReason;
 
-/// How long to wait when nothing is said, in seconds: the deploy timeout, grace, dwell, cleanup and some.
-pub(super) const PATIENCE: u64 = 900;
+/// The default of the longest wait, in seconds: the default times of all steps of a rollout, and a margin.
+pub(super) const TIMEOUT: u64 = 900;
 
-/// How far a resource has got.
+/// The progress of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Not there yet.
-    Under,
-    /// What the spec asks for serves.
+    /// The rollout is not complete.
+    Incomplete,
+    /// The release in the spec is active.
     Done,
-    /// It will not get there by itself; why.
+    /// The rollout needs the action in the message.
     Stuck(String),
 }
 
-/// How far it has got, by its status alone.
+/// Judges the progress by the status alone.
 pub(super) fn progress(resource: &MetadataServices) -> Progress {
-    let Some(status) = &resource.status else { return Progress::Under };
+    let Some(status) = &resource.status else { return Progress::Incomplete };
     if open_request(resource).is_some() || status.observed_generation != resource.metadata.generation {
-        return Progress::Under;
+        return Progress::Incomplete;
     }
     let stalled = status.condition("Stalled").filter(|condition| condition.status == "True");
     if let Some(why) = stalled.filter(|_| matches!(status.phase.as_deref(), Some("Failed" | "Pending"))) {
         return Progress::Stuck(why.message.clone());
     }
     if status.deployment_phase.as_deref() != Some("Stable") {
-        return Progress::Under;
+        return Progress::Incomplete;
     }
     match (status.condition("SpecApplied"), status.condition("Progressing")) {
         (Some(applied), _) if applied.status != "True" => Progress::Stuck(applied.message.clone()),
-        (_, Some(progressing)) if progressing.reason == "RequestRefused" => {
+        (_, Some(progressing)) if progressing.reason == EventReason::RequestRefused.reason() => {
             Progress::Stuck(progressing.message.clone())
         }
         (Some(_), _) => Progress::Done,
-        (None, _) => Progress::Under,
+        (None, _) => Progress::Incomplete,
     }
 }
 
 impl Subject {
-    /// Prints each change, until the end or for so many seconds.
+    /// Prints each change until the rollout ends or `seconds` have passed.
     pub(super) async fn follow(&self, seconds: u64) -> Result<(), Error> {
         let mut last = String::new();
         let ended = timeout(Duration::from_secs(seconds), self.watch(&mut last)).await;
         ended.unwrap_or_else(|_| {
             let state = if last.is_empty() { "the API server did not answer" } else { last.trim_end() };
-            Err(Error::Outcome(format!("not done within {seconds} s; last seen: {state}")))
+            Err(Error::Outcome(format!("not complete after {seconds} s; last state: {state}")))
         })
     }
 
@@ -65,17 +66,17 @@ impl Subject {
             let resource = match change {
                 Ok(Some(resource)) => resource,
                 Ok(None) => return Err(self.absent()),
-                // The watcher begins anew by itself; what is denied stays denied.
+                // The watcher retries other errors; a denied request stays denied.
                 Err(error) if is_denied(&error) => return Err(Error::Outcome(error.to_string())),
                 Err(_) => continue,
             };
             let line = view::line(&resource);
             if line != *last {
-                say(&line);
+                print(&line);
                 *last = line;
             }
             match progress(&resource) {
-                Progress::Under => {}
+                Progress::Incomplete => {}
                 Progress::Done => return Ok(()),
                 Progress::Stuck(why) => return Err(Error::Outcome(why)),
             }

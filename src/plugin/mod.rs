@@ -1,10 +1,10 @@
 //! The kubectl plugin: the binary under the name `kubectl-mds` is `kubectl mds`.
 //!
-//! It shows what a resource's status says, and asks for what users ask for by annotation; it does nothing that plain
-//! kubectl cannot do, with the words and checks of the operator at hand.
+//! It shows the status of a resource and sends requests by annotation. Plain kubectl can do the same; the plugin adds checks
+//! and explanations.
 
-mod act;
 mod follow;
+mod requests;
 mod view;
 
 use std::io::Write;
@@ -17,13 +17,13 @@ use kube::{Api, Client, Config};
 
 use api::MetadataServices;
 
-/// The name under which the binary is the plugin.
+/// The name of the binary as a plugin.
 const NAME: &str = "kubectl-mds";
 const AGENT: &str = concat!("kubectl-mds/", env!("CARGO_PKG_VERSION"));
 
-/// Releases of MetadataServices at a glance.
+/// The command line of the plugin.
 #[derive(Debug, Parser)]
-#[command(name = NAME, bin_name = "kubectl mds", version, about = "Releases of MetadataServices: see, wait, roll back")]
+#[command(name = NAME, bin_name = "kubectl mds", version, about = "Show, wait for and roll back releases of MetadataServices")]
 pub struct Cli {
     #[command(flatten)]
     target: Target,
@@ -31,51 +31,51 @@ pub struct Cli {
     command: Command,
 }
 
-/// Which cluster and namespace, as with kubectl.
+/// The cluster and namespace, as in kubectl.
 #[derive(Debug, Args)]
 struct Target {
-    /// Namespace of the resource [default: the context's]
+    /// Namespace of the resource [default: namespace of the context]
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Context of the kubeconfig [default: the current one]
+    /// Context of the kubeconfig [default: current context]
     #[arg(long, global = true, value_name = "CONTEXT")]
     context: Option<String>,
-    /// Path of the kubeconfig [default: KUBECONFIG, else ~/.kube/config, else the pod's service account]
+    /// Path of the kubeconfig [default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod]
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what serves, what is under way, and what needs a person
+    /// Show the active and the pending release, problems that need an action, and the history
     Status(Named),
     /// Show the release history as a table
     History(Named),
-    /// Roll back to a release of the history, by default to the one before
+    /// Roll back to a release in the history, by default to the previous one
     Rollback {
         #[command(flatten)]
         named: Named,
-        /// Version to go back to [default: the release before the serving one; while another is on its way or has
-        /// failed, the serving one]
+        /// Version to roll back to [default: previous release; active release while another one is pending or has
+        /// failed]
         #[arg(long, value_name = "VERSION")]
         to: Option<String>,
         #[command(flatten)]
         following: Following,
     },
-    /// Try the release that failed again
+    /// Retry the failed release
     Retry(Asked),
-    /// Replace every pod of the serving release, blue-green
+    /// Replace every Pod of the active release, blue-green
     Restart(Asked),
-    /// Start no new release until `resume`
+    /// Hold new releases until `resume`
     Pause(Named),
-    /// Start releases again
+    /// Start new releases again
     Resume(Named),
-    /// Wait until what the spec asks for serves, printing each change
+    /// Wait until the release in the spec is active; print each change
     Wait {
         #[command(flatten)]
         named: Named,
-        /// How long to wait, in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = follow::PATIENCE)]
+        /// Longest wait, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = follow::TIMEOUT)]
         timeout: u64,
     },
 }
@@ -96,51 +96,51 @@ struct Asked {
 
 #[derive(Clone, Copy, Debug, Args)]
 struct Following {
-    /// Wait for the outcome, printing each change
+    /// Wait for the outcome; print each change
     #[arg(long)]
     wait: bool,
-    /// How long to wait, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = follow::PATIENCE)]
+    /// Longest wait, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = follow::TIMEOUT)]
     timeout: u64,
 }
 
-/// Why the plugin gives up. Each text says what to do.
+/// A failure of the plugin. Each text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The runtime cannot be set up.
     #[error("starting: {0}")]
     Start(#[from] std::io::Error),
     /// There is no usable kubeconfig.
-    #[error("the kubeconfig is not usable: {0}; set KUBECONFIG, or name one with --kubeconfig and --context")]
+    #[error("the kubeconfig is not usable: {0}; set KUBECONFIG, or use --kubeconfig and --context")]
     Config(String),
-    /// The API server refuses or does not answer.
+    /// The API server rejects the request or does not answer.
     #[error("{what}: {source}")]
     Api {
-        /// What was tried.
+        /// The attempted request.
         what: String,
-        /// What came of it.
+        /// The answer, or the lack of one.
         #[source]
         source: Box<kube::Error>,
     },
-    /// There is no such resource.
+    /// The resource does not exist.
     #[error(
         "MetadataServices {name} does not exist in namespace {namespace}; see: kubectl get metadataservices -A"
     )]
     Absent {
-        /// Its name.
+        /// The name.
         name: String,
-        /// Its namespace.
+        /// The namespace.
         namespace: String,
     },
-    /// What was asked for makes no sense now.
+    /// The request does not fit the state of the resource.
     #[error("{0}")]
     Refused(String),
-    /// It came out badly, or not in time.
+    /// The awaited outcome did not occur, or not in time.
     #[error("{0}")]
     Outcome(String),
 }
 
-/// Whether the binary was called as the plugin.
+/// Returns whether the binary was called as the plugin.
 pub fn is_called(program: Option<&Path>) -> bool {
     program.and_then(Path::file_stem).is_some_and(|name| name == NAME)
 }
@@ -148,7 +148,7 @@ pub fn is_called(program: Option<&Path>) -> bool {
 /// Runs the plugin.
 ///
 /// # Errors
-/// When the cluster cannot be asked, or refuses, or what was waited for did not come.
+/// If the cluster does not answer or rejects the request, or if the awaited outcome did not occur.
 pub fn run(cli: &Cli) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -169,7 +169,7 @@ impl Command {
     }
 }
 
-/// The resource that is asked about.
+/// The resource of a command.
 struct Subject {
     api: Api<MetadataServices>,
     name: String,
@@ -187,34 +187,34 @@ impl Subject {
 
     async fn carry_out(&self, command: &Command) -> Result<(), Error> {
         match command {
-            Command::Status(_) => say(&view::status(&self.get().await?)),
-            Command::History(_) => say(&view::history(&self.get().await?)),
+            Command::Status(_) => print(&view::status(&self.get().await?)),
+            Command::History(_) => print(&view::history(&self.get().await?)),
             Command::Rollback { to, following, .. } => {
                 let resource = self.get().await?;
-                self.ask(&resource, act::rollback(&resource, to.as_deref())?, *following).await?;
+                self.request(&resource, requests::rollback(&resource, to.as_deref())?, *following).await?;
             }
             Command::Retry(asked) => {
                 let resource = self.get().await?;
-                self.ask(&resource, act::retry(&resource)?, asked.following).await?;
+                self.request(&resource, requests::retry(&resource)?, asked.following).await?;
             }
             Command::Restart(asked) => {
                 let resource = self.get().await?;
-                self.ask(&resource, act::restart(&resource)?, asked.following).await?;
+                self.request(&resource, requests::restart(&resource)?, asked.following).await?;
             }
-            Command::Pause(_) => self.change(&act::pause(&self.get().await?, true)?).await?,
-            Command::Resume(_) => self.change(&act::pause(&self.get().await?, false)?).await?,
+            Command::Pause(_) => self.change(&requests::pause(&self.get().await?, true)?).await?,
+            Command::Resume(_) => self.change(&requests::pause(&self.get().await?, false)?).await?,
             Command::Wait { timeout, .. } => self.follow(*timeout).await?,
         }
         Ok(())
     }
 
-    async fn ask(
+    async fn request(
         &self,
         resource: &MetadataServices,
-        change: act::Change,
+        change: requests::Change,
         following: Following,
     ) -> Result<(), Error> {
-        act::refuse_a_second(resource)?;
+        requests::reject_second(resource)?;
         self.change(&change).await?;
         if following.wait { self.follow(following.timeout).await } else { Ok(()) }
     }
@@ -247,8 +247,8 @@ async fn config(target: &Target) -> Result<Config, Error> {
     }
 }
 
-/// Prints; that the reader has gone (`| head`) is no failure.
-fn say(text: &str) {
+/// Prints a text. A closed pipe (`| head`) is no failure.
+fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 

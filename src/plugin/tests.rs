@@ -1,8 +1,8 @@
 use clap::CommandFactory;
 use serde_json::{Value, json};
 
-use super::act::{pause, refuse_a_second, restart, retry, rollback};
 use super::follow::{Progress, progress};
+use super::requests::{pause, reject_second, restart, retry, rollback};
 use super::*;
 
 fn record(version: &str, status: &str, served: bool) -> Value {
@@ -48,47 +48,50 @@ fn blocked() -> Value {
     status
 }
 
-fn meaning(change: Result<super::act::Change, Error>) -> String {
+fn meaning(change: Result<super::requests::Change, Error>) -> String {
     change.map_or_else(|error| error.to_string(), |change| change.meaning)
 }
 
 #[test]
-fn the_command_line_is_sound_and_known_by_its_name() {
+fn the_command_line_is_consistent_and_known_by_its_name() {
     Cli::command().debug_assert();
     assert!(is_called(Some(Path::new("/usr/bin/kubectl-mds"))));
     assert!(!is_called(Some(Path::new("/usr/bin/e6-operator"))) && !is_called(None));
 }
 
 #[test]
-fn a_rollback_goes_to_the_release_before_or_stays_on_the_serving_one() {
+fn a_rollback_goes_to_the_previous_release_or_keeps_the_active_one() {
     let change = rollback(&resource(settled()), None).unwrap();
     assert_eq!(
         change.patch,
         json!({"metadata": {"resourceVersion": "7", "annotations": {"e6data.io/rollback-to": "a"}}})
     );
     assert_eq!(change.meaning, "rolling back to a (storage 1, schema 2)");
-    assert!(meaning(rollback(&resource(blocked()), None)).starts_with("staying on b"));
+    assert!(meaning(rollback(&resource(blocked()), None)).starts_with("keeping b"));
     assert!(meaning(rollback(&resource(blocked()), Some("a"))).starts_with("rolling back to a"));
 }
 
 #[test]
-fn a_rollback_to_nowhere_is_refused_with_what_there_is() {
+fn an_impossible_rollback_is_refused_with_the_possible_versions() {
     assert_eq!(
         meaning(rollback(&resource(settled()), Some("x"))),
-        "x is no release that served; there are: a, b"
+        "x was never the active release; possible versions: a, b"
     );
     assert_eq!(
         meaning(rollback(&resource(settled()), Some("?"))),
-        "? is no release that served; there are: a, b"
+        "? was never the active release; possible versions: a, b"
     );
     let mut first = settled();
     first["releaseHistory"] = json!([record("b", "Active", true)]);
-    assert_eq!(meaning(rollback(&resource(first), None)), "there is no release to go back to; there are: b");
+    assert_eq!(
+        meaning(rollback(&resource(first), None)),
+        "there is no release to roll back to; possible versions: b"
+    );
     assert!(meaning(rollback(&resource(Value::Null), None)).contains("is it running?"));
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn requests_that_do_not_fit_are_refused() {
     assert!(retry(&resource(blocked())).is_ok());
     assert!(meaning(retry(&resource(settled()))).contains("nothing to retry"));
     assert!(restart(&resource(settled())).is_ok());
@@ -96,25 +99,25 @@ fn what_makes_no_sense_is_refused() {
     assert!(meaning(pause(&resource(settled()), false)).contains("not paused"));
     assert_eq!(pause(&resource(settled()), true).unwrap().patch["spec"]["rollout"]["paused"], true);
     let mut twice = resource(settled());
-    assert!(refuse_a_second(&twice).is_ok());
+    assert!(reject_second(&twice).is_ok());
     twice.metadata.annotations = Some([("e6data.io/retry".to_owned(), "now".to_owned())].into());
-    assert!(refuse_a_second(&twice).unwrap_err().to_string().contains("e6data.io/retry"));
+    assert!(reject_second(&twice).unwrap_err().to_string().contains("e6data.io/retry"));
 }
 
 #[test]
-fn a_wait_ends_when_the_spec_serves_or_cannot() {
+fn a_wait_ends_with_success_or_failure_of_the_release() {
     let with = |mut status: Value, key: &str, value: Value| {
         status[key] = value;
         progress(&resource(status))
     };
     assert_eq!(progress(&resource(settled())), Progress::Done);
     assert_eq!(progress(&resource(blocked())), Progress::Stuck("c failed".into()));
-    assert_eq!(progress(&resource(Value::Null)), Progress::Under);
-    assert_eq!(with(settled(), "observedGeneration", json!(2)), Progress::Under);
-    assert_eq!(with(settled(), "deploymentPhase", json!("Cleanup")), Progress::Under);
+    assert_eq!(progress(&resource(Value::Null)), Progress::Incomplete);
+    assert_eq!(with(settled(), "observedGeneration", json!(2)), Progress::Incomplete);
+    assert_eq!(with(settled(), "deploymentPhase", json!("Cleanup")), Progress::Incomplete);
     let mut asked = resource(settled());
     asked.metadata.annotations = Some([("e6data.io/restart".to_owned(), "now".to_owned())].into());
-    assert_eq!(progress(&asked), Progress::Under);
+    assert_eq!(progress(&asked), Progress::Incomplete);
     let mut first = blocked();
     first["phase"] = json!("Failed");
     first["deploymentPhase"] = json!("Deploying");
@@ -127,16 +130,16 @@ fn a_wait_ends_when_the_spec_serves_or_cannot() {
 }
 
 #[test]
-fn the_status_says_what_serves_and_what_needs_a_person() {
+fn the_status_names_the_active_release_and_the_needed_action() {
     let text = view::status(&resource(blocked()));
     assert_eq!(
         text,
         "sample1 in ns: Degraded
-  serving       b on green (storage 1, schema 2); storage 2/2 ready, schema ? ready
-  needs you     RolledBack: c failed: storage: no
-  clients use   sample1-storage.ns.svc:9005 and sample1-schema.ns.svc:9006
+  active        b on green (storage 1, schema 2); storage 2/2 ready, schema ? ready
+  action needed RolledBack: c failed: storage: no
+  addresses     sample1-storage.ns.svc:9005 and sample1-schema.ns.svc:9006
 
-VERSION  STATUS      COLOR  STORAGE  SCHEMA  TRIGGER  SERVED SINCE          NOTE
+VERSION  STATUS      COLOR  STORAGE  SCHEMA  TRIGGER  ACTIVE SINCE          NOTE
 a        Superseded  blue   1        2       Spec     2026-01-02T03:05:00Z
 b        Active      blue   1        2       Spec     2026-01-02T03:05:00Z
 c        Failed      blue   1        2       Spec     never
@@ -144,7 +147,7 @@ c        Failed      blue   1        2       Spec     never
     );
     assert_eq!(
         view::status(&resource(Value::Null)),
-        "sample1 in ns: the operator has not looked at it yet\n"
+        "sample1 in ns: the operator has not reconciled it yet\n"
     );
     assert_eq!(view::history(&resource(json!({}))), "No release yet.\n");
 }

@@ -1,4 +1,4 @@
-//! What the plugin prints. Pure: resource in, text out.
+//! The output of the plugin. Pure: resource in, text out.
 
 use std::fmt::Write as _;
 
@@ -7,32 +7,32 @@ use kube::ResourceExt;
 use api::status::{ComponentStatus, ReleaseRecord, Side};
 use api::{MetadataServices, MetadataServicesStatus};
 
-/// What serves, what is under way, what needs a person, and the history.
+/// Renders the active and the pending release, problems that need an action, and the history.
 pub(super) fn status(resource: &MetadataServices) -> String {
     let name = resource.name_any();
     let namespace = resource.namespace().unwrap_or_default();
     let Some(status) = &resource.status else {
-        return format!("{name} in {namespace}: the operator has not looked at it yet\n");
+        return format!("{name} in {namespace}: the operator has not reconciled it yet\n");
     };
     let mut text = format!("{name} in {namespace}: {}\n", status.phase.as_deref().unwrap_or("unknown"));
     let mut row = |title: &str, value: &str| {
         let _ = writeln!(text, "  {title:<13} {value}");
     };
-    row("serving", &serving(status));
+    row("active", &active(status));
     if let Some(pending) = pending(status) {
-        row("on its way", &pending);
+        row("pending", &pending);
     }
-    for (kind, title) in [("Progressing", "progress"), ("Stalled", "needs you"), ("Drifted", "drifted")] {
+    for (kind, title) in [("Progressing", "progress"), ("Stalled", "action needed"), ("Drifted", "drifted")] {
         if let Some(said) = status.condition(kind).filter(|condition| condition.status == "True") {
             row(title, &format!("{}: {}", said.reason, said.message));
         }
     }
     let applied = status.condition("SpecApplied");
     if let Some(why) = applied.filter(|condition| condition.reason == "Paused") {
-        row("held back", &why.message);
+        row("paused", &why.message);
     }
     if let Some(endpoints) = &status.endpoints {
-        row("clients use", &format!("{} and {}", endpoints.storage, endpoints.schema));
+        row("addresses", &format!("{} and {}", endpoints.storage, endpoints.schema));
     }
     if let Some(back) = &status.last_rollback {
         let trigger = back.trigger.to_lowercase();
@@ -46,8 +46,8 @@ pub(super) fn status(resource: &MetadataServices) -> String {
     text
 }
 
-fn serving(status: &MetadataServicesStatus) -> String {
-    let Some(active) = status.active() else { return "nothing yet".into() };
+fn active(status: &MetadataServicesStatus) -> String {
+    let Some(active) = status.active() else { return "none yet".into() };
     let ready = |part: &Option<ComponentStatus>| {
         part.as_ref().map_or_else(|| "?".into(), |part| format!("{}/{}", part.ready_replicas, part.replicas))
     };
@@ -67,13 +67,13 @@ fn release(status: &MetadataServicesStatus, side: &Side) -> String {
     format!("{} on {}{tags}", side.version, side.strategy)
 }
 
-/// The history as a table, oldest first.
+/// Renders the history as a table, oldest first.
 pub(super) fn history(resource: &MetadataServices) -> String {
     let records = resource.status.as_ref().map_or(&[][..], |status| &status.release_history);
     if records.is_empty() {
         return "No release yet.\n".into();
     }
-    let head = ["VERSION", "STATUS", "COLOR", "STORAGE", "SCHEMA", "TRIGGER", "SERVED SINCE", "NOTE"];
+    let head = ["VERSION", "STATUS", "COLOR", "STORAGE", "SCHEMA", "TRIGGER", "ACTIVE SINCE", "NOTE"];
     let rows = records.iter().map(cells);
     let table: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let widths: Vec<usize> = (0..head.len())
@@ -103,15 +103,16 @@ fn cells(record: &ReleaseRecord) -> [String; 8] {
     ]
 }
 
-/// One line of a wait.
+/// Renders one line of a wait.
 pub(super) fn line(resource: &MetadataServices) -> String {
     let Some(status) = &resource.status else { return "waiting for the operator\n".into() };
     let phase = status.deployment_phase.as_deref().or(status.phase.as_deref()).unwrap_or("unknown");
-    let serving = status.active().map_or_else(|| "nothing serves".into(), |active| release(status, &active));
+    let active =
+        status.active().map_or_else(|| "no active release".into(), |active| release(status, &active));
     let said = status.condition("Progressing");
     let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
     match pending(status) {
-        Some(pending) => format!("{phase} {serving} -> {pending}{said}\n"),
-        None => format!("{phase} {serving}{said}\n"),
+        Some(pending) => format!("{phase} {active} -> {pending}{said}\n"),
+        None => format!("{phase} {active}{said}\n"),
     }
 }

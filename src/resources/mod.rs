@@ -1,18 +1,18 @@
 //! Renderers: from a release to Kubernetes objects, as pure functions.
 //!
-//! What is rendered for a release never changes after it was created (design D3), except for the settings that
-//! the spec says are applied in place. The defaults that are filled in here belong to
-//! [`HASH_VERSION`](api::template::HASH_VERSION): changing one changes what an old template means, so the
-//! goldens in `tests/golden/` hold them.
+//! The objects of a release never change after their creation (design D3), except for settings that follow the spec in
+//! place. The defaults here belong to [`HASH_VERSION`](api::template::HASH_VERSION): a changed default changes the
+//! meaning of old templates, so the goldens in `tests/golden/` contain them.
 
-pub mod applied;
-pub mod config;
+pub mod config_map;
+pub mod controller_revision;
+pub mod deployment;
+pub mod last_applied;
+pub mod pdb;
 pub mod pod;
-pub mod revision;
 pub mod scheduling;
 pub mod service;
-pub mod support;
-pub mod workload;
+pub mod service_account;
 
 use std::collections::BTreeMap;
 
@@ -27,20 +27,20 @@ use api::template::{ReleaseHash, ReleaseTemplate, canonical};
 /// String to string, sorted: labels, annotations, selectors.
 pub type Strings = BTreeMap<String, String>;
 
-/// What the operator's configuration and the server contribute to a rendering. It is recorded with a release, so that
-/// a rollback brings back what ran even if the configuration has changed since.
+/// The part of a rendering that comes from the operator's configuration and the API server. The ControllerRevision of a
+/// release contains it, so that a rollback restores the same Pods also after a change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Defaults {
-    /// Registry, or registry and path, of images whose spec names none; empty means the node's default registry.
+    /// Registry, or registry and path, of images without one in the spec; empty means the node's default registry.
     pub image_repository: String,
-    /// Whether the server knows the sleep action of a preStop hook (Kubernetes 1.30 and later).
+    /// True if the API server accepts the sleep action of a preStop hook (Kubernetes 1.30 and later).
     pub sleep_action: bool,
 }
 
 impl Defaults {
-    /// What a release that was recorded with `self` is rendered from now: a server that has lost the sleep action
-    /// would refuse it.
+    /// Returns the defaults of a release that was recorded with `self`, under the current defaults `now`. An API server that
+    /// no longer accepts the sleep action would reject it.
     #[must_use]
     pub fn under(&self, now: &Self) -> Self {
         Self {
@@ -50,43 +50,43 @@ impl Defaults {
     }
 }
 
-/// A release on a color: what all its objects are rendered from.
+/// A release on a color: the source of its objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Release<'a> {
     /// The resource.
     pub owner: &'a Owner,
-    /// What shapes the pods.
+    /// The release template.
     pub template: &'a ReleaseTemplate,
-    /// The side it is deployed to.
+    /// The color of the objects.
     pub color: Color,
-    /// Its name.
+    /// The version.
     pub version: &'a str,
-    /// Its identity.
+    /// The hash of the template.
     pub hash: &'a ReleaseHash,
-    /// Epoch of the decision that creates its objects.
+    /// The epoch of the decision that creates the objects.
     pub epoch: i64,
-    /// The rest.
+    /// The defaults of the operator and the API server.
     pub defaults: &'a Defaults,
 }
 
-/// A part of a spec that no object can be rendered from; [`api::validate`] finds it first.
+/// A field of a spec that cannot be rendered. [`api::validate`] usually reports it first.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct RenderError {
-    /// Path of the field, such as `spec.storage.extraVolumes[0]`.
+    /// The path of the field, such as `spec.storage.extraVolumes[0]`.
     pub field: String,
-    /// What is wrong, and what to do.
+    /// The problem and the remedy.
     pub message: String,
 }
 
 impl Release<'_> {
-    /// Metadata of an object of the color.
+    /// Returns the metadata of an object of the color.
     fn meta(&self, name: String, component: Component) -> ObjectMeta {
         let labels = labels(&self.owner.name, component, Some(self.color));
         meta(self.owner, name, labels, self.annotations())
     }
 
-    /// Annotations by which an object says which release it belongs to.
+    /// Returns the annotations with the release of an object.
     fn annotations(&self) -> Strings {
         strings([
             (names::RELEASE_VERSION, self.version),
@@ -96,7 +96,7 @@ impl Release<'_> {
     }
 }
 
-/// The three labels by which Services, Deployments and budgets select pods; never others.
+/// Returns the three labels by which Services, Deployments and PodDisruptionBudgets select Pods.
 pub fn selector(name: &str, component: Component, color: Color) -> Strings {
     strings([
         (names::LABEL_APP, name),
@@ -105,7 +105,7 @@ pub fn selector(name: &str, component: Component, color: Color) -> Strings {
     ])
 }
 
-/// Labels of an object of a component, and of one color if it belongs to one.
+/// Returns the labels of an object of a component, and of a color if the object has one.
 pub fn labels(name: &str, component: Component, color: Option<Color>) -> Strings {
     let mut labels = common_labels(name);
     labels.insert(names::LABEL_COMPONENT.into(), component.as_str().into());
@@ -116,7 +116,7 @@ pub fn labels(name: &str, component: Component, color: Option<Color>) -> Strings
     labels
 }
 
-/// Labels of every object of a resource.
+/// Returns the labels of every object of a resource.
 pub fn common_labels(name: &str) -> Strings {
     strings([
         (names::LABEL_APP, name),
@@ -127,7 +127,7 @@ pub fn common_labels(name: &str) -> Strings {
     ])
 }
 
-/// Metadata of an owned object.
+/// Returns the metadata of an owned object.
 fn meta(owner: &Owner, name: String, labels: Strings, annotations: Strings) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
@@ -139,7 +139,7 @@ fn meta(owner: &Owner, name: String, labels: Strings, annotations: Strings) -> O
     }
 }
 
-/// Digest of settings that follow the spec in place: equal digests mean that there is nothing to apply.
+/// Returns the digest of settings that follow the spec in place. Equal digests mean that the settings are applied.
 pub fn settings_digest(settings: &Value) -> String {
     let digest = format!("{:x}", Sha256::digest(canonical(settings).as_bytes()));
     digest.get(..16).unwrap_or(&digest).to_owned()
@@ -149,7 +149,7 @@ fn strings<const N: usize>(pairs: [(&str, &str); N]) -> Strings {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Kubernetes' way to say "none" of a list or map is to leave it out.
+/// Returns `None` for an empty list or map, which Kubernetes leaves out.
 fn some<T: IntoIterator + Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }

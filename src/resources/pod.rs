@@ -1,4 +1,4 @@
-//! The pods of a component.
+//! The Pods of a component.
 
 use k8s_openapi::{
     api::core::v1::{
@@ -9,19 +9,18 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{Release, RenderError, config, labels, scheduling::schedule, some, strings, support};
-
+use super::{Release, RenderError, config_map, labels, scheduling::schedule, service_account, some, strings};
 use api::names::{self, Component};
 use api::{ComponentSpec, component::Resources, embed::typed, template::ReleaseTemplate};
 
-/// Volume of the configuration; the name is reserved.
+/// The volume of the configuration; the name is reserved.
 const CONFIG_VOLUME: &str = "e6data-config";
 
 /// Renders the pod template.
 pub fn template(release: &Release<'_>, component: Component) -> Result<PodTemplateSpec, RenderError> {
     let part = release.template.component(component);
     let mut labels = part.pod_labels.clone();
-    // Ours last: the selectors depend on them, and a server without CEL lets reserved keys pass.
+    // The operator's labels override the user's: selectors depend on them, and a server without CEL accepts reserved keys.
     labels.extend(self::labels(&release.owner.name, component, Some(release.color)));
     let mut annotations = part.pod_annotations.clone();
     annotations.extend(strings([(names::RELEASE_VERSION, release.version)]));
@@ -40,7 +39,10 @@ fn pod(release: &Release<'_>, component: Component) -> Result<PodSpec, RenderErr
             secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect::<Vec<_>>(),
         ),
         security_context: Some(spec.pod_security_context.clone().unwrap_or_else(restricted_pod)),
-        service_account_name: support::service_account_name(&release.owner.name, &spec.service_account),
+        service_account_name: service_account::service_account_name(
+            &release.owner.name,
+            &spec.service_account,
+        ),
         termination_grace_period_seconds: Some(termination_grace(part)),
         volumes: Some(volumes(release, component)?),
         ..PodSpec::default()
@@ -55,7 +57,7 @@ fn container(release: &Release<'_>, component: Component) -> Container {
     let policy = part.image_pull_policy.as_ref().or(spec.image_pull_policy.as_ref());
     let mut mounts = vec![VolumeMount {
         name: CONFIG_VOLUME.into(),
-        mount_path: config::MOUNT_PATH.into(),
+        mount_path: config_map::MOUNT_PATH.into(),
         read_only: Some(true),
         ..VolumeMount::default()
     }];
@@ -85,7 +87,7 @@ fn container(release: &Release<'_>, component: Component) -> Container {
     }
 }
 
-/// The image of a component: `<repository>:<tag>[@<digest>]`.
+/// Returns the image of a component: `<repository>:<tag>[@<digest>]`.
 pub fn image(template: &ReleaseTemplate, component: Component, default_repository: &str) -> String {
     let spec = template.spec();
     let part = spec.component(component);
@@ -127,8 +129,8 @@ fn termination_grace(part: &ComponentSpec) -> i64 {
     part.termination_grace_period_seconds.unwrap_or(30).clamp(0, 3600)
 }
 
-/// Keeps a pod serving until the nodes have learnt that it no longer takes requests. Always shorter than the grace
-/// period, so that the container is told to end before it is killed.
+/// Returns a preStop hook that keeps a Pod serving until all nodes route requests elsewhere. It is shorter than the termination
+/// grace period, so that the container gets SIGTERM before SIGKILL.
 fn pre_stop(part: &ComponentSpec, sleep_action: bool) -> Option<Lifecycle> {
     let wanted = part.pre_stop_sleep_seconds.unwrap_or(5).clamp(0, 600);
     let seconds = wanted.min(termination_grace(part) - 1);
@@ -141,7 +143,7 @@ fn pre_stop(part: &ComponentSpec, sleep_action: bool) -> Option<Lifecycle> {
     })
 }
 
-/// The application protocol is not ours to know, so the defaults only connect.
+/// Returns the default probe. It only connects, since the operator does not know the application protocol.
 fn connect(component: Component) -> TCPSocketAction {
     TCPSocketAction { port: IntOrString::String(component.as_str().into()), host: None }
 }
@@ -155,7 +157,7 @@ fn readiness(component: Component) -> Probe {
     }
 }
 
-/// Patient: a service that takes five minutes to load its tables must not be killed while it does.
+/// Returns the liveness probe. Its delay lets a service load its tables for five minutes.
 fn liveness(component: Component) -> Probe {
     Probe {
         tcp_socket: Some(connect(component)),

@@ -1,21 +1,20 @@
-//! Where the pods of a component may run.
+//! Node selection of the Pods of a component.
 
 use k8s_openapi::{
     api::core::v1::{Affinity, PodSpec, Toleration, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
-use super::{Release, RenderError, config::workspace, selector, some};
-
+use super::{Release, RenderError, config_map::workspace, selector, some};
 use api::embed::typed;
 use api::names::Component;
 
-/// Taint of nodes that are set aside for a workspace; its value is the workspace.
+/// The taint of nodes that are reserved for a workspace; its value is the workspace.
 const WORKSPACE_TAINT: &str = "e6data-workspace-name";
-/// Node label of Karpenter.
+/// The node label of Karpenter.
 const KARPENTER_POOL: &str = "karpenter.sh/nodepool";
 
-/// Fills in the scheduling part of a pod.
+/// Sets the scheduling fields of a Pod.
 pub fn schedule(release: &Release<'_>, component: Component, pod: &mut PodSpec) -> Result<(), RenderError> {
     let spec = release.template.spec();
     let part = spec.component(component);
@@ -41,7 +40,7 @@ pub fn schedule(release: &Release<'_>, component: Component, pod: &mut PodSpec) 
     Ok(())
 }
 
-/// The component's affinity, which replaces the common one.
+/// Returns the affinity of the component, else the common one.
 fn affinity(release: &Release<'_>, component: Component) -> Result<Option<Affinity>, RenderError> {
     let spec = release.template.spec();
     let own = spec.component(component).affinity.as_ref();
@@ -53,8 +52,8 @@ fn affinity(release: &Release<'_>, component: Component) -> Result<Option<Affini
     typed(value).map(Some).map_err(|message| RenderError { field, message })
 }
 
-/// The user's spread constraints, or over nodes if possible. A user cannot know the color, so a constraint without
-/// a selector counts the pods of the same component and color; without one Kubernetes would count none.
+/// Returns the user's spread constraints; the default spreads over nodes if possible. A user cannot know the color, so a
+/// constraint without a selector gets one for the component and color. Without a selector, Kubernetes counts no Pods.
 fn spread(release: &Release<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
     let own = LabelSelector {
         match_labels: Some(selector(&release.owner.name, component, release.color)),

@@ -1,4 +1,4 @@
-//! Services: one per color, and the front ones that clients use.
+//! Services: a color Service per color, and the front Services that clients use.
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec as KubeServiceSpec},
@@ -6,29 +6,28 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Release, Strings, applied, labels, meta, selector, settings_digest};
-
+use super::{Release, Strings, labels, last_applied, meta, selector, settings_digest};
 use api::component::ServiceSpec;
 use api::names::{self, Color, Component, Owner};
 
-/// Value of the `strategy` selector that no pod carries.
+/// The value of the `strategy` selector that matches no Pod.
 const NO_COLOR: &str = "none";
 
-/// What a front Service says about the decision that it carries out (design D2).
+/// The decision on a front Service (design D2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    /// The color that serves; none before the first switch.
+    /// The active color; `None` before the first switch.
     pub color: Option<Color>,
-    /// The release that serves; none before the first switch.
+    /// The active release; `None` before the first switch.
     pub version: Option<String>,
-    /// Number of the decision; 0 before the first switch.
+    /// The epoch of the decision; 0 before the first switch.
     pub epoch: i64,
-    /// When it was switched, RFC 3339; none before the first switch.
+    /// The time of the switch, RFC 3339; `None` before the first switch.
     pub switched_at: Option<String>,
 }
 
 impl Stamp {
-    /// The selector of a front Service.
+    /// Returns the selector of a front Service.
     pub fn selector(&self, name: &str, component: Component) -> Strings {
         let mut selector = selector(name, component, self.color.unwrap_or(Color::Blue));
         if self.color.is_none() {
@@ -37,7 +36,7 @@ impl Stamp {
         selector
     }
 
-    /// The annotations of a front Service.
+    /// Returns the annotations of a front Service.
     pub fn annotations(&self) -> Strings {
         let entries = [
             (names::RELEASE_VERSION, self.version.clone()),
@@ -47,7 +46,7 @@ impl Stamp {
         entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
-    /// The merge patch that switches a front Service as it was seen: selector and stamp in one request.
+    /// Returns the merge patch that switches a front Service: selector and annotations in one request.
     pub fn patch(&self, name: &str, component: Component, resource_version: &str) -> Value {
         json!({
             "metadata": {"resourceVersion": resource_version, "annotations": self.annotations()},
@@ -56,7 +55,7 @@ impl Stamp {
     }
 }
 
-/// The Service of a color, for tests before the switch.
+/// Renders the Service of a color, for tests before the switch.
 pub fn color(release: &Release<'_>, component: Component) -> Service {
     Service {
         metadata: release.meta(names::workload(&release.owner.name, component, release.color), component),
@@ -70,14 +69,14 @@ pub fn color(release: &Release<'_>, component: Component) -> Service {
     }
 }
 
-/// The Service that clients use.
+/// Renders the front Service.
 pub fn front(owner: &Owner, component: Component, spec: &ServiceSpec, stamp: &Stamp) -> Service {
     let mut labels = spec.labels.clone();
     labels.extend(self::labels(&owner.name, component, None));
     let mut annotations = spec.annotations.clone();
     annotations.extend(stamp.annotations());
     annotations.insert(names::APPLIED_SETTINGS.into(), front_digest(component, spec));
-    annotations.extend(applied::keys(&spec.annotations, &spec.labels));
+    annotations.extend(last_applied::keys(&spec.annotations, &spec.labels));
     Service {
         metadata: meta(owner, names::front(&owner.name, component), labels, annotations),
         spec: Some(KubeServiceSpec {
@@ -90,7 +89,7 @@ pub fn front(owner: &Owner, component: Component, spec: &ServiceSpec, stamp: &St
     }
 }
 
-/// Digest of the settings of a front Service that follow the spec in place.
+/// Returns the digest of the settings of a front Service that follow the spec in place.
 pub fn front_digest(component: Component, spec: &ServiceSpec) -> String {
     settings_digest(&json!({
         "type": spec.type_.as_deref().unwrap_or("ClusterIP"),
@@ -100,15 +99,9 @@ pub fn front_digest(component: Component, spec: &ServiceSpec) -> String {
     }))
 }
 
-/// The port that clients use, within the legal range.
+/// Returns the port of the front Service, within the legal range.
 pub fn front_port(component: Component, spec: &ServiceSpec) -> i32 {
     spec.port.unwrap_or_else(|| component.port()).clamp(1, 65_535)
-}
-
-/// The address that clients use, `host:port`.
-pub fn front_address(owner: &Owner, component: Component, spec: &ServiceSpec) -> String {
-    let (name, namespace) = (names::front(&owner.name, component), &owner.namespace);
-    format!("{name}.{namespace}.svc:{}", front_port(component, spec))
 }
 
 fn port(component: Component, number: i32) -> ServicePort {

@@ -1,79 +1,79 @@
-//! Is the process alive, and is it ready?
+//! Liveness and readiness of the process.
 
 use std::{
     fmt::Write as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Something that must be in place before the operator is ready.
+/// A condition of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// Its name in the report, one word.
+    /// The name in the report, one word.
     pub name: &'static str,
-    /// What to do while it is closed, for the person who reads the report.
+    /// The action while the gate is closed, for the reader of the report.
     pub remedy: &'static str,
 }
 
-/// What the probes report. Cheap to clone; the clones share their state.
+/// The state that the probes report. Cheap to clone; the clones share it.
 ///
-/// Leadership is no gate: a replica that stands by is ready to take over, and a Deployment whose standby were
-/// not ready could never be rolled out.
+/// Leadership is no gate: a standby is ready to take over, and a Deployment with a standby that is never ready could not
+/// complete its rollout.
 #[derive(Clone, Debug)]
 pub struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     max_silence: Duration,
-    last_beat: Mutex<Instant>,
+    last_heartbeat: Mutex<Instant>,
     gates: Vec<(Gate, AtomicBool)>,
 }
 
 impl Health {
-    /// How long the main loop may be silent before the process counts as stuck: several times the longest pause
-    /// between two beats and the longest deadline of a request, yet short enough that kubelet restarts a stuck
-    /// process before anybody has to.
+    /// How long the main loop may be silent before the process counts as stuck: several times the pause between two
+    /// heartbeats and the longest deadline of a request. The kubelet restarts a stuck process.
     pub const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-    /// Alive as of now, all `gates` closed; stuck once there was no beat for `max_silence`.
+    /// Starts with a heartbeat and closed `gates`. The process counts as stuck after `max_silence` without a heartbeat.
     pub fn new(max_silence: Duration, gates: &[Gate]) -> Self {
         let gates = gates.iter().map(|gate| (*gate, AtomicBool::new(false))).collect();
-        Self(Arc::new(Inner { max_silence, last_beat: Mutex::new(Instant::now()), gates }))
+        Self(Arc::new(Inner { max_silence, last_heartbeat: Mutex::new(Instant::now()), gates }))
     }
 
-    /// The main loop goes round.
-    pub fn beat(&self) {
-        *self.0.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Records that the main loop runs.
+    pub fn heartbeat(&self) {
+        *self.0.last_heartbeat.lock() = Instant::now();
     }
 
     /// Opens (`true`) or closes a gate.
     pub fn set(&self, name: &str, open: bool) {
         let Some((_, state)) = self.0.gates.iter().find(|(gate, _)| gate.name == name) else {
-            tracing::error!(gate = name, "a readiness gate of this name was never declared: this is a bug");
+            tracing::error!(gate = name, "no readiness gate has this name: this is a bug, please report it");
             return;
         };
         state.store(open, Ordering::Release);
     }
 
-    /// The liveness report; `Err` if the main loop has been silent for too long.
+    /// Returns the liveness report; `Err` if the last heartbeat is too old.
     pub fn live(&self) -> Result<String, String> {
-        let silent = self.0.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let silent = self.0.last_heartbeat.lock().elapsed();
         if silent <= self.0.max_silence {
             return Ok("ok\n".to_owned());
         }
         Err(format!(
-            "the main loop has not gone round for {} s (at most {} s are normal)\n",
+            "the main loop has been silent for {} s (limit {} s)\n",
             silent.as_secs(),
             self.0.max_silence.as_secs()
         ))
     }
 
-    /// The readiness report, a line per gate; `Err` if one is closed.
+    /// Returns the readiness report, a line per gate; `Err` if a gate is closed.
     pub fn ready(&self) -> Result<String, String> {
         let mut report = String::new();
         let mut all_open = true;

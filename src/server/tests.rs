@@ -129,8 +129,7 @@ async fn it_stops_when_told() {
 #[tokio::test]
 async fn a_taken_port_is_reported_with_the_flag() {
     let taken = Server::bind(([127, 0, 0, 1], 0).into(), "--one").await.unwrap();
-    let error =
-        serve(taken.local_addr(), "--two", Routes::default(), pending()).await.unwrap_err().to_string();
+    let error = Server::bind(taken.local_addr(), "--two").await.unwrap_err().to_string();
     assert!(error.contains("--two=0") && error.contains(&taken.local_addr().to_string()), "{error}");
 }
 
@@ -141,7 +140,7 @@ async fn liveness_follows_the_heartbeat() {
     assert!(health.live().is_ok());
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(health.live().unwrap_err().contains("61 s"));
-    health.beat();
+    health.heartbeat();
     assert!(health.live().is_ok());
 }
 

@@ -64,7 +64,7 @@ async fn kubectl_mds_shows_waits_and_goes_back() {
     let mds = Plugin::install(&bed);
     assert!(mds.bad(&["status", "a"]).await.contains("MetadataServices a does not exist"));
     let (subject, first) = bed.deploy("a", &quick("1", "1")).await;
-    assert!(mds.bad(&["rollback", "a"]).await.contains("no release to go back to"));
+    assert!(mds.bad(&["rollback", "a"]).await.contains("no release to roll back to"));
 
     subject.upgrade("2", "2").await.unwrap();
     let waited = mds.good(&["wait", "a"]).await;
@@ -75,9 +75,9 @@ async fn kubectl_mds_shows_waits_and_goes_back() {
     subject.upgrade("3-crash", "3").await.unwrap();
     let failed = mds.bad(&["wait", "a", "--timeout", "80"]).await;
     assert!(failed.contains("CrashLoopBackOff") || failed.contains("e6data.io/retry"), "{failed}");
-    assert!(mds.good(&["status", "a"]).await.contains("needs you"));
+    assert!(mds.good(&["status", "a"]).await.contains("action needed"));
     let stays = mds.good(&["rollback", "a", "--wait"]).await;
-    assert!(stays.contains("staying on"), "{stays}");
+    assert!(stays.contains("keeping "), "{stays}");
     bed.serves(&subject, "2").await;
     assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
 

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::super::*;
 
-/// What befalls the requests of one client.
+/// The fault of the requests of one client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
     None,
@@ -58,7 +58,7 @@ impl Store {
                 if sent["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"] {
                     return status(409, "Conflict");
                 }
-                // As the real one does, a write that changes nothing is not stored.
+                // A real API server does not store a write that changes nothing either.
                 if sent != *lease {
                     self.put(sent);
                 }
@@ -86,7 +86,7 @@ impl Server {
         server
     }
 
-    /// Writes as another hand would.
+    /// Writes as another client would.
     pub(super) fn store(&self, spec: &Value) {
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                            "metadata": {"name": "op", "namespace": "ops", "labels": {"kept": "yes"}}, "spec": spec});

@@ -1,12 +1,12 @@
-//! What metrics are told of rollouts: each end once, when the status that decides it has been stored.
+//! Counters of rollouts and rollbacks. Each rollout counts once, when the status with its outcome has been stored.
 
 use crate::metrics::{Metrics, RollbackTrigger, Rollout};
 use api::MetadataServicesStatus;
 use api::status::{Rollback, Step, Trigger};
 use rollout::EventReason;
 
-/// Counts what a stored status has brought.
-pub(super) fn stored(
+/// Counts the rollout and the rollback that a stored status completes.
+pub(super) fn count_status(
     metrics: &Metrics,
     before: Option<&MetadataServicesStatus>,
     after: &MetadataServicesStatus,
@@ -20,8 +20,8 @@ pub(super) fn stored(
     }
 }
 
-/// Counts what was told about a rollout that ended otherwise.
-pub(super) fn told(metrics: &Metrics, what: EventReason) {
+/// Counts the rollout that an Event reports as ended without success.
+pub(super) fn count_event(metrics: &Metrics, what: EventReason) {
     let ended = match what {
         EventReason::RolloutFailed => Rollout::Failed,
         EventReason::Aborted => Rollout::Aborted,
@@ -32,7 +32,7 @@ pub(super) fn told(metrics: &Metrics, what: EventReason) {
     metrics.rollout(ended);
 }
 
-/// Whether a release has stood its grace, or is the first one that serves.
+/// Returns whether a release has passed its time under watch after the switch, or is the first active release.
 fn succeeded(before: Option<&MetadataServicesStatus>, after: &MetadataServicesStatus) -> bool {
     let active = before.and_then(|status| status.active_release_version.as_ref());
     match (step(before), step(Some(after))) {
@@ -42,7 +42,8 @@ fn succeeded(before: Option<&MetadataServicesStatus>, after: &MetadataServicesSt
     }
 }
 
-/// A way back to the warm release is the user's by annotation, or by an edit of the spec.
+/// Returns the trigger of a rollback. A manual rollback to the previous release comes from an annotation or from an edit of
+/// the spec.
 fn trigger(
     before: Option<&MetadataServicesStatus>,
     after: &MetadataServicesStatus,

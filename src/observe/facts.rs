@@ -1,130 +1,61 @@
-//! Objects to facts. Pure: the same objects, cached or read live, give the same facts.
+//! From objects to the [`Facts`] of the core. Pure: equal objects, cached or read live, give equal facts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::pods;
-use super::views::{
-    ConfigMapView, DeploymentView, DisruptionBudgetView, EndpointSliceView, Meta, PodView, ReplicaSetView,
-    RevisionView, ServiceAccountView, ServiceView,
-};
+use super::ownership::Owned;
+use super::pods::PodsBySelector;
+use super::resource::ObservedResource;
+use super::settings;
+use super::views::{DeploymentView, Meta, ServiceView};
 use crate::resources::{Defaults, pod};
 use api::names::{
-    self, APPLIED_SETTINGS, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, Owner,
-    PerColor, PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
+    self, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, PerColor, PerComponent,
+    RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
-use api::status::{MetadataServicesStatus, PodRestarts};
+use api::status::PodRestarts;
 use api::template::ReleaseTemplate;
 use rollout::facts::{
-    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Problem,
-    ReleaseRef, Revision, Workload, is_epoch,
+    Cause, Deployment, DeploymentState, Facts, Front, FrontState, Image, ObjectId, ObjectState, Pods,
+    Problem, ReleaseRef, Revision, Workload, is_epoch,
 };
 
-/// The objects that carry a resource's labels, as seen at one time.
-#[derive(Clone, Debug, Default)]
-pub struct World {
-    /// Deployments.
-    pub deployments: Vec<Arc<DeploymentView>>,
-    /// Services, front and color.
-    pub services: Vec<Arc<ServiceView>>,
-    /// ConfigMaps.
-    pub config_maps: Vec<Arc<ConfigMapView>>,
-    /// ReplicaSets; only read live.
-    pub replica_sets: Vec<Arc<ReplicaSetView>>,
-    /// Pods.
-    pub pods: Vec<Arc<PodView>>,
-    /// EndpointSlices.
-    pub slices: Vec<Arc<EndpointSliceView>>,
-    /// ControllerRevisions.
-    pub revisions: Vec<Arc<RevisionView>>,
-    /// ServiceAccounts.
-    pub accounts: Vec<Arc<ServiceAccountView>>,
-    /// PodDisruptionBudgets.
-    pub budgets: Vec<Arc<DisruptionBudgetView>>,
-}
-
-/// Whose an object is (design D5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// Its controller is this resource.
-    Ours,
-    /// It has our labels and an annotation of ours, and no controller.
-    Adoptable,
-    /// Somebody else's.
-    Foreign,
-}
-
-/// Decides whose an object is.
-pub fn ownership<T: Meta>(object: &T, owner: &Owner) -> Ownership {
-    match object.controller() {
-        Some(reference) if reference.uid == owner.uid => Ownership::Ours,
-        Some(_) => Ownership::Foreign,
-        None => {
-            let labelled = object.label(names::LABEL_MANAGED_BY) == Some(names::MANAGER)
-                && object.label(LABEL_APP) == Some(owner.name.as_str());
-            // Every object that the operator makes carries one of these.
-            let marks = [RELEASE_VERSION, EPOCH, APPLIED_SETTINGS];
-            let marked = marks.iter().any(|mark| object.annotation(mark).is_some());
-            if labelled && marked { Ownership::Adoptable } else { Ownership::Foreign }
-        }
-    }
-}
-
-/// What a foreign object under a name that is needed looks like to a person.
-pub fn describe_foreign<T: Meta>(kind: &str, object: &T) -> String {
-    let holder = object.controller().map_or_else(
-        || "it has no controller".to_owned(),
-        |reference| format!("controlled by {} {} (uid {})", reference.kind, reference.name, reference.uid),
-    );
-    format!("{kind} {} ({holder})", object.object_name())
-}
-
-/// Makes facts of objects. `status` tells which pods were there at the switch, and how often they had restarted.
-pub fn facts(
-    world: &World,
-    owner: &Owner,
-    status: Option<&MetadataServicesStatus>,
-    defaults: &Defaults,
-) -> Facts {
+/// Derives the facts of a resource. The status contains the time of the switch and the restart counts before it.
+pub fn facts(observed: &ObservedResource<'_>, defaults: &Defaults) -> Facts {
     let mut adoptable = vec![];
-    let rollout = status.and_then(|status| status.rollout.as_ref());
+    let rollout = observed.status().and_then(|status| status.rollout.as_ref());
     let switched_at = rollout.and_then(|rollout| rollout.switched_at.as_ref()).map(|time| time.0);
     let baseline: &[PodRestarts] = rollout.map_or(&[], |rollout| rollout.restarted_before.as_slice());
-    let pods = pods::Sorted::new(&world.pods, owner);
+    let pods = PodsBySelector::new(&observed.snapshot.pods, &observed.owner);
     let mut facts = Facts {
-        front: PerComponent::from_fn(|component| front(world, owner, &pods, component, &mut adoptable)),
+        front: PerComponent::from_fn(|component| front(observed, &pods, component, &mut adoptable)),
         colors: PerColor::from_fn(|color| {
             PerComponent::from_fn(|component| {
-                let mut workload = workload(world, owner, component, color, &mut adoptable);
+                let mut workload = workload(observed, component, color, &mut adoptable);
                 workload.pods = pods.summarize(component, color, &workload.deployment, switched_at, baseline);
                 workload
             })
         }),
-        revisions: revisions(world, owner, status, defaults, &mut adoptable),
+        revisions: revisions(observed, defaults, &mut adoptable),
+        adoptable,
         ..Facts::default()
     };
-    adoptable.sort();
-    facts.adoptable = adoptable;
+    settings::compare(observed, &mut facts);
+    facts.adoptable.sort();
     facts
 }
 
-/// Looks an object up by name; what is not ours is as good as absent here and is met again when its name is needed.
+/// Finds an object by name and notes whether it has to be adopted.
 fn find<'a, T: Meta>(
-    objects: &'a [Arc<T>],
+    objects: &Owned<'a, T>,
     name: &str,
-    owner: &Owner,
     id: ObjectId,
     adoptable: &mut Vec<ObjectId>,
 ) -> Option<&'a T> {
-    let object = objects.iter().find(|object| object.object_name() == name)?;
-    match ownership(object.as_ref(), owner) {
-        Ownership::Ours => Some(object),
-        Ownership::Adoptable => {
-            adoptable.push(id);
-            Some(object)
-        }
-        Ownership::Foreign => None,
+    let found = objects.find(name)?;
+    if found.is_adoptable {
+        adoptable.push(id);
     }
+    Some(found.object)
 }
 
 fn tag<T: Meta>(object: &T) -> ReleaseRef {
@@ -135,7 +66,7 @@ fn tag<T: Meta>(object: &T) -> ReleaseRef {
     }
 }
 
-/// The number of the decision that an object carries. One that was never given is another hand's, and as good as none.
+/// Returns the epoch on an object. A number that the operator never writes counts as 0, the absent epoch.
 fn epoch<T: Meta>(object: &T) -> i64 {
     let number = object.annotation(EPOCH).and_then(|text| text.parse().ok());
     number.filter(|number| is_epoch(*number)).unwrap_or(0)
@@ -150,14 +81,14 @@ fn piece<T: Meta>(object: Option<&T>) -> ObjectState {
 }
 
 fn front(
-    world: &World,
-    owner: &Owner,
-    pods: &pods::Sorted,
+    observed: &ObservedResource<'_>,
+    pods: &PodsBySelector<'_>,
     component: Component,
     adoptable: &mut Vec<ObjectId>,
 ) -> Front {
+    let owner = &observed.owner;
     let name = names::front(&owner.name, component);
-    let Some(service) = find(&world.services, &name, owner, ObjectId::Front(component), adoptable) else {
+    let Some(service) = find(&observed.services, &name, ObjectId::Front(component), adoptable) else {
         return Front::Absent;
     };
     if service.is_terminating() {
@@ -180,28 +111,28 @@ fn front(
         listed: PerColor::default(),
         unknown: 0,
     };
-    count_endpoints(world, pods, &name, component, &mut state);
+    count_endpoints(observed, pods, &name, component, &mut state);
     Front::Present(state)
 }
 
-/// When traffic was last moved, seconds since 1970, rounded up: by the stamp, which says when that was sent, or when it took
-/// effect, if that was later. A patch may be under way for seconds, and a wait must not be over when it lands.
+/// Returns when traffic last moved, in seconds since 1970, rounded up: when the operator sent the patch, or when the API
+/// server stored it if that was later. A patch can take seconds to arrive, and a wait must not end before it arrives.
 fn switched_at(service: &ServiceView) -> Option<i64> {
     let stamp = service.annotation(SWITCHED_AT)?.parse::<jiff::Timestamp>().ok()?.as_second();
     let changed = service.changed.as_ref().map(|time| time.0.as_second().saturating_add(1));
     Some(changed.map_or(stamp, |changed| changed.max(stamp)))
 }
 
-/// Counts the endpoints that all EndpointSlices of a Service list. A pod with two addresses counts once a family.
+/// Counts the endpoints in all EndpointSlices of a Service. A dual-stack Pod counts once per address family.
 fn count_endpoints(
-    world: &World,
-    pods: &pods::Sorted,
+    observed: &ObservedResource<'_>,
+    pods: &PodsBySelector<'_>,
     service: &str,
     component: Component,
     state: &mut FrontState,
 ) {
-    let slices =
-        world.slices.iter().filter(|slice| slice.label("kubernetes.io/service-name") == Some(service));
+    let slices = observed.snapshot.slices.iter();
+    let slices = slices.filter(|slice| slice.label("kubernetes.io/service-name") == Some(service));
     for endpoint in slices.flat_map(|slice| &slice.endpoints) {
         let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
         match name.and_then(|name| pods.color_of(name, component)) {
@@ -217,21 +148,20 @@ fn count_endpoints(
 }
 
 fn workload(
-    world: &World,
-    owner: &Owner,
+    observed: &ObservedResource<'_>,
     component: Component,
     color: Color,
     adoptable: &mut Vec<ObjectId>,
 ) -> Workload {
-    let name = names::workload(&owner.name, component, color);
-    let config = names::config(&owner.name, component, color);
+    let name = names::workload(&observed.owner.name, component, color);
+    let config = names::config(&observed.owner.name, component, color);
     let id = ObjectId::Deployment(component, color);
-    let deployment = find(&world.deployments, &name, owner, id, adoptable);
+    let deployment = find(&observed.deployments, &name, id, adoptable);
     let id = ObjectId::Service(component, color);
-    let service = find(&world.services, &name, owner, id, adoptable);
+    let service = find(&observed.services, &name, id, adoptable);
     let id = ObjectId::ConfigMap(component, color);
-    let config_map = find(&world.config_maps, &config, owner, id, adoptable);
-    let replica_sets = world.replica_sets.iter().any(|set| {
+    let config_map = find(&observed.config_maps, &config, id, adoptable);
+    let replica_sets = observed.snapshot.replica_sets.iter().any(|set| {
         set.label(LABEL_COMPONENT) == Some(component.as_str())
             && set.label(LABEL_STRATEGY) == Some(color.as_str())
     });
@@ -240,7 +170,7 @@ fn workload(
         config_map: piece(config_map),
         service: piece(service),
         replica_sets,
-        pods: rollout::facts::Pods::default(),
+        pods: Pods::default(),
     }
 }
 
@@ -257,11 +187,11 @@ fn deployment_facts(view: &DeploymentView) -> Deployment {
         available: view.status.available_replicas,
         replicas: view.status.replicas,
         drifted_by: view.template_managers.clone(),
-        problem: deployment_trouble(view),
+        problem: deployment_problem(view),
     })
 }
 
-fn deployment_trouble(view: &DeploymentView) -> Option<Problem> {
+fn deployment_problem(view: &DeploymentView) -> Option<Problem> {
     let condition = |kind: &str, status: &str| {
         view.status.conditions.iter().find(|found| found.type_ == kind && found.status == status)
     };
@@ -276,7 +206,7 @@ fn deployment_trouble(view: &DeploymentView) -> Option<Problem> {
         .map(|found| Problem { cause: Cause::ProgressDeadline, pod: None, said: said(&found.message) })
 }
 
-/// The name of the pod that could not be created changes with every try; the rest is what matters.
+/// Removes the name of the refused Pod, which changes with every attempt, so that the condition stays the same.
 fn stable_quota(said: &str) -> String {
     match said.split_once(" is forbidden: ") {
         Some((_, rest)) => format!("pods are forbidden: {rest}"),
@@ -284,28 +214,25 @@ fn stable_quota(said: &str) -> String {
     }
 }
 
-/// The records. One that is on its way out, and held by somebody, is there as long as the history has its release: what
-/// there is to say of that can be written on it.
+/// Lists the ControllerRevisions. A terminating revision that a finalizer keeps counts while the history names its release:
+/// the operator can still write the outcome on it.
 fn revisions(
-    world: &World,
-    owner: &Owner,
-    status: Option<&MetadataServicesStatus>,
+    observed: &ObservedResource<'_>,
     defaults: &Defaults,
     adoptable: &mut Vec<ObjectId>,
 ) -> Vec<Revision> {
-    let mut revisions: Vec<_> = world
+    let is_known = |version: &str| observed.status().is_some_and(|status| status.record(version).is_some());
+    let mut revisions: Vec<_> = observed
         .revisions
         .iter()
-        .filter_map(|view| {
+        .filter_map(|found| {
+            let view = found.object;
             let version = view.version.clone()?;
-            let known = || status.is_some_and(|status| status.record(&version).is_some());
-            if view.is_terminating() && !known() {
+            if view.is_terminating() && !is_known(&version) {
                 return None;
             }
-            match ownership(view.as_ref(), owner) {
-                Ownership::Ours => {}
-                Ownership::Adoptable => adoptable.push(ObjectId::Revision(version.clone())),
-                Ownership::Foreign => return None,
+            if found.is_adoptable {
+                adoptable.push(ObjectId::Revision(version.clone()));
             }
             let added = view.defaults.as_deref().unwrap_or(defaults);
             let images = view.template.as_deref().map(|template| images(template, added));
@@ -324,7 +251,7 @@ fn revisions(
     revisions
 }
 
-/// The images of a release.
+/// Returns the images of a release.
 pub fn images(template: &ReleaseTemplate, defaults: &Defaults) -> PerComponent<Image> {
     PerComponent::from_fn(|component| Image {
         tag: template.component(component).image_tag.clone(),

@@ -1,4 +1,4 @@
-//! How long a busy API server asks to be left alone.
+//! The `Retry-After` header of a busy API server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use hyper::body::Bytes;
 use serde_json::json;
 use tower::{Layer, Service};
 
-/// Moves the seconds of a 429's `Retry-After` into a `Status` in the body, the only place where the client's errors keep
-/// them: API Priority and Fairness itself says no more than the header and a line of text.
+/// Moves the seconds of `Retry-After` in a 429 into a `Status` in the body, the only place where the client's errors keep
+/// them. API Priority and Fairness sends only the header and a line of text.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryAfterLayer;
 
@@ -47,7 +47,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let (mut head, body) = answer.await?.into_parts();
-            Ok(match asked(&head) {
+            Ok(match retry_after(&head) {
                 Some(seconds) => {
                     let body = status(&mut head, seconds);
                     Response::from_parts(head, Either::Right(body))
@@ -58,18 +58,20 @@ where
     }
 }
 
-fn asked(head: &Parts) -> Option<u32> {
-    let said = head.headers.get(RETRY_AFTER).filter(|_| head.status == StatusCode::TOO_MANY_REQUESTS)?;
-    said.to_str().ok()?.trim().parse().ok()
+/// Returns the seconds of `Retry-After` in a 429.
+fn retry_after(head: &Parts) -> Option<u32> {
+    let value = head.headers.get(RETRY_AFTER).filter(|_| head.status == StatusCode::TOO_MANY_REQUESTS)?;
+    value.to_str().ok()?.trim().parse().ok()
 }
 
+/// Replaces the body of a 429 by a `Status` with the seconds.
 fn status(head: &mut Parts, seconds: u32) -> Full<Bytes> {
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let text = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 429,
         "reason": "TooManyRequests", "details": {"retryAfterSeconds": seconds},
-        "message": format!("the API server has too much to do and asks to be left alone for {seconds} s"),
+        "message": format!("the API server is overloaded; retry after {seconds} s"),
     });
     Full::new(Bytes::from(text.to_string()))
 }

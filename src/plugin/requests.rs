@@ -1,20 +1,20 @@
-//! What the plugin asks for, as changes of the resource. Pure: resource in, change out.
+//! The requests of a user as changes of the resource. Pure: resource in, change out.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{Error, Subject, say};
+use super::{Error, Subject, print};
 use api::names::{RESTART, RETRY, ROLLBACK_TO};
 use api::status::RecordStatus;
 use api::{MetadataServices, MetadataServicesStatus};
 
-/// A merge patch, and what it means.
+/// A merge patch with its explanation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Change {
-    /// The patch; it carries the resourceVersion that it was decided on.
+    /// The patch, with the resourceVersion of the read.
     pub patch: Value,
-    /// What it means, for people.
+    /// The effect of the patch, for people.
     pub meaning: String,
 }
 
@@ -30,21 +30,21 @@ impl Change {
 
 fn status(resource: &MetadataServices) -> Result<&MetadataServicesStatus, Error> {
     resource.status.as_ref().ok_or_else(|| {
-        Error::Refused("the operator has not looked at this resource yet; is it running?".into())
+        Error::Refused("the operator has not reconciled this resource yet; is it running?".into())
     })
 }
 
-/// Goes back to a release that served: the one asked for, else the one that the history's last but one record names
-/// (the serving one while another is on its way or has failed, the one before it otherwise).
+/// Rolls back to a release that was active before: the given one, else the last but one in the history. That is the active
+/// release while another one is pending or has failed, and otherwise the previous release.
 pub(super) fn rollback(resource: &MetadataServices, to: Option<&str>) -> Result<Change, Error> {
     let status = status(resource)?;
-    let served = status.release_history.iter().filter(|record| record.activated_at.is_some());
+    let targets = status.release_history.iter().filter(|record| record.activated_at.is_some());
     let choices = || {
-        let versions: Vec<&str> = served.clone().map(|record| record.version.as_str()).collect();
+        let versions: Vec<&str> = targets.clone().map(|record| record.version.as_str()).collect();
         if versions.is_empty() {
-            "none served yet".to_owned()
+            "no release was active yet".to_owned()
         } else {
-            format!("there are: {}", versions.join(", "))
+            format!("possible versions: {}", versions.join(", "))
         }
     };
     let record = match to {
@@ -52,64 +52,63 @@ pub(super) fn rollback(resource: &MetadataServices, to: Option<&str>) -> Result<
         None => status.release_history.iter().rev().nth(1),
     };
     let record = record.filter(|record| record.activated_at.is_some()).ok_or_else(|| {
-        let which = to.map_or_else(
-            || "there is no release to go back to".into(),
-            |version| format!("{version} is no release that served"),
+        let problem = to.map_or_else(
+            || "there is no release to roll back to".into(),
+            |version| format!("{version} was never the active release"),
         );
-        Error::Refused(format!("{which}; {}", choices()))
+        Error::Refused(format!("{problem}; {}", choices()))
     })?;
     let version = &record.version;
     let tags = format!("storage {}, schema {}", record.storage_tag, record.schema_tag);
     let meaning = if record.status == RecordStatus::Active {
-        format!("staying on {version} ({tags}): whatever else is on its way or has failed is given up")
+        format!("keeping {version} ({tags}); cancelling the pending release and clearing the failed one")
     } else {
         format!("rolling back to {version} ({tags})")
     };
     Ok(Change::annotate(resource, ROLLBACK_TO, version, meaning))
 }
 
-/// Tries the release that is blocked again.
+/// Retries the failed release of the spec.
 pub(super) fn retry(resource: &MetadataServices) -> Result<Change, Error> {
     let applied = status(resource)?.condition("SpecApplied");
     let blocked = applied.is_some_and(|condition| condition.reason == "RolledBack");
     if !blocked {
-        return Err(Error::Refused("nothing to retry: no failed release is held back".into()));
+        return Err(Error::Refused("nothing to retry: the release in the spec has not failed".into()));
     }
-    Ok(Change::annotate(resource, RETRY, "now", "trying the failed release again".into()))
+    Ok(Change::annotate(resource, RETRY, "now", "retrying the failed release".into()))
 }
 
-/// Deploys the serving release anew.
+/// Deploys the active release again.
 pub(super) fn restart(resource: &MetadataServices) -> Result<Change, Error> {
     let version = status(resource)?.active_release_version.as_ref();
     let version =
-        version.ok_or_else(|| Error::Refused("nothing to restart: no release serves yet".into()))?;
-    Ok(Change::annotate(resource, RESTART, "now", format!("replacing every pod of {version}, blue-green")))
+        version.ok_or_else(|| Error::Refused("nothing to restart: there is no active release yet".into()))?;
+    Ok(Change::annotate(resource, RESTART, "now", format!("replacing every Pod of {version}, blue-green")))
 }
 
-/// Holds new releases back, or lets them go.
+/// Pauses or resumes new releases.
 pub(super) fn pause(resource: &MetadataServices, paused: bool) -> Result<Change, Error> {
     if resource.spec.rollout.paused() == paused {
-        let already = if paused { "paused already" } else { "not paused" };
-        return Err(Error::Refused(format!("{} is {already}", resource.name_any())));
+        let state = if paused { "already paused" } else { "not paused" };
+        return Err(Error::Refused(format!("{} is {state}", resource.name_any())));
     }
     let value = if paused { Value::Bool(true) } else { Value::Null };
     let version = resource.resource_version();
     let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"rollout": {"paused": value}}});
-    let meaning =
-        if paused { "no new release starts until it is resumed" } else { "new releases start again" };
+    let meaning = if paused { "paused: no new release starts" } else { "resumed: new releases start" };
     Ok(Change { patch, meaning: meaning.into() })
 }
 
-/// The annotation of a request that the operator has not acted on yet.
+/// Returns the annotation of a request that the operator has not handled yet.
 pub(super) fn open_request(resource: &MetadataServices) -> Option<&'static str> {
     [ROLLBACK_TO, RETRY, RESTART].into_iter().find(|key| resource.annotations().contains_key(*key))
 }
 
-/// Two requests at once would leave it open which comes first.
-pub(super) fn refuse_a_second(resource: &MetadataServices) -> Result<(), Error> {
+/// Rejects a request while another one is open, since their order would be undefined.
+pub(super) fn reject_second(resource: &MetadataServices) -> Result<(), Error> {
     match open_request(resource) {
         Some(key) => Err(Error::Refused(format!(
-            "an earlier request ({key}) has not been acted on yet; see kubectl mds status, or remove the annotation"
+            "the operator has not handled an earlier request ({key}) yet; see kubectl mds status, or remove the annotation"
         ))),
         None => Ok(()),
     }
@@ -121,11 +120,11 @@ impl Subject {
         let patched = self.api.patch(&self.name, &params, &Patch::Merge(&change.patch)).await;
         match patched {
             Ok(_) => {
-                say(&format!("{}: {}\n", self.name, change.meaning));
+                print(&format!("{}: {}\n", self.name, change.meaning));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Err(Error::Refused(format!(
-                "{} changed in the same moment; look at it (kubectl mds status) and ask again",
+                "another client changed {} at the same time; check it with kubectl mds status and send the request again",
                 self.name
             ))),
             Err(source) => Err(self.failed("changing", source)),

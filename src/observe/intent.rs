@@ -1,39 +1,44 @@
-//! From the resource to the core's [`Intent`]. Pure.
+//! From a resource to the [`Intent`] of the core. Pure.
 
 use kube::ResourceExt;
 
-use crate::observe::derive::images;
+use super::facts::images;
+use super::resource::ObservedResource;
 use crate::resources::Defaults;
 use crate::resources::service::front_port;
 use crate::version::Version;
+use api::MetadataServicesSpec;
 use api::names::{Component, PerComponent, RESTART, RETRY, ROLLBACK_TO};
-use api::template::ReleaseTemplate;
-use api::{MetadataServices, MetadataServicesSpec};
 use rollout::intent::{Intent, Policy, Requests, Wanted};
 
-/// What the operator's own flags say about releases.
+/// The operator's own configuration of releases.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the renderer fills in.
+    /// Defaults of the renderer.
     pub defaults: Defaults,
-    /// The oldest supported images; `None` judges nothing.
+    /// The oldest supported image versions; `None` supports all.
     pub minimum: PerComponent<Option<Version>>,
 }
 
-/// Reduces a resource to what decisions need.
+/// Reduces a resource to the input of decisions.
 pub fn intent(
-    resource: &MetadataServices,
+    observed: &ObservedResource<'_>,
     violations: Vec<String>,
     crd_outdated: Option<String>,
     settings: &Settings,
 ) -> Intent {
+    let resource = observed.resource;
     let annotation = |key: &str| resource.annotations().get(key).cloned();
     Intent {
-        name: resource.name_any(),
-        namespace: resource.namespace().unwrap_or_default(),
+        name: observed.owner.name.clone(),
+        namespace: observed.owner.namespace.clone(),
         generation: resource.metadata.generation.unwrap_or(0),
         deleted: resource.metadata.deletion_timestamp.is_some(),
-        wanted: wanted(&resource.spec, &settings.defaults),
+        wanted: Wanted {
+            hash: observed.hash.as_str().to_owned(),
+            images: images(&observed.template, &settings.defaults),
+            release_version: resource.spec.release_version.clone().filter(|version| !version.is_empty()),
+        },
         violations,
         crd_outdated,
         policy: policy(&resource.spec),
@@ -46,15 +51,6 @@ pub fn intent(
             front_port(component, &resource.spec.component(component).service)
         }),
         old_images: old_images(&resource.spec, &settings.minimum),
-    }
-}
-
-fn wanted(spec: &MetadataServicesSpec, defaults: &Defaults) -> Wanted {
-    let template = ReleaseTemplate::of(spec);
-    Wanted {
-        hash: template.hash().as_str().to_owned(),
-        images: images(&template, defaults),
-        release_version: spec.release_version.clone().filter(|version| !version.is_empty()),
     }
 }
 
@@ -73,7 +69,8 @@ fn policy(spec: &MetadataServicesSpec) -> Policy {
     }
 }
 
-/// Contract A8: the three leading numbers of a tag are compared; a tag without them is not judged.
+/// Lists the components whose image tag is older than the minimum (contract A8). A tag without three leading numbers is
+/// accepted.
 fn old_images(spec: &MetadataServicesSpec, minimum: &PerComponent<Option<Version>>) -> Vec<String> {
     Component::ALL
         .into_iter()

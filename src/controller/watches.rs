@@ -1,4 +1,4 @@
-//! Watches of the objects that belong to resources. They fill the cache and say which resource to look at again.
+//! Watches of the objects of resources. They fill the caches and trigger reconciles.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -13,42 +13,43 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
-use super::Guarded;
-use crate::observe::derive::World;
-use crate::observe::index::{Index, Key};
+use super::Parsed;
+use crate::namespaced_name::NamespacedName;
+use crate::observe::Snapshot;
+use crate::observe::cache::Cache;
 use crate::observe::views::{
     ConfigMapView, DeploymentView, DisruptionBudgetView, EndpointSliceView, PodView, RevisionView,
     ServiceAccountView, ServiceView,
 };
 use api::names::{Color, Component, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY, LABEL_STRATEGY, MANAGER};
 
-/// Objects per answer of a list; small pages keep the peak of a re-list low.
+/// Objects per page of a list. Small pages limit the peak memory of a relist.
 const PAGE: u32 = 100;
 
-/// The cache of one scope (a namespace, or the whole cluster).
+/// The caches of one scope: a namespace or the whole cluster.
 #[derive(Debug, Default)]
 pub struct Caches {
-    deployments: Index<DeploymentView>,
-    services: Index<ServiceView>,
-    config_maps: Index<ConfigMapView>,
-    pods: Index<PodView>,
-    slices: Index<EndpointSliceView>,
-    revisions: Index<RevisionView>,
-    accounts: Index<ServiceAccountView>,
-    budgets: Index<DisruptionBudgetView>,
-    /// Whether somebody listens to what changes.
-    announced: AtomicBool,
+    deployments: Cache<DeploymentView>,
+    services: Cache<ServiceView>,
+    config_maps: Cache<ConfigMapView>,
+    pods: Cache<PodView>,
+    slices: Cache<EndpointSliceView>,
+    revisions: Cache<RevisionView>,
+    accounts: Cache<ServiceAccountView>,
+    budgets: Cache<DisruptionBudgetView>,
+    /// True if changes trigger reconciles.
+    triggering: AtomicBool,
 }
 
 impl Caches {
-    /// From now on changes are announced. Before, nobody looks, and then at every resource.
-    pub fn announce(&self) {
-        self.announced.store(true, Ordering::Release);
+    /// Starts to trigger reconciles. Changes before need no trigger: the controller starts with every resource.
+    pub fn start_triggering(&self) {
+        self.triggering.store(true, Ordering::Release);
     }
 
-    /// What was last seen of a resource's objects.
-    pub fn world(&self, key: &Key) -> World {
-        World {
+    /// Returns the cached objects of a resource.
+    pub fn snapshot(&self, key: &NamespacedName) -> Snapshot {
+        Snapshot {
             deployments: self.deployments.of(key),
             services: self.services.of(key),
             config_maps: self.config_maps.of(key),
@@ -61,7 +62,12 @@ impl Caches {
         }
     }
 
-    /// The kinds whose first list is not complete.
+    /// Returns whether the cache has a ServiceAccount or a PodDisruptionBudget of a resource.
+    pub fn has_extras(&self, key: &NamespacedName) -> bool {
+        !self.accounts.of(key).is_empty() || !self.budgets.of(key).is_empty()
+    }
+
+    /// Returns the kinds whose first list is not complete.
     pub fn incomplete(&self) -> Vec<&'static str> {
         [
             ("deployments", self.deployments.is_complete()),
@@ -79,10 +85,10 @@ impl Caches {
     }
 }
 
-/// Where resources to be looked at are announced.
-pub type Triggers = mpsc::UnboundedSender<ObjectRef<Guarded>>;
+/// The channel of resources to reconcile.
+pub type Triggers = mpsc::UnboundedSender<ObjectRef<Parsed>>;
 
-/// The API of a kind in a scope.
+/// Returns the API of a kind in a scope.
 pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -97,62 +103,67 @@ where
 pub async fn run(client: Client, namespace: Option<String>, caches: Arc<Caches>, triggers: Triggers) {
     let scope = namespace.as_deref();
     let caches = caches.as_ref();
-    let (ours, selected) = (format!("{LABEL_MANAGED_BY}={MANAGER}"), behind_a_selector());
-    let say = |keys: Vec<Key>| {
-        if caches.announced.load(Ordering::Acquire) {
-            announce(keys, &triggers);
+    let (ours, selectable) = (format!("{LABEL_MANAGED_BY}={MANAGER}"), selectable_pods());
+    let notify = |keys: Vec<NamespacedName>| {
+        if caches.triggering.load(Ordering::Acquire) {
+            trigger(keys, &triggers);
         }
     };
     futures::join!(
-        follow(scoped(&client, scope), &ours, &caches.deployments, say, |_| ()),
-        follow(scoped(&client, scope), &ours, &caches.services, say, |_| ()),
-        follow(scoped(&client, scope), &ours, &caches.config_maps, say, |_| ()),
-        follow(scoped(&client, scope), &selected, &caches.pods, say, |_| ()),
-        follow(scoped(&client, scope), &ours, &caches.slices, say, |_| ()),
-        follow(scoped(&client, scope), &ours, &caches.revisions, say, RevisionView::forget_template),
-        follow(scoped(&client, scope), &ours, &caches.accounts, say, |_| ()),
-        follow(scoped(&client, scope), &ours, &caches.budgets, say, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.deployments, notify, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.services, notify, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.config_maps, notify, |_| ()),
+        follow(scoped(&client, scope), &selectable, &caches.pods, notify, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.slices, notify, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.revisions, notify, RevisionView::forget_template),
+        follow(scoped(&client, scope), &ours, &caches.accounts, notify, |_| ()),
+        follow(scoped(&client, scope), &ours, &caches.budgets, notify, |_| ()),
     );
 }
 
-/// Pods that a Service of ours may select, whoever made them.
-fn behind_a_selector() -> String {
+/// Returns the label selector of Pods that a Service of a resource can select, whichever client created them.
+fn selectable_pods() -> String {
     let components = Component::ALL.map(Component::as_str).join(",");
     let colors = Color::ALL.map(Color::as_str).join(",");
     format!("{LABEL_APP},{LABEL_COMPONENT} in ({components}),{LABEL_STRATEGY} in ({colors})")
 }
 
-async fn follow<K>(api: Api<K>, labels: &str, index: &Index<K>, say: impl Fn(Vec<Key>), lean: fn(&mut K))
-where
+async fn follow<K>(
+    api: Api<K>,
+    labels: &str,
+    cache: &Cache<K>,
+    notify: impl Fn(Vec<NamespacedName>),
+    trim: fn(&mut K),
+) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(labels).page_size(PAGE);
-    let mut events = std::pin::pin!(watcher(api, config).modify(lean).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).modify(trim).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => say(index.apply(event)),
+            Ok(event) => notify(cache.apply(event)),
             Err(failure) => report(&K::plural(&()), &failure),
         }
     }
 }
 
-fn announce(keys: Vec<Key>, triggers: &Triggers) {
-    for (namespace, name) in keys {
-        // The receiver is gone only while the process stops.
-        let _ = triggers.unbounded_send(ObjectRef::new(&name).within(&namespace));
+fn trigger(keys: Vec<NamespacedName>, triggers: &Triggers) {
+    for key in keys {
+        // The send fails only while the process stops.
+        let _ = triggers.unbounded_send(key.object_ref());
     }
 }
 
-/// Logs a broken watch: it is tried again with backoff, but missing rights need a person.
+/// Logs a broken watch. It is retried with backoff; only a missing permission needs action.
 pub fn report(kind: &str, failure: &watcher::Error) {
     if status_code(failure) == Some(403) {
         error!(kind, error = %failure, "watch forbidden; grant get, list and watch on this kind to the operator's ServiceAccount");
     } else {
-        warn!(kind, error = %failure, "watch broken, trying again");
+        warn!(kind, error = %failure, "watch failed, retrying");
     }
 }
 
-/// The HTTP status of a failed watch, if the server answered.
+/// Returns the HTTP status of a failed watch, if the API server answered.
 pub fn status_code(failure: &watcher::Error) -> Option<u16> {
     match failure {
         watcher::Error::InitialListFailed(kube::Error::Api(status))

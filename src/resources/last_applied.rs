@@ -1,5 +1,5 @@
-//! Which annotations and labels of an object came from the spec. A merge patch leaves what it does not name, and others
-//! have annotations of their own there: only what the spec asked for once, and does not any more, is taken away.
+//! The annotations and labels of an object that come from the spec. Other clients may add more, and a merge patch leaves
+//! unnamed keys alone. So the operator records the keys of the spec and removes only keys that the spec dropped.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 use super::Strings;
 use api::names::APPLIED_KEYS;
 
-/// Before the name of a label.
+/// The prefix of a label in the list of keys.
 const LABEL: &str = "label:";
 
-/// The annotation that remembers the names that the spec asks for, if it asks for any.
+/// Returns the annotation with the keys of the spec; `None` if the spec has none.
 pub fn keys(annotations: &Strings, labels: &Strings) -> Option<(String, String)> {
     let labels = labels.keys().map(|key| format!("{LABEL}{key}"));
     let names: Vec<String> = annotations.keys().cloned().chain(labels).collect();
     (!names.is_empty()).then(|| (APPLIED_KEYS.to_owned(), names.join(" ")))
 }
 
-/// What a merge patch has to say of annotations and of labels that were applied and are not wanted any more: `null`.
+/// Returns the annotations and labels that the spec dropped, as `null` values of a merge patch.
 pub fn dropped(applied: Option<&str>, wanted: Option<&str>) -> (Map<String, Value>, Map<String, Value>) {
     let names = |text: Option<&str>| -> BTreeSet<String> {
         text.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_spec_does_not_ask_for_any_more_is_taken_away() {
+    fn keys_that_the_spec_dropped_are_removed() {
         let strings =
             |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
         let (_, before) = keys(&strings(&["a/x", "b"]), &strings(&["tier", "b"])).unwrap();

@@ -5,16 +5,15 @@ use std::fmt::Write as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Release, Strings, strings};
-
 use api::MetadataServicesSpec;
 use api::names::{self, Component};
 
-/// Where the containers see the file.
+/// The mount path in the containers.
 pub const MOUNT_PATH: &str = "/etc/e6data";
-/// Name of the file, and key in the `ConfigMap`.
+/// The name of the file, and the key in the `ConfigMap`.
 pub const FILE: &str = "config.properties";
 
-/// Renders it. It is immutable on the server too: a release's configuration never changes (invariant I11).
+/// Renders the `ConfigMap`. The API server keeps it immutable: the configuration of a release never changes (invariant I11).
 pub fn config_map(release: &Release<'_>, component: Component) -> ConfigMap {
     let text = properties(&settings(release, component));
     ConfigMap {
@@ -25,7 +24,7 @@ pub fn config_map(release: &Release<'_>, component: Component) -> ConfigMap {
     }
 }
 
-/// The automatic settings, and over them the user's.
+/// Returns the automatic settings, overridden by the user's.
 fn settings(release: &Release<'_>, component: Component) -> Strings {
     let spec = release.template.spec();
     let workspace = workspace(spec, &release.owner.namespace);
@@ -42,12 +41,12 @@ fn settings(release: &Release<'_>, component: Component) -> Strings {
     settings
 }
 
-/// The workspace: the spec's, or the namespace.
+/// Returns the workspace: the spec's, else the namespace.
 pub fn workspace<'a>(spec: &'a MetadataServicesSpec, namespace: &'a str) -> &'a str {
     spec.workspace.as_deref().unwrap_or(namespace)
 }
 
-/// The cloud that a bucket's scheme tells.
+/// Returns the cloud that the scheme of a bucket names.
 fn cloud_of(backend: &str) -> Option<&'static str> {
     match backend.split_once("://")?.0 {
         "s3" | "s3a" => Some("AWS"),
@@ -57,7 +56,7 @@ fn cloud_of(backend: &str) -> Option<&'static str> {
     }
 }
 
-/// A Java properties file, sorted by key.
+/// Renders a Java properties file, sorted by key.
 pub fn properties(settings: &Strings) -> String {
     settings.iter().fold(String::new(), |mut text, (key, value)| {
         escape(key, true, &mut text);
@@ -68,7 +67,7 @@ pub fn properties(settings: &Strings) -> String {
     })
 }
 
-/// Escapes as `java.util.Properties.store` does, whose readers expect ISO 8859-1.
+/// Escapes text like `java.util.Properties.store`, whose readers expect ISO 8859-1.
 fn escape(source: &str, key: bool, text: &mut String) {
     for (index, char) in source.chars().enumerate() {
         match char {
@@ -77,7 +76,7 @@ fn escape(source: &str, key: bool, text: &mut String) {
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
             '\u{c}' => text.push_str("\\f"),
-            // White space ends a key and is skipped at the beginning of a value.
+            // White space ends a key, and a reader skips it at the start of a value.
             ' ' if key || index == 0 => text.push_str("\\ "),
             '=' | ':' | '#' | '!' if key => {
                 text.push('\\');
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cloud_is_told_by_the_scheme() {
+    fn the_scheme_names_the_cloud() {
         assert_eq!(cloud_of("s3a://b"), Some("AWS"));
         assert_eq!(cloud_of("gs://b"), Some("GCP"));
         assert_eq!(cloud_of("abfss://c@a.dfs.core.windows.net"), Some("AZURE"));

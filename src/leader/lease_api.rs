@@ -12,16 +12,16 @@ use tokio::time::timeout;
 
 use super::{Settings, protocol::Record};
 
-/// Why a request for the lease came to nothing. The texts name the remedy.
+/// A failed request for the lease. The texts name the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("another writer was first")]
+    #[error("another client wrote the lease first")]
     Conflict,
-    #[error("the lease is held by {0:?}")]
+    #[error("the lease is held by \"{0}\"")]
     Taken(String),
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
-    #[error("the API server stored nothing new")]
+    #[error("the API server stored no change")]
     Unchanged,
     #[error(
         "{message}; grant get, create and update on leases.coordination.k8s.io in namespace {namespace} to the operator's \
@@ -38,8 +38,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether it stays until a person does something.
-    pub(super) fn needs_hands(&self) -> bool {
+    /// Returns whether the failure lasts until a user acts.
+    pub(super) fn needs_user(&self) -> bool {
         match self {
             Self::Forbidden { .. } | Self::NoNamespace { .. } => true,
             Self::Conflict | Self::Taken(_) | Self::Timeout(_) | Self::Unchanged | Self::Other(_) => false,
@@ -47,8 +47,8 @@ impl Failure {
     }
 }
 
-/// The Lease as the API server stored it. Untyped, so that nothing that others keep in it gets lost by a PUT, and
-/// a time that cannot be read (the year 10000) does not make the whole object unreadable.
+/// The Lease as the API server stored it. It is untyped: a PUT keeps the fields of other clients, and an unparsable time
+/// (the year 10000) does not make the whole object unreadable.
 #[derive(Clone, Debug)]
 pub(super) struct Stored(DynamicObject);
 
@@ -62,7 +62,7 @@ impl Stored {
     }
 }
 
-/// The one Lease of this election. Every request has a deadline and none is repeated.
+/// The Lease of this election. Every request has a deadline and none is repeated.
 #[derive(Clone, Debug)]
 pub(super) struct LeaseApi {
     api: Api<DynamicObject>,
@@ -90,14 +90,13 @@ impl LeaseApi {
         }
     }
 
-    /// The lease as it is; `None` if there is none.
+    /// Reads the lease; `None` if it does not exist.
     pub(super) async fn read(&self) -> Result<Option<Stored>, Failure> {
         let read = self.bounded(self.api.get_opt(&self.name)).await?;
         Ok(read.map(Stored))
     }
 
-    /// Replaces `over`, provided it is still the stored one; creates the lease if `over` is `None`, provided there
-    /// is still none.
+    /// Replaces `over` if it is still the stored lease. If `over` is `None`, creates the lease if there is still none.
     pub(super) async fn write(&self, over: Option<Stored>, record: Record) -> Result<Stored, Failure> {
         let params = PostParams { field_manager: Some("e6-operator".to_owned()), ..PostParams::default() };
         let Some(Stored(mut lease)) = over else {
@@ -113,13 +112,13 @@ impl LeaseApi {
             });
         };
         let before = lease.metadata.resource_version.clone();
-        // The server keeps its own account of managers when none is sent.
+        // The API server keeps its managed fields if the request has none.
         lease.metadata.managed_fields = None;
         if let Some(data) = lease.data.as_object_mut() {
             data.insert("spec".to_owned(), record.into_spec());
         }
         let after = self.bounded(self.api.replace(&self.name, &params, &lease)).await?;
-        // A write that changed nothing shows the others no sign of life: it must not count as a renewal.
+        // A write that changed nothing is invisible to other replicas, so it must not count as a renewal.
         if after.metadata.resource_version == before { Err(Failure::Unchanged) } else { Ok(Stored(after)) }
     }
 

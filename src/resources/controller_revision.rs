@@ -1,5 +1,5 @@
-//! The record of a release, as a `ControllerRevision` (design D6): what a rollback restores, and what history is
-//! rebuilt from if the status is lost.
+//! The `ControllerRevision` of a release (design D6). A rollback restores its template, and a lost history is rebuilt from
+//! it.
 
 use k8s_openapi::{
     api::apps::v1::ControllerRevision,
@@ -9,31 +9,30 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{Defaults, common_labels, meta, strings};
-
 use api::names::{self, Owner};
 use api::template::{HASH_VERSION, ReleaseHash, ReleaseTemplate};
 
-/// Value of the outcome annotation of a release that failed.
+/// The value of the outcome annotation of a failed release.
 pub const FAILED: &str = "Failed";
 
-/// A recorded release.
+/// The content of a `ControllerRevision`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Its name.
+pub struct RevisionData {
+    /// The version of the release.
     pub version: String,
-    /// Its identity, as recorded.
+    /// The hash of the template.
     pub hash: ReleaseHash,
-    /// What shapes its pods.
+    /// The release template.
     pub template: ReleaseTemplate,
-    /// What the operator added to it; `None` in a record of a version that did not record this.
+    /// The defaults of the operator at the time; `None` if an older operator wrote the revision.
     pub defaults: Option<Defaults>,
-    /// Orders the history: raised when a release is activated again.
+    /// The position in the history; a release that becomes active again gets a higher number.
     pub number: i64,
-    /// Why it failed; `None` if it did not.
+    /// Why the release failed; `None` if it did not fail.
     pub failed: Option<String>,
 }
 
-/// Renders the record of a release.
+/// Renders the `ControllerRevision` of a release.
 pub fn controller_revision(
     owner: &Owner,
     template: &ReleaseTemplate,
@@ -60,7 +59,7 @@ pub fn controller_revision(
     }
 }
 
-/// The version that an object records: the one that its name is made of, since what else it says may have been edited.
+/// Returns the version of the release. The name of the object is derived from it; other fields may have been edited.
 pub fn version_of(revision: &ControllerRevision) -> Option<String> {
     let ObjectMeta { name, labels, annotations, .. } = &revision.metadata;
     let (name, owner) = (name.as_ref()?, labels.as_ref()?.get(names::LABEL_APP)?);
@@ -70,29 +69,36 @@ pub fn version_of(revision: &ControllerRevision) -> Option<String> {
     annotated.into_iter().chain(recorded).find(named).map(str::to_owned)
 }
 
-/// Reads a record; the error says why its release cannot be restored from it.
-pub fn read(revision: &ControllerRevision) -> Result<Record, String> {
+/// Reads a `ControllerRevision`. The error is the reason why the release cannot be restored from it.
+pub fn read(revision: &ControllerRevision) -> Result<RevisionData, String> {
     let data = revision.data.as_ref().map(|data| &data.0).ok_or("it has no data")?;
     let text = |key: &str| data.get(key).and_then(Value::as_str).ok_or(format!("its {key} is missing"));
-    let version = version_of(revision).ok_or("its name is not that of the version that it says")?;
+    let version = version_of(revision).ok_or("its name does not match its version")?;
     if text("version")? != version {
-        return Err(format!("it is a copy of the record of {}", text("version")?));
+        return Err(format!("it is a copy of the ControllerRevision of {}", text("version")?));
     }
     let hash = ReleaseHash::parse(text("hash")?).ok_or("its hash is malformed")?;
     let recorded = data.get("template").ok_or("its template is missing")?;
     let template = ReleaseTemplate::from_value(recorded).map_err(|error| format!("its template: {error}"))?;
     if template.hash() != hash {
-        // A newer operator may have recorded fields, or a format of the hash, that this one does not know.
-        return Err("its template is not the one that its hash was made of: it was edited, or a newer operator wrote \
-                    it"
-            .into());
+        // A newer operator may have written unknown fields or another hash format.
+        return Err(
+            "its template does not match its hash: it was edited, or a newer operator wrote it".into()
+        );
     }
     let defaults = data.get("defaults").map(Defaults::deserialize).transpose();
     let defaults = defaults.map_err(|error| format!("its defaults: {error}"))?;
-    Ok(Record { version, hash, template, defaults, number: revision.revision, failed: failed(revision) })
+    Ok(RevisionData {
+        version,
+        hash,
+        template,
+        defaults,
+        number: revision.revision,
+        failed: failed(revision),
+    })
 }
 
-/// Why the release failed, if it did; the mark counts even if the rest cannot be read.
+/// Returns why the release failed, also if the rest of the object is unreadable.
 pub fn failed(revision: &ControllerRevision) -> Option<String> {
     let annotation = |key: &str| revision.metadata.annotations.as_ref()?.get(key).cloned();
     let failed = annotation(names::OUTCOME).is_some_and(|outcome| outcome == FAILED);
@@ -117,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_back() {
+    fn a_revision_is_read_back() {
         let written =
             controller_revision(&owner(), &template(), &defaults(), "v1", 4, Some("ImagePullBackOff"));
         let record = read(&written).unwrap();
@@ -130,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_newer_operator_is_not_restored() {
+    fn a_revision_of_a_newer_operator_is_not_restored() {
         let mut written = controller_revision(&owner(), &template(), &defaults(), "v1", 1, None);
         let data = &mut written.data.as_mut().unwrap().0;
         data["template"]["storage"]["fieldOfTomorrow"] = json!(1);
@@ -139,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_record_says_what_is_wrong() {
+    fn a_broken_revision_names_its_defect() {
         let mut written = controller_revision(&owner(), &template(), &defaults(), "v1", 1, None);
         written.data.as_mut().unwrap().0["hash"] = json!("abc");
         assert!(read(&written).unwrap_err().contains("hash"));

@@ -7,25 +7,24 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{Release, RenderError, pod, selector, settings_digest};
-
 use api::ComponentSpec;
 use api::names::{self, Component};
 
-/// Settings of a Deployment that follow the spec in place.
+/// The settings of a Deployment that follow the spec in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InPlace {
-    /// Pods to have: the spec's, or more while the color takes over from one that was scaled up.
+    /// Number of Pods: the spec's, or more if the active color was scaled up.
     pub replicas: i32,
-    /// Pods that the spec asks for; recorded, so that another hand's scaling is told from a change of the spec.
+    /// Number of Pods in the spec. An annotation records it, to distinguish a change of the spec from scaling by another client.
     pub spec_replicas: i32,
-    /// Seconds that a pod must be ready to count as available.
+    /// Seconds that a Pod must be ready to count as available.
     pub min_ready_seconds: i32,
-    /// Seconds without progress after which the Deployment is said to be stuck.
+    /// Seconds without progress after which the Deployment reports a failure.
     pub progress_deadline_seconds: i32,
 }
 
 impl InPlace {
-    /// What a component's spec asks for, within the legal ranges: a server without CEL lets illegal values pass.
+    /// Returns the settings in a component's spec, within the legal ranges. A server without CEL accepts illegal values.
     pub fn of(part: &ComponentSpec) -> Self {
         let min_ready_seconds = part.min_ready_seconds.unwrap_or(0).clamp(0, 3600);
         let progress = part.progress_deadline_seconds.unwrap_or(600).clamp(60, 86_400);
@@ -33,18 +32,18 @@ impl InPlace {
             replicas: part.replicas(),
             spec_replicas: part.replicas(),
             min_ready_seconds,
-            // Kubernetes refuses a Deployment whose deadline is not beyond the readiness time.
+            // Kubernetes rejects a Deployment whose deadline does not exceed its readiness time.
             progress_deadline_seconds: progress.max(min_ready_seconds + 1),
         }
     }
 
-    /// The same with at least so many pods, as the serving color has now (design D8).
+    /// Returns the settings with at least as many Pods as the active color has (design D8).
     #[must_use]
     pub fn at_least(self, replicas: i32) -> Self {
         Self { replicas: self.replicas.max(replicas), ..self }
     }
 
-    /// Digest of the settings besides `replicas`.
+    /// Returns the digest of the settings without `replicas`.
     pub fn digest(&self) -> String {
         settings_digest(&json!({
             "minReadySeconds": self.min_ready_seconds,
@@ -52,13 +51,13 @@ impl InPlace {
         }))
     }
 
-    /// Annotations that record what was applied.
+    /// Returns the annotations that record the applied settings.
     pub fn annotations(&self) -> [(&'static str, String); 2] {
         [(names::APPLIED_REPLICAS, self.spec_replicas.to_string()), (names::APPLIED_SETTINGS, self.digest())]
     }
 
-    /// A merge patch that applies them to a Deployment as it was seen. `replicas` is left out if `scale` is false:
-    /// the spec's number did not change, so another hand's scaling stays.
+    /// Returns the merge patch that applies the settings. `replicas` is left out if `scale` is false: the spec's number did not
+    /// change, so scaling by another client stays.
     pub fn patch(&self, resource_version: &str, scale: bool) -> Value {
         let [replicas, settings] = self.annotations();
         let mut patch = json!({
@@ -78,7 +77,7 @@ impl InPlace {
     }
 }
 
-/// Renders it.
+/// Renders the Deployment.
 pub fn deployment(
     release: &Release<'_>,
     component: Component,
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_legal_whatever_the_spec_says() {
+    fn settings_are_legal_for_any_spec() {
         let wild = ComponentSpec {
             replicas: Some(-1),
             min_ready_seconds: Some(5000),
@@ -123,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_color_starts_as_large_as_the_serving_one() {
+    fn a_pending_color_starts_as_large_as_the_active_one() {
         let settings = InPlace::of(&ComponentSpec::default()).at_least(7);
         assert_eq!((settings.replicas, settings.spec_replicas), (7, 1));
         assert_eq!(settings.at_least(3).replicas, 7);
     }
 
     #[test]
-    fn another_hands_scaling_stays() {
+    fn scaling_by_another_client_stays() {
         let settings = InPlace::of(&ComponentSpec::default());
         assert!(settings.patch("1", false)["spec"].get("replicas").is_none());
         assert_eq!(settings.patch("1", true)["spec"]["replicas"], 1);
