@@ -222,7 +222,7 @@ fn layers_use_only_layers_below() {
     let graph = Graph::of("src").renamed(|module| Some(module.iter().take(1).cloned().collect()));
     let rules: [(&str, &[&str]); 4] = [
         ("resources", &[]),
-        ("observe", &["namespaced_name", "resources"]),
+        ("observe", &["namespaced_name", "resources", "version"]),
         ("plugin", &["version"]),
         (
             "controller",
