@@ -9,6 +9,7 @@ IMAGE ?= e6-operator:0.2.0
 SEED ?= 1
 FUZZ ?= 100
 
+include hack/test.mk
 include hack/cluster/cluster.mk
 include hack/cluster/demo.mk
 include hack/install.mk
@@ -21,10 +22,6 @@ include hack/model.mk
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
-
-test: tools lint check-generated unit model api-server rivals install-test e2e ## everything that can be checked here
-	@if [ "$$(id -u)" = 0 ]; then echo "All checks passed."; \
-	else echo "All checks passed. Skipped, since they need root: tests on a real node."; fi
 
 tools: ## check that the tools of the README are there
 	@hack/check-tools.sh
@@ -41,24 +38,21 @@ prose: ## how plain the English of the repository is, and the lines with the mos
 hooks: ## check format, prose and message at each commit of this clone
 	git config core.hooksPath hack/hooks
 
+# The packages whose tests need no cluster, and the tests of the operator's package that need none.
+PACKAGES = -p e6-operator -p api -p rollout -p simulator -p traffic
+CHECKS = --test crds --test released --test goldens --test rules --test structure --test proof --test docs_references
+
 # Random inputs are the same in every run; `make fuzz` looks for new ones.
-unit: ## unit, property, golden and CRD tests: no cluster
-	PROPTEST_RNG_SEED=$(SEED) $(CARGO) test --locked --lib --bins --examples --test crds --test released --test goldens --test rules --test structure \
-		--test proof -- --skip rollout::model
+unit: ## unit, simulator, property, golden and CRD tests: no cluster
+	PROPTEST_RNG_SEED=$(SEED) $(CARGO) test --locked $(PACKAGES) --lib --bins --examples --test properties --test simulated $(CHECKS)
 
 # The modules that have tests with random inputs.
-FUZZED = random:: edited:: properties:: names:: version:: history::
+FUZZED = random:: edited:: names:: version:: history::
 
 fuzz: ## FUZZ (100) rounds of the tests with random inputs, each with inputs of its own
-	for round in $$(seq $(FUZZ)); do $(CARGO) test -q --locked --lib -- $(FUZZED) || exit 1; done
-
-api-server: ## tests against a real API server (built once, or KUBEBUILDER_ASSETS, or E6_KUBECONFIG)
-	@echo "A control plane is built from Go modules where none is given: once, about 8 minutes."
-	$(CARGO) run -q --locked -p testbed --bin cluster -- path kubectl
-	$(CARGO) test --locked -p testbed
-	$(CARGO) test --locked --test scenarios -- --test-threads=4
-	$(CARGO) test --locked --test rights -- --ignored
-	$(CARGO) test --locked --test faults -- --nocapture
+	for round in $$(seq $(FUZZ)); do \
+		$(CARGO) test -q --locked -p api --test properties && \
+		$(CARGO) test -q --locked -p e6-operator -p api -p rollout --lib --test simulated -- $(FUZZED) || exit 1; done
 
 build: ## the operator: target/release/e6-operator
 	$(CARGO) build --release --locked

@@ -31,4 +31,4 @@ e2e-measure: ## measure, and rewrite the tables of docs/zero-downtime.md (root; 
 
 bench-peers: ## this operator, Argo Rollouts and plain Deployments on one bed, RUNS (5) times (root; about 12 minutes a run)
 	$(call run_e2e,peers::)
-bench-peers: export E6_RUNS = $(RUNS)
+bench-peers: export E6_TEST_RUNS = $(RUNS)

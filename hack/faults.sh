@@ -5,14 +5,14 @@ set -euo pipefail
 
 parts=$1
 operator=$(realpath "$2")
-done_file=${E6_FAULTS_DONE:-$(pwd)/target/faults.txt}
+done_file=${E6_TEST_FAULTS_DONE:-$(pwd)/target/faults.txt}
 start=$SECONDS
 failed=0
 
 ${CARGO:-cargo} test --locked --no-run --test faults
 for part in $(seq 1 "$parts"); do
   echo "Part $part of $parts ..."
-  E6_FAULTS=$part/$parts E6_FAULTS_DONE=$done_file E6_OPERATOR=$operator \
+  E6_TEST_FAULTS=$part/$parts E6_TEST_FAULTS_DONE=$done_file E6_TEST_OPERATOR=$operator \
     ${CARGO:-cargo} test -q --locked --test faults -- --nocapture every_write || failed=1
 done
 

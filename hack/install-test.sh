@@ -17,10 +17,10 @@ guide() {
     return
   fi
   hack/install-package.sh curl
-  hack/image.sh e6-operator:test
+  PROFILE=test-image hack/image.sh e6-operator:test
   hack/image-archive.sh e6-operator:test target/image/e6-operator.tar
-  E6_WORKLOAD=$("$CLUSTER_TOOL" path workload)
-  export E6_WORKLOAD E6_IMAGE=$PWD/target/image/e6-operator.tar
+  E6_TEST_WORKLOAD=$("$CLUSTER_TOOL" path workload)
+  export E6_TEST_WORKLOAD E6_TEST_IMAGE=$PWD/target/image/e6-operator.tar
   tests/install/guide.sh real
 }
 

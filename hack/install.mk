@@ -3,7 +3,7 @@
 INSTALL_TESTS = upgrade uninstall scripts helm helm3 versions policy
 RELEASE_DIR ?= target/release-assets
 
-.PHONY: install-test charts shellcheck guide compat release deny
+.PHONY: install-scripts install-test charts shellcheck guide compat release deny
 
 charts: ## lint and render charts and kustomize, with Helm 3 and 4
 	@echo "Helm 3 and 4 are built from Go modules: once, about 5 minutes."
@@ -12,7 +12,9 @@ charts: ## lint and render charts and kustomize, with Helm 3 and 4
 shellcheck: ## check the shell scripts
 	hack/shellcheck.sh
 
-install-test: charts shellcheck guide ## install, upgrade, back up, restore, uninstall, and the upgrade guide
+install-test: charts shellcheck guide install-scripts ## install, upgrade, back up, restore, uninstall, and the upgrade guide
+
+install-scripts: ## install, upgrade, back up, restore and uninstall, as users do
 	$(CARGO) build -q --locked -p e6-operator -p testbed --bin e6-operator --bin cluster
 	hack/install-test.sh $(INSTALL_TESTS)
 
@@ -25,7 +27,7 @@ compat: ## tests against Kubernetes 1.30, with and without admission policies an
 	$(CARGO) build -q --locked -p e6-operator -p testbed --bin e6-operator --bin cluster
 	assets=$$(target/debug/cluster path kubernetes-1.30); export KUBEBUILDER_ASSETS=$$assets; \
 	hack/install-test.sh compat policy helm; \
-	$(CARGO) test --locked --test scenarios -- --test-threads=4
+	$(CARGO) test --locked --test scenarios -- --test-threads=24
 
 release: ## lay out what a release publishes, with checksums: RELEASE_DIR
 	$(CARGO) build -q --locked -p testbed --bin cluster

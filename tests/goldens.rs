@@ -110,7 +110,7 @@ fn statuses_are_read_whole() {
             steps.push(read.rollout.as_ref().unwrap().step.as_str());
             assert_eq!(serde_json::to_value(&read).unwrap(), stored, "{}", path.display());
         }
-        steps.sort();
+        steps.sort_unstable();
         assert_eq!(
             steps,
             ["Deploying", "Prune", "RollingBack", "Stable", "Stable", "Switching", "Watching"],

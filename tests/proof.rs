@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use testbed::watcher;
+use testbed::invariants;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -170,7 +170,7 @@ fn every_search_is_on_the_page() {
 /// The page calls watched just what the watcher asks: of every event and at rest, or of requests.
 #[test]
 fn what_is_called_watched_is_a_rule_of_the_watcher() {
-    let events = watcher::RULES.iter().map(|rule| rule.invariant).chain(["I33"]);
+    let events = invariants::INVARIANTS.iter().map(|one| one.name).chain(["I33"]);
     let events: BTreeSet<&str> = events.collect();
     let requests = ["I29", "I40", "I41"];
     for (name, cell) in column(2) {

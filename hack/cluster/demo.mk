@@ -1,14 +1,13 @@
-# `make demo`: the main job, start to end, on a local cluster, or on that of E6_KUBECONFIG. `make demo KEEP=1` leaves
-# it running. Included by the root Makefile.
+# `make demo`: the main job from start to end, on a local cluster, or on the cluster of E6_KUBECONFIG. `make demo KEEP=1`
+# leaves it running. Included by the root Makefile.
 
 CARGO ?= cargo
 CLUSTER_DIR ?= .cluster
 
 .PHONY: demo
+# All programs in the dev profile, by one command: their dependencies are compiled once, and nothing is optimized.
 demo: ## show and check the main job on a local cluster (or E6_KUBECONFIG=...); KEEP=1 leaves it running
 	@echo "Building the operator and the demo ..."
-	$(CARGO) build --release --locked
-	$(CARGO) build -q --locked -p testbed --bin demo
+	$(CARGO) build --locked -p e6-operator -p testbed --bin e6-operator --bin cluster --bin demo
 	@echo "Playing the main job on a real API server; that takes about two minutes."
-	$(CARGO) run -q --locked -p testbed --bin demo -- \
-		--operator "$${CARGO_TARGET_DIR:-target}/release/e6-operator" --dir "$(CLUSTER_DIR)"
+	CLUSTER_DIR="$(CLUSTER_DIR)" hack/cluster/demo.sh

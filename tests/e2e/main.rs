@@ -1,8 +1,8 @@
-//! Zero failed requests, on a real node: clients ask both front Services without a break while releases come and go.
+//! Zero failed requests on a real node: two clients send requests to both front Services during rollouts and failures.
 //!
-//! Each test has a cluster with a real node of its own, an operator, a resource whose pods are `examples/workload.rs`,
-//! and two clients (`examples/load.rs`), one on the node and one in a pod. It needs root, and says so where it has
-//! none. The watcher of the scenarios checks the invariants here too.
+//! Each test has its own cluster with a real node, an operator, a resource whose Pods run `examples/workload.rs`, and
+//! two clients (`examples/load.rs`): one on the node, one in a Pod. The tests need root; without it they print why they
+//! were skipped. Each test checks the invariants of its history as the scenarios do.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,22 +12,20 @@
     reason = "clippy knows only the test functions as tests"
 )]
 
-#[path = "../scenarios/bed.rs"]
-#[allow(dead_code, reason = "a part of it is enough here")]
-mod bed;
-#[path = "../scenarios/rights.rs"]
-#[allow(dead_code, reason = "a part of it is enough here")]
-mod rights;
-
-mod bad;
-mod crowd;
-mod disturbed;
-mod ground;
-mod install;
-mod lost;
+mod concurrent_upgrades;
+mod failed_releases;
 mod measure;
-mod moods;
+mod operator_outage;
+mod operator_upgrade;
 mod peers;
+mod pod_churn;
+mod pod_faults;
+mod real_node;
+mod resource_under_load;
 mod servers;
-mod stage;
 mod upgrades;
+
+use testbed::harness::Suite;
+
+/// What these tests share.
+pub static SUITE: Suite = Suite::new("e2e", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"));

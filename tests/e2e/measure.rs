@@ -1,4 +1,4 @@
-//! The figures of `docs/zero-downtime.md`, measured: `make e2e-measure` writes them there.
+//! The measurements of `docs/zero-downtime.md`, which `make e2e-measure` writes there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde_json::json;
 use testbed::{Cluster, Options};
 use tokio::net::TcpStream;
-use traffic::record::{Door, Record, now};
+use traffic::record::{FrontService, Record, now};
 use traffic::report::{Report, moved};
 
-use crate::ground::{on_node_with, try_on_node};
-use crate::stage::Stage;
+use crate::real_node::{on_node_with, try_on_node};
+use crate::resource_under_load::ResourceUnderLoad;
 
 /// The Service of the API server.
 const API_SERVER: &str = "10.96.0.1:443";
 
-/// Switches of one mode of kube-proxy.
+/// Number of switches per mode of kube-proxy.
 const SWITCHES: u32 = 20;
 
-/// When a bad release turns bad, in seconds after it began to listen.
+/// Seconds between the start of a failing release and its failure.
 const BAD_AFTER: &str = "15";
 
 #[test]
@@ -32,13 +32,13 @@ fn mixed_versions() {
     publish(
         "mixed-versions",
         &format!(
-            "| kube-proxy | requests | failed | both releases at one door, median (worst) | one door after the other, \
+            "| kube-proxy | requests | failed | both releases at one front, median (worst) | one front after the other, \
          median (worst) |\n|---|---|---|---|---|\n{rows}"
         ),
     );
 }
 
-/// One row, or why there is none.
+/// Returns one row, or the reason why there is none.
 fn windows(mode: &str) -> Result<String, String> {
     let options = Options { proxy_mode: Some(mode.to_owned()), ..Options::default() };
     let measured = try_on_node(options, async |cluster| {
@@ -50,7 +50,7 @@ fn windows(mode: &str) -> Result<String, String> {
     measured?
 }
 
-/// Whether any Service leads anywhere: that of the API server is there from the beginning.
+/// Returns whether Services work: the Service of the API server exists from the start.
 async fn leads_to_the_api_server() -> bool {
     for _ in 0..20 {
         let connect = TcpStream::connect(API_SERVER);
@@ -62,22 +62,22 @@ async fn leads_to_the_api_server() -> bool {
     false
 }
 
-/// The figures of one mode.
+/// Returns the measurements of one mode.
 async fn switches(cluster: &Cluster) -> String {
-    let mut stage = Stage::open(cluster, "windows", &json!({})).await;
+    let mut resource = ResourceUnderLoad::open(cluster, "windows", &json!({})).await;
     let mut asked = vec![];
     for _ in 0..SWITCHES {
         let since = now();
-        let tag = stage.upgrade().await;
-        stage.serves(tag).await;
-        asked.push((stage.version(tag), since));
+        let tag = resource.upgrade().await;
+        resource.serves(tag).await;
+        asked.push((resource.version(tag), since));
     }
-    let records = stage.close().await;
+    let records = resource.close().await;
     let (mut both, mut apart) = (vec![], vec![]);
     for (number, (version, since)) in asked.iter().enumerate() {
         let until = asked.get(number + 1).map_or(u64::MAX, |next| next.1);
-        let (doors, whole) = mixed(&records, version, *since, until).expect("it was asked");
-        both.extend(doors);
+        let (fronts, whole) = mixed(&records, version, *since, until).expect("it was asked");
+        both.extend(fronts);
         apart.push(whole);
     }
     let report = Report::of(&records);
@@ -86,11 +86,11 @@ async fn switches(cluster: &Cluster) -> String {
     format!("{requests} | {failed} | {} | {} |", spread(both), spread(apart))
 }
 
-/// How long two releases answered side by side, in microseconds: at storage, at schema, and from the first new answer
-/// at either door to the last old one at either.
+/// Returns the time during which two releases answered, in microseconds: at storage, at schema, and from the first
+/// answer of the new release at either front Service to the last answer of the old one at either.
 pub fn mixed(records: &[Record], release: &str, since: u64, until: u64) -> Option<([u64; 2], u64)> {
-    let [storage, schema] =
-        [Door::Storage, Door::Schema].map(|door| moved(records, door, release, since, until));
+    let [storage, schema] = [FrontService::Storage, FrontService::Schema]
+        .map(|front| moved(records, front, release, since, until));
     let (storage, schema) = (storage?, schema?);
     let first = storage.first_new.min(schema.first_new);
     let last = storage.last_old.max(schema.last_old);
@@ -119,17 +119,17 @@ fn time_to_safety() {
     );
 }
 
-/// What a release that turns bad costs, observed for so many seconds.
+/// Returns the failed requests of a release that fails after it has started, observed for `watched` seconds.
 fn safety(rollout: &serde_json::Value, after: &str, watched: u64) -> String {
     let mut row = String::new();
     on_node_with(Options::default(), async |cluster| {
-        let mut stage = Stage::open(cluster, "safety", rollout).await;
-        stage.scene("a release that turns bad");
-        stage.own_failures(watched + 10, u64::MAX);
+        let mut resource = ResourceUnderLoad::open(cluster, "safety", rollout).await;
+        resource.phase("a release that turns bad");
+        resource.own_failures(watched + 10, u64::MAX);
         let bad = [("BAD_SECONDS", after)];
-        stage.upgrade_with(&bad, &bad).await;
-        stage.bed.linger(watched).await;
-        row = cost(&stage.leave().await);
+        resource.upgrade_with(&bad, &bad).await;
+        resource.env.linger(watched).await;
+        row = cost(&resource.leave().await);
     });
     eprintln!("{row}");
     row
@@ -144,20 +144,20 @@ fn cost(records: &[Record]) -> String {
     }
 }
 
-/// Median and worst; none of none.
+/// Returns median and maximum. None without values.
 pub fn median(mut found: Vec<u64>, show: &dyn Fn(u64) -> String) -> Option<String> {
     found.sort_unstable();
     let worst = found.last()?;
     Some(format!("{} ({})", show(found[found.len() / 2]), show(*worst)))
 }
 
-/// Microseconds, for people.
+/// Formats microseconds as seconds.
 pub fn seconds(microseconds: u64) -> String {
     let milliseconds = microseconds / 1000;
     format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10)
 }
 
-/// Replaces a table of the document, between its two marks.
+/// Replaces a table of the document between its two marks.
 pub fn publish(name: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/zero-downtime.md");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Servers that are less than well-behaved, and pods whose readiness others have a say in.
+//! Workloads that do not drain, and Pods with readiness gates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams}
 use kube::core::GroupVersionKind;
 use serde_json::json;
 use testbed::{Cluster, Entry, History, Kind};
-use traffic::record::{Record, Way};
+use traffic::record::{Record, RequestKind};
 
-use crate::ground::on_node;
-use crate::moods::{self, ready, serving};
-use crate::stage::Stage;
+use crate::pod_faults::{self, ready, serving};
+use crate::real_node::on_node;
+use crate::resource_under_load::ResourceUnderLoad;
 
-/// It exits the moment it is told to.
+/// The workload exits at SIGTERM without draining.
 const RUDE: [(&str, &str); 1] = [("DRAIN_SECONDS", "0")];
 
-/// The streams of both clients at both doors.
+/// Number of streams of both clients at both front Services.
 const STREAMS: u64 = 4;
 
-/// The connections that stay open, streams among them: each breaks once when its server ends.
+/// Number of open connections, including streams. Each breaks once when its server exits.
 const OPEN: u64 = (4 + 2) * 2 + STREAMS;
 
 /// With the default `preStopSleepSeconds`.
@@ -28,53 +28,54 @@ const OPEN: u64 = (4 + 2) * 2 + STREAMS;
 #[ignore = "`make e2e-all` runs it"]
 fn a_server_that_does_not_drain_costs_no_new_connection() {
     on_node(async |cluster| {
-        let mut stage = Stage::open(cluster, "rude", &json!({})).await;
-        stage.scene("to a server that does not drain");
-        // A stream that begins here breaks in the next scene.
-        stage.own_failures(60, STREAMS);
-        let tag = stage.upgrade_with(&RUDE, &RUDE).await;
-        stage.serves(tag).await;
-        // Once the old pods have drained, all connections are with the new ones.
-        stage.bed.linger(9).await;
-        stage.scene("from one to the next");
-        stage.own_failures(60, OPEN);
-        let tag = stage.upgrade_with(&RUDE, &RUDE).await;
-        stage.serves(tag).await;
-        // Their sleep outlasts the rollout.
-        stage.bed.linger(6).await;
-        for scene in ["a deleted pod", "an evicted pod"] {
-            stage.scene(scene);
-            stage.own_failures(60, OPEN);
-            match scene {
-                "a deleted pod" => moods::delete_one(&stage, "storage").await,
-                _ => moods::evict_one(&stage, "schema").await,
+        let mut resource = ResourceUnderLoad::open(cluster, "rude", &json!({})).await;
+        resource.phase("to a server that does not drain");
+        // A stream that starts here breaks in the next phase.
+        resource.own_failures(60, STREAMS);
+        let tag = resource.upgrade_with(&RUDE, &RUDE).await;
+        resource.serves(tag).await;
+        // After the old Pods have drained, all connections are to the new ones.
+        resource.env.linger(9).await;
+        resource.phase("from one to the next");
+        resource.own_failures(60, OPEN);
+        let tag = resource.upgrade_with(&RUDE, &RUDE).await;
+        resource.serves(tag).await;
+        // The preStop sleep of the Pods lasts longer than the rollout.
+        resource.env.linger(6).await;
+        for phase in ["a deleted pod", "an evicted pod"] {
+            resource.phase(phase);
+            resource.own_failures(60, OPEN);
+            match phase {
+                "a deleted pod" => pod_faults::delete_one(&resource, "storage").await,
+                _ => pod_faults::evict_one(&resource, "schema").await,
             }
-            stage.bed.linger(7).await;
-            ready(&stage, "storage", 2).await;
-            ready(&stage, "schema", 2).await;
+            resource.env.linger(7).await;
+            ready(&resource, "storage", 2).await;
+            ready(&resource, "schema", 2).await;
         }
-        let records = stage.close().await;
-        let failed = |way: Way| -> Vec<&Record> {
-            records.iter().filter(|one| one.way == way && one.outcome.is_err()).collect()
+        let records = resource.close().await;
+        let failed = |kind: RequestKind| -> Vec<&Record> {
+            records.iter().filter(|one| one.kind == kind && one.outcome.is_err()).collect()
         };
-        assert_eq!((failed(Way::Fresh), failed(Way::Slow)), (vec![], vec![]));
-        assert!(failed(Way::Kept).len() >= 8, "the servers drained: {:?}", failed(Way::Kept));
+        assert_eq!((failed(RequestKind::Fresh), failed(RequestKind::Slow)), (vec![], vec![]));
+        assert!(failed(RequestKind::Kept).len() >= 8, "the servers drained: {:?}", failed(RequestKind::Kept));
     });
 }
 
-/// The condition that the pods wait for.
+/// The condition of the readiness gate.
 const GATE: &str = "test/gate";
 
-/// A gate is set on pods at their creation, as load balancers do, and is no part of the Deployment's template.
+/// An admission policy adds the gate to Pods at their creation, as load balancers do. The template of the Deployment
+/// does not contain it.
 #[test]
 #[ignore = "`make e2e-all` runs it"]
 fn a_pod_is_ready_when_its_readiness_gates_say_so() {
     on_node(async |cluster| {
-        let mut stage = Stage::open(cluster, "gates", &json!({})).await;
-        let (first, switches, color) = (stage.tag(), stage.switches(), serving(&stage));
-        stage.scene("pods wait for their gates");
-        install_gate(cluster, &stage.bed.namespace).await;
-        stage.upgrade().await;
+        let mut resource = ResourceUnderLoad::open(cluster, "gates", &json!({})).await;
+        let (first, switches, color) = (resource.tag(), resource.switches(), serving(&resource));
+        resource.phase("pods wait for their gates");
+        install_gate(cluster, &resource.env.namespace).await;
+        resource.upgrade().await;
         let waiting = |history: &History| {
             let pods = gated(history);
             let waits = |pod: &&Arc<Entry>| {
@@ -82,30 +83,30 @@ fn a_pod_is_ready_when_its_readiness_gates_say_so() {
             };
             (pods.len() == 4 && pods.iter().all(waits)).then_some(())
         };
-        stage.bed.wait("pods that only wait for their gates", waiting).await;
-        stage.bed.linger(5).await;
-        stage.step("Deploying").await;
-        stage.scene("one component's gates are open");
-        say(&stage, "storage", 2, "True").await;
-        stage.bed.linger(5).await;
-        stage.step("Deploying").await;
-        assert_eq!(stage.switches(), switches, "traffic never moved");
-        stage.scene("all gates are open");
-        say(&stage, "schema", 2, "True").await;
-        stage.warm(60).await;
-        stage.step("Watching").await;
-        assert_ne!(serving(&stage), color);
-        stage.scene("a gate closes after the switch");
-        stage.bed.linger(2).await;
-        say(&stage, "storage", 1, "False").await;
-        stage.returns().await;
-        stage.rolled_back(first).await;
-        assert_eq!(stage.switches(), switches + 2, "there and back");
-        stage.close().await;
+        resource.env.wait("pods that only wait for their gates", waiting).await;
+        resource.env.linger(5).await;
+        resource.step("Deploying").await;
+        resource.phase("one component's gates are open");
+        say(&resource, "storage", 2, "True").await;
+        resource.env.linger(5).await;
+        resource.step("Deploying").await;
+        assert_eq!(resource.switches(), switches, "traffic never moved");
+        resource.phase("all gates are open");
+        say(&resource, "schema", 2, "True").await;
+        resource.keep_old_pods(60).await;
+        resource.step("Watching").await;
+        assert_ne!(serving(&resource), color);
+        resource.phase("a gate closes after the switch");
+        resource.env.linger(2).await;
+        say(&resource, "storage", 1, "False").await;
+        resource.rolling_back().await;
+        resource.rolled_back(first).await;
+        assert_eq!(resource.switches(), switches + 2, "there and back");
+        resource.close().await;
     });
 }
 
-/// From now on every pod of storage and schema in the namespace is created with the gate.
+/// Adds the gate to every Pod of storage and schema that is created in the namespace.
 async fn install_gate(cluster: &Cluster, namespace: &str) {
     let policy = json!({
         "metadata": {"name": "gate"},
@@ -131,7 +132,7 @@ async fn install_gate(cluster: &Cluster, namespace: &str) {
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
     }
-    // The API server's plugin follows by a watch, whose progress cannot be asked for.
+    // The admission plugin watches policies, and its progress is not visible.
     tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
@@ -140,15 +141,15 @@ fn gated(history: &History) -> Vec<&Arc<Entry>> {
     pods.filter(|pod| pod.get("/spec/readinessGates/0").is_some()).collect()
 }
 
-/// Says `status` of the gate of so many pods of a component.
-async fn say(stage: &Stage, component: &str, count: usize, status: &str) {
-    let history = stage.bed.history().await;
+/// Sets the gate of `count` Pods of a component to `status`.
+async fn say(resource: &ResourceUnderLoad, component: &str, count: usize, status: &str) {
+    let history = resource.env.history().await;
     let pods = gated(&history).into_iter().filter(|pod| pod.label("component") == Some(component));
     let pods: Vec<_> = pods.take(count).collect();
     assert_eq!(pods.len(), count);
     for pod in pods {
         let gate = json!({"status": {"conditions": [{"type": GATE, "status": status}]}});
-        let api: Api<Pod> = stage.bed.api();
+        let api: Api<Pod> = resource.env.api();
         api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(&gate)).await.unwrap();
     }
 }

@@ -1,24 +1,25 @@
-//! Which faults strike where.
+//! The cases: faults and their writes.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use testbed::harness::variables;
 use testbed::proxy::{Fault, Plan};
 
 use crate::scenario::Scenario;
 
-/// One fault on one write of one scenario, or two on two.
+/// One fault at one write of a scenario, or two faults at two writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     /// The scenario.
     pub scenario: Scenario,
     /// The number of the write, from 1.
     pub number: usize,
-    /// What happens to it.
+    /// The fault.
     pub fault: Fault,
-    /// A later write, and what happens to that.
+    /// A later write, and its fault.
     pub then: Option<(usize, Fault)>,
 }
 
@@ -27,28 +28,29 @@ impl Case {
         Self { scenario, number, fault, then: None }
     }
 
-    /// The namespace it plays in.
+    /// Returns the namespace of the run.
     pub fn namespace(&self) -> String {
         self.to_string().replace(':', "-")
     }
 
-    /// Its part of so many. By name: its place in the list moves when a scenario has a write more in one run.
+    /// Returns its part of `of` parts. The name decides, since the position in the list changes if a scenario has one
+    /// write more in a run.
     fn part(&self, of: usize) -> usize {
         let sum = |sum: usize, byte: u8| sum.wrapping_mul(31).wrapping_add(byte.into());
         self.to_string().bytes().fold(0, sum) % of
     }
 
-    /// The faults by the numbers of their writes.
+    /// Returns the faults by the numbers of their writes.
     pub fn plan(&self) -> Plan {
         Plan { writes: [(self.number, self.fault)].into_iter().chain(self.then).collect() }
     }
 
-    /// The number of the last write that something happens to.
+    /// Returns the number of the last write with a fault.
     pub fn last(&self) -> usize {
         self.then.map_or(self.number, |(number, _)| number)
     }
 
-    /// Its faults.
+    /// Returns its faults.
     pub fn faults(&self) -> Vec<Fault> {
         [Some(self.fault), self.then.map(|(_, fault)| fault)].into_iter().flatten().collect()
     }
@@ -81,13 +83,13 @@ impl FromStr for Case {
     }
 }
 
-/// The faults that strike every write of every scenario.
+/// Faults at every write of every scenario.
 const EVERYWHERE: [Fault; 10] = [
     Fault::KillBefore,
     Fault::KillAfter,
     Fault::LoseReply,
     Fault::DropRequest,
-    // Longer than the operator waits for an answer: the write comes when it has been given up.
+    // Longer than the operator waits for an answer: the write arrives after the operator has canceled it.
     Fault::Delay(Duration::from_secs(6)),
     Fault::Answer(409),
     Fault::Answer(429),
@@ -96,7 +98,7 @@ const EVERYWHERE: [Fault; 10] = [
     Fault::Answer(504),
 ];
 
-/// The faults of which every write of every scenario has a third.
+/// Faults of which every write of every scenario gets a third.
 const IN_TURN: [Fault; 11] = [
     Fault::Delay(Duration::from_millis(1500)),
     Fault::AnswerAfter(504),
@@ -111,20 +113,20 @@ const IN_TURN: [Fault; 11] = [
     Fault::Delete,
 ];
 
-/// Cases that found something wrong with the operator, and are always run.
+/// Cases that once found a defect of the operator. They always run.
 const KEPT: [Case; 7] = [
-    // Watches that fall silent while pods become ready left a release waiting until its deploy timeout.
+    // Silent watches while Pods became ready: the release waited until its deploy timeout.
     Case::one(Scenario::Upgrade, 7, Fault::StallWatches),
-    // A resource that is deleted while its status is written is no ERROR.
+    // The deletion of a resource during a status write must not log an ERROR.
     Case::one(Scenario::Clear, 3, Fault::Delete),
-    // The wait after a switch was counted from when the patch of a front Service was sent, not from when it took effect.
+    // The operator counted the dwell time from the start of the patch of a front Service, not from its effect.
     Case::one(Scenario::Upgrade, 12, Fault::Delay(Duration::from_millis(1_500))),
-    // A create that is held up gets in the way of the next attempt: a matter of chance.
+    // A delayed create interferes with the next attempt, depending on chance.
     Case::one(Scenario::Supersede, 6, Fault::Delay(Duration::from_secs(6))),
-    // Pods were refused, and their release given up, while their ServiceAccount was on its way.
+    // Pods were rejected, and their release failed, while the ServiceAccount was created.
     Case::one(Scenario::Settings, 2, Fault::Delay(Duration::from_secs(6))),
-    // Of two writes side by side one was refused as outdated, and that the other was asked to wait was not heard: which of
-    // them comes first is a matter of chance.
+    // One of two concurrent writes was outdated, and the operator ignored the 429 of the other one. Their order
+    // depends on chance.
     Case {
         scenario: Scenario::Upgrade,
         number: 2,
@@ -139,43 +141,42 @@ const KEPT: [Case; 7] = [
     },
 ];
 
-/// What the environment asks for.
+/// The cases that the environment selects.
 pub enum Asked {
-    /// A spread: every fault in every scenario, on every kind of write that the scenario has.
+    /// Every fault in every scenario, and every kind of write of the scenario.
     Spread,
-    /// Everything; of it, the part with this number of so many parts.
+    /// All cases of one part, by its number and the number of parts.
     All(usize, usize),
-    /// These.
+    /// These cases.
     Only(Vec<Case>),
 }
 
 /// Reads the environment.
 pub fn asked() -> Asked {
-    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    if let Some(text) = variable("E6_CASE") {
+    if let Some(text) = variables::get(variables::CASE) {
         return Asked::Only(text.split(',').map(|case| case.parse().unwrap()).collect());
     }
-    match variable("E6_FAULTS").as_deref() {
+    match variables::get(variables::FAULTS).as_deref() {
         None => Asked::Spread,
         Some("all") => Asked::All(0, 1),
         Some(part) => {
             let numbers = part.split_once('/').map(|(part, of)| (part.parse(), of.parse()));
             match numbers {
                 Some((Ok(part), Ok(of))) if (1..=of).contains(&part) => Asked::All(part - 1, of),
-                _ => panic!("E6_FAULTS={part}: only `all` or a part like `2/8` is known"),
+                _ => panic!("{}={part}: only `all` or a part like `2/8` is known", variables::FAULTS),
             }
         }
     }
 }
 
-/// How many cases at a time at most; of these, as many as the API server keeps up with ([`crate::pace`]).
+/// Returns the maximum number of cases at a time. [`testbed::pace`] allows as many of them as the API server can
+/// handle.
 pub fn parallel() -> usize {
-    let asked = std::env::var("E6_PARALLEL").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(8, |cores| cores.get() * 8))
+    variables::parallel(8)
 }
 
 impl Asked {
-    /// Whether a scenario has to be run.
+    /// Returns whether a scenario must run.
     pub fn includes(&self, scenario: Scenario) -> bool {
         match self {
             Self::Spread | Self::All(..) => true,
@@ -183,7 +184,7 @@ impl Asked {
         }
     }
 
-    /// The cases, by what the writes of the undisturbed runs are: `PATCH services`.
+    /// Returns the cases. `writes` returns the kinds of the writes of a reference run, such as `PATCH services`.
     pub fn cases(self, writes: impl Fn(Scenario) -> Vec<String>) -> Vec<Case> {
         match self {
             Self::Only(cases) => cases,
@@ -196,7 +197,7 @@ impl Asked {
     }
 }
 
-/// Whether a fault makes sense in a scenario: what is deleted anyway need not be deleted before.
+/// Returns whether a fault fits a scenario. A resource that the scenario deletes is not deleted earlier.
 fn fits(scenario: Scenario, fault: Fault) -> bool {
     !(scenario == Scenario::Delete && fault == Fault::Delete)
 }
@@ -219,8 +220,8 @@ fn all(scenario: Scenario, writes: usize) -> impl Iterator<Item = Case> {
     })
 }
 
-/// Two faults in one run, another pair at every write: the second strikes while the first is still being got over, or
-/// later. What is deleted has no second.
+/// Returns a case with two faults; each write has another pair. The second fault happens during or after the recovery
+/// from the first one. No pair contains a deletion.
 fn pair(scenario: Scenario, number: usize, writes: usize) -> Option<Case> {
     let faults: Vec<Fault> =
         EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| *fault != Fault::Delete).collect();
@@ -228,7 +229,7 @@ fn pair(scenario: Scenario, number: usize, writes: usize) -> Option<Case> {
     let at = turn * 5 + number;
     let (fault, second) = (faults[at % faults.len()], faults[(at * 3 + 1) % faults.len()]);
     let later = number + 1 + at % 4;
-    // A watch that is silent hears nothing more.
+    // No further fault affects a silent watch.
     let deaf = fault == Fault::StallWatches && second.is_for_watches();
     (later <= writes && fault != second && !deaf).then_some(Case {
         scenario,
@@ -238,12 +239,13 @@ fn pair(scenario: Scenario, number: usize, writes: usize) -> Option<Case> {
     })
 }
 
-/// Every fault once, spread over the writes of a scenario, and one more for each kind of write that was left out.
+/// Returns a case for every fault, distributed over the writes of a scenario, and one for each remaining kind of
+/// write.
 fn spread(scenario: Scenario, writes: &[String]) -> Vec<Case> {
     let faults: Vec<Fault> =
         EVERYWHERE.into_iter().chain(IN_TURN).filter(|fault| fits(scenario, *fault)).collect();
     let mut cases: Vec<Case> = KEPT.into_iter().filter(|case| case.scenario == scenario).collect();
-    // Another order in every scenario, so that a fault meets another part of each.
+    // The order differs between scenarios, so that a fault affects another part of each.
     let turn = Scenario::ALL.iter().position(|one| *one == scenario).unwrap_or_default() * 7;
     for at in 0..faults.len() {
         let fault = faults[(at + turn) % faults.len()];
@@ -252,7 +254,7 @@ fn spread(scenario: Scenario, writes: &[String]) -> Vec<Case> {
             cases.push(case);
         }
     }
-    // Two pairs: early, and in the middle of it.
+    // Two pairs: an early one, and one in the middle.
     let pairs = (1..=writes.len()).filter_map(|number| pair(scenario, number, writes.len()));
     cases.extend(
         pairs.enumerate().filter(|(at, _)| at % (writes.len() / 2).max(1) == 1).map(|(_, case)| case),
@@ -268,7 +270,7 @@ fn spread(scenario: Scenario, writes: &[String]) -> Vec<Case> {
 
 #[cfg(test)]
 fn example(scenario: Scenario) -> Vec<String> {
-    // The last scenario has few writes, as one whose requests only change the status.
+    // The last scenario has few writes, like one whose requests only change the status.
     let kinds = ["PUT status", "POST services", "PATCH services", "DELETE services"];
     let count = if scenario == Scenario::Clear { 3 } else { 22 };
     (0..count).map(|at| kinds[at * kinds.len() / count].to_owned()).collect()

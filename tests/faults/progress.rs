@@ -1,18 +1,20 @@
-//! What has been run already, so that a long run can be stopped and taken up again.
+//! The cases that have run already, so that a long run can be stopped and continued.
 //!
-//! `E6_FAULTS_DONE` names a file that gets a line for each case. Its first line is the fingerprint of the operator and of
-//! these tests: a run with others begins anew.
+//! The file of [`variables::FAULTS_DONE`] gets a line for each case. Its first line is a hash of the operator and of these
+//! tests: a run of other binaries ignores and replaces the file.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
-use crate::bench::operator;
+use testbed::harness::variables;
+
+use crate::SUITE;
 use crate::case::Case;
 use crate::run::Outcome;
 
-/// The file, if one is asked for, and the cases in it that went well.
+/// The file, if there is one, and its lines by case.
 #[derive(Debug, Default)]
 pub struct Progress {
     file: Option<PathBuf>,
@@ -22,11 +24,11 @@ pub struct Progress {
 impl Progress {
     /// Reads the file.
     pub fn read() -> Self {
-        let Some(file) = std::env::var_os("E6_FAULTS_DONE").map(PathBuf::from) else {
+        let Some(file) = variables::get(variables::FAULTS_DONE).map(PathBuf::from) else {
             return Self::default();
         };
         let mut hasher = DefaultHasher::new();
-        for binary in [operator(), std::env::current_exe().unwrap()] {
+        for binary in [SUITE.binary().to_path_buf(), std::env::current_exe().unwrap()] {
             fs::read(binary).unwrap().hash(&mut hasher);
         }
         let head = format!("binaries {:016x}", hasher.finish());
@@ -43,17 +45,17 @@ impl Progress {
         progress
     }
 
-    /// Whether a case went well in this or an earlier run.
+    /// Returns whether a case has passed in an earlier run.
     pub fn has(&self, case: &Case) -> bool {
-        let well = |line: &String| line.contains(" struck ") && line.ends_with(" 0 violations");
+        let well = |line: &String| line.contains(" injected ") && line.ends_with(" 0 violations");
         self.lines.get(&case.to_string()).is_some_and(well)
     }
 
-    /// Notes how a case went.
+    /// Adds the line of a case.
     pub fn note(&self, outcome: &Outcome) {
-        let Outcome { case, violations, struck, seconds, .. } = outcome;
-        let struck = if *struck { "struck" } else { "missed" };
-        self.append(&format!("{case} {struck} {seconds:.1} s {} violations", violations.len()), false);
+        let Outcome { case, violations, injected, seconds, .. } = outcome;
+        let injected = if *injected { "injected" } else { "missed" };
+        self.append(&format!("{case} {injected} {seconds:.1} s {} violations", violations.len()), false);
     }
 
     fn append(&self, line: &str, anew: bool) {

@@ -1,177 +1,174 @@
-//! Runs a scenario behind a proxy, undisturbed or under one fault.
+//! Runs a scenario behind a proxy, without faults or with the faults of a case.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams};
-use serde_json::Value;
-use testbed::proxy::{Fault, Plan, Proxy, Write};
-use testbed::{History, Kind, Operator, Timeline, watcher};
+use testbed::harness::{NAME, POLL_INTERVAL, ProxiedOperator, TestCluster, WatchedResource, variables};
+use testbed::proxy::{Fault, Plan, Write};
+use testbed::{History, Kind, UserAction, invariants, pace};
 
-use crate::bench::Bench;
 use crate::case::Case;
-use crate::deed::{Deed, at_rest};
-use crate::end::{Counts, End, counts, end, is_ours, unnumbered};
-use crate::judge::{self, Seen};
-use crate::scenario::{Cue, NAME, Scenario};
+use crate::final_state::{Counts, End, counts, end, is_ours, unnumbered};
+use crate::fixtures;
+use crate::scenario::{Cue, Scenario, at_rest};
+use crate::violations::{self, Seen};
 
-/// How long a run may take beyond the undisturbed one (I37).
-const BEYOND: Duration = Duration::from_secs(30);
+/// Time that a fault may add to a run (I37).
+const PER_FAULT: Duration = Duration::from_secs(30);
 
-/// How many times a lateness of the API server itself may delay a run: the request is given up, and tried again later.
-const LATENESS: u32 = 4;
+/// Factor by which the API server's own delay may extend a run: the operator cancels a late request and repeats it later.
+const DELAY_FACTOR: u32 = 4;
 
-/// How long an undisturbed run may take, on two busy cores.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time limit of a run without faults.
+const REFERENCE_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long any run may take, however late the API server is.
-const LONGEST: Duration = Duration::from_secs(240);
-
-/// How long nothing may happen before a run counts as ended.
+/// A run has ended after so long without an event.
 const QUIET: Duration = Duration::from_millis(600);
 
-/// How often a run is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time limit for the timeline to record the last events.
+const SETTLE: Duration = Duration::from_secs(30);
 
-/// How an undisturbed run went.
+/// The run of a scenario without faults.
 pub struct Reference {
-    /// Its writes.
+    /// The writes of the operator.
     pub writes: Vec<Write>,
-    /// How long it took.
+    /// The duration in seconds.
     pub seconds: f64,
-    /// The state at the end.
+    /// The objects at the end.
     pub end: End,
-    /// What was created and deleted.
+    /// The created and deleted objects.
     pub counts: Counts,
 }
 
 impl Reference {
-    /// What its writes are: `PATCH services`.
+    /// Returns the kinds of its writes, such as `PATCH services`.
     pub fn kinds(&self) -> Vec<String> {
         self.writes.iter().map(|write| format!("{} {}", write.target.verb, write.target.resource)).collect()
     }
 }
 
-/// How a run under a fault went.
+/// The run of a case.
 pub struct Outcome {
     /// The case.
     pub case: Case,
-    /// What is wrong.
+    /// The violations. Empty if the run passed.
     pub violations: Vec<String>,
-    /// Whether its faults had an effect.
-    pub struck: bool,
-    /// How long it took.
+    /// Each of its faults had an effect.
+    pub injected: bool,
+    /// The duration in seconds.
     pub seconds: f64,
-    /// By how much the API server was late with its answers, all together.
+    /// The sum of the API server's own delays.
     pub late: Duration,
     writes: Vec<Write>,
     log: PathBuf,
 }
 
-/// A scenario that is being played.
-struct Play<'a> {
-    bench: &'a Bench,
-    namespace: String,
+/// A scenario that runs.
+struct Run<'a> {
+    cluster: &'a TestCluster,
     scenario: Scenario,
-    timeline: Timeline,
-    proxy: Proxy,
-    operator: Operator,
-    log: PathBuf,
+    /// The actions of the scenario.
+    actions: Vec<(Cue, UserAction)>,
+    /// Number of performed actions.
+    done: usize,
+    resource: WatchedResource,
+    operator: ProxiedOperator,
     start: Instant,
-    /// How much of the story is told.
-    told: usize,
     /// The resource was deleted.
     deleted: bool,
 }
 
-impl Bench {
-    /// Plays a scenario without faults.
-    pub async fn undisturbed(&self, scenario: Scenario) -> Reference {
-        let mut play = self.set_up(format!("reference-{scenario}"), scenario, Plan::default()).await;
-        let ended = play.go(PATIENCE, |_| true).await;
-        let seconds = play.start.elapsed().as_secs_f64();
-        let history = play.history().await;
-        let events = play.events().await;
-        assert!(ended, "{scenario} did not end by itself; see {}", play.log.display());
-        let seen = play.seen(&history, events, &[]);
-        let violations = judge::invariants(&seen);
-        assert!(violations.is_empty(), "{scenario} undisturbed: {violations:#?}");
-        assert!(!seen.events.is_empty(), "{scenario} tells nothing");
-        Reference {
-            writes: play.proxy.writes(),
-            seconds,
-            end: end(&history, &play.namespace),
-            counts: counts(&history, &play.namespace),
-        }
-    }
-
-    /// Plays a case and compares it with the undisturbed run.
-    pub async fn run(&self, case: &Case, reference: &Reference) -> Outcome {
-        let mut play = self.set_up(case.namespace(), case.scenario, case.plan()).await;
-        let namespace = play.namespace.clone();
-        let faults = case.faults();
-        let beyond = BEYOND * u32::try_from(faults.len()).unwrap();
-        let patience = Duration::from_secs_f64(reference.seconds) + beyond;
-        let anyhow = case.fault == Fault::Delete;
-        // What was held up may have cost a number; the judge says whether it did.
-        let held = faults.iter().any(|fault| matches!(fault, Fault::Delay(_)));
-        let right = |is: End| is == reference.end || (held && unnumbered(&is) == unnumbered(&reference.end));
-        let ended = play.go(patience, |history| anyhow || right(end(history, &namespace))).await;
-        let seconds = play.start.elapsed().as_secs_f64();
-        let history = play.history().await;
-        let events = play.events().await;
-        let mut violations = judge::judge(&play.seen(&history, events, &faults), reference);
-        let late = play.proxy.lateness();
-        if !ended {
-            violations.push(format!(
-                "I37: not at the end of the undisturbed run within {patience:.1?}; the API server was late by {late:.1?}"
-            ));
-        }
-        if !play.operator.is_running() {
-            violations.push("the operator ended by itself".to_owned());
-        }
-        let writes = play.proxy.writes();
-        let felt = play.proxy.felt();
-        let struck = faults.iter().all(|fault| felt.contains(fault));
-        Outcome { case: *case, violations, struck, seconds, late, writes, log: play.log.clone() }
-    }
-
-    async fn set_up(&self, namespace: String, scenario: Scenario, plan: Plan) -> Play<'_> {
-        let timeline = Timeline::start(self.client.clone(), Some(&namespace)).await.unwrap();
-        let kubeconfig = self.dir.join(format!("{namespace}.kubeconfig"));
-        let proxy = Proxy::start(&self.upstream, &kubeconfig, plan).await.unwrap();
-        let log = self.dir.join(format!("{namespace}.log"));
-        let first = scenario.story().iter().take_while(|(cue, _)| *cue == Cue::Start);
-        let mut told = 0;
-        for (_, deed) in first {
-            deed.act(&self.client, &namespace, scenario).await;
-            told += 1;
-        }
-        let start = Instant::now();
-        let operator = self.operator(&namespace, &proxy, &log);
-        Play { bench: self, namespace, scenario, timeline, proxy, operator, log, start, told, deleted: false }
+/// Runs a scenario without faults.
+pub async fn reference(cluster: &TestCluster, scenario: Scenario) -> Reference {
+    let namespace = format!("reference-{scenario}");
+    let mut run = Run::start(cluster, &namespace, scenario, Plan::default()).await;
+    let ended = run.finish(REFERENCE_LIMIT, |_| true).await;
+    let seconds = run.start.elapsed().as_secs_f64();
+    let history = run.history().await;
+    let events = run.events().await;
+    assert!(ended, "{scenario} did not end; see {}", run.operator.process.log().display());
+    let seen = run.seen(&history, events, &[]);
+    let violations = violations::invariants(&seen);
+    assert!(violations.is_empty(), "{scenario} without faults: {violations:#?}");
+    assert!(!seen.events.is_empty(), "{scenario} has no Event");
+    Reference {
+        writes: run.operator.proxy.writes(),
+        seconds,
+        end: end(&history, &namespace),
+        counts: counts(&history, &namespace),
     }
 }
 
-impl Play<'_> {
-    /// Plays until the story is told, everything rests, `right` says that it rests where it should, and nothing
-    /// happens any more.
-    async fn go(&mut self, patience: Duration, right: impl Fn(&History) -> bool) -> bool {
+/// Runs a case and compares it with the run without faults.
+pub async fn run(cluster: &TestCluster, case: &Case, reference: &Reference) -> Outcome {
+    let namespace = case.namespace();
+    let mut run = Run::start(cluster, &namespace, case.scenario, case.plan()).await;
+    let faults = case.faults();
+    let allowed = PER_FAULT * u32::try_from(faults.len()).unwrap();
+    let limit = Duration::from_secs_f64(reference.seconds) + allowed;
+    let any_end = case.fault == Fault::Delete;
+    // A delayed write may use one epoch more; `violations::judge` decides whether it did.
+    let delayed = faults.iter().any(|fault| matches!(fault, Fault::Delay(_)));
+    let right = |is: End| is == reference.end || (delayed && unnumbered(&is) == unnumbered(&reference.end));
+    let ended = run.finish(limit, |history| any_end || right(end(history, &namespace))).await;
+    let seconds = run.start.elapsed().as_secs_f64();
+    let history = run.history().await;
+    let events = run.events().await;
+    let mut violations = violations::judge(&run.seen(&history, events, &faults), reference);
+    let late = run.operator.proxy.lateness();
+    if !ended {
+        violations.push(format!(
+            "I37: not at the end of the run without faults within {limit:.1?}; the API server was late by {late:.1?}"
+        ));
+    }
+    if !run.operator.process.is_running() {
+        violations.push("the operator ended by itself".to_owned());
+    }
+    let observed = run.operator.proxy.observed();
+    Outcome {
+        case: *case,
+        violations,
+        injected: faults.iter().all(|fault| observed.contains(fault)),
+        seconds,
+        late,
+        writes: run.operator.proxy.writes(),
+        log: run.operator.process.log().to_path_buf(),
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Performs the first actions in a prepared namespace, then starts the operator.
+    async fn start(cluster: &'a TestCluster, namespace: &str, scenario: Scenario, plan: Plan) -> Self {
+        let resource = WatchedResource::watch(&cluster.client, namespace).await;
+        let actions = scenario.actions();
+        let mut done = 0;
+        for (_, action) in actions.iter().take_while(|(cue, _)| *cue == Cue::Start) {
+            action.perform(&resource.subject).await.unwrap();
+            done += 1;
+        }
+        let start = Instant::now();
+        let operator = fixtures::operator(cluster, namespace, plan).await;
+        Self { cluster, scenario, actions, done, resource, operator, start, deleted: false }
+    }
+
+    /// Continues until all actions are performed, the resource is at rest, `right` holds and the namespace is quiet.
+    /// Returns false at the end of the time limit.
+    async fn finish(&mut self, limit: Duration, right: impl Fn(&History) -> bool) -> bool {
         let mut quiet: Option<(usize, Instant)> = None;
-        while self.start.elapsed() < (patience + LATENESS * self.proxy.lateness()).min(LONGEST) {
-            self.obey().await;
-            let history = self.timeline.history();
-            self.tell(&history).await;
+        while pace::elapsed(self.start) < limit + DELAY_FACTOR * self.operator.proxy.lateness() {
+            self.serve_proxy().await;
+            let history = self.resource.timeline.history();
+            self.perform_next(&history).await;
             let size = history.entries().len();
-            let idle = self.is_told() && self.proxy.is_idle();
-            if !idle {
+            if !(self.is_performed() && self.operator.proxy.is_idle()) {
                 quiet = None;
                 continue;
             }
             match quiet {
                 Some((seen, since)) if seen == size => {
-                    if since.elapsed() > QUIET {
+                    if since.elapsed() > QUIET + pace::late_now() {
                         return true;
                     }
                 }
@@ -181,34 +178,34 @@ impl Play<'_> {
         false
     }
 
-    /// Does what the proxy asks for, if it asks within a moment.
-    async fn obey(&mut self) {
-        let Ok(halt) = tokio::time::timeout(LOOK, self.proxy.halt()).await else { return };
+    /// Performs the action that a fault of the proxy requires, if there is one now.
+    async fn serve_proxy(&mut self) {
+        let Ok(halt) = tokio::time::timeout(POLL_INTERVAL, self.operator.proxy.halt()).await else { return };
         if halt.fault == Fault::Delete {
-            self.act(Deed::Delete).await;
+            self.perform(&UserAction::Delete).await;
             return halt.done();
         }
-        self.operator.kill();
+        self.operator.process.kill();
         halt.done();
-        self.operator = self.bench.operator(&self.namespace, &self.proxy, &self.log);
+        self.operator.restart();
     }
 
-    /// Tells the next part of the story when it is time.
-    async fn tell(&mut self, history: &History) {
-        let next = self.scenario.story().get(self.told).filter(|(cue, _)| cue.is_given(history));
-        if let Some((_, deed)) = next {
-            self.told += 1;
-            self.act(*deed).await;
+    /// Performs the next action if its time has come.
+    async fn perform_next(&mut self, history: &History) {
+        let next = self.actions.get(self.done).filter(|(cue, _)| cue.is_given(history));
+        if let Some((_, action)) = next.cloned() {
+            self.done += 1;
+            self.perform(&action).await;
         }
     }
 
-    async fn act(&mut self, deed: Deed) {
-        deed.act(&self.bench.client, &self.namespace, self.scenario).await;
-        self.deleted |= deed == Deed::Delete;
+    async fn perform(&mut self, action: &UserAction) {
+        action.perform(&self.resource.subject).await.unwrap();
+        self.deleted |= matches!(action, UserAction::Delete | UserAction::DeleteInForeground);
     }
 
-    fn is_told(&self) -> bool {
-        self.deleted || self.told == self.scenario.story().len()
+    fn is_performed(&self) -> bool {
+        self.deleted || self.done == self.actions.len()
     }
 
     fn rests(&self, history: &History) -> bool {
@@ -217,35 +214,37 @@ impl Play<'_> {
             return owner.is_some_and(|owner| at_rest(&owner.object));
         }
         let left = Kind::MADE.into_iter().flat_map(|kind| history.all_live(kind)).any(|entry| is_ours(entry));
-        let pods = history.all_live(Kind::Pod).into_iter().any(|pod| !watcher::is_terminating(pod));
+        let pods = history.all_live(Kind::Pod).into_iter().any(|pod| !invariants::is_terminating(pod));
         owner.is_none() && !left && !pods
     }
 
-    /// All that was seen, up to now.
+    /// Returns everything that happened until now.
     async fn history(&self) -> History {
-        self.timeline.settle(Duration::from_secs(30)).await.unwrap();
-        assert_eq!(self.timeline.gaps(), 0, "the timeline has gaps: the API server forgot too early");
-        self.timeline.history()
+        let timeline = &self.resource.timeline;
+        timeline.settle(SETTLE).await.unwrap();
+        assert_eq!(timeline.gaps(), 0, "{}: the timeline has gaps", self.scenario);
+        timeline.history()
     }
 
-    /// The Events of the namespace.
+    /// Returns the Events of the resource, as JSON.
     async fn events(&self) -> Vec<String> {
-        let api: Api<Event> = Api::namespaced(self.bench.client.clone(), &self.namespace);
+        let api: Api<Event> = Api::namespaced(self.cluster.client.clone(), &self.resource.namespace);
         let events = api.list(&ListParams::default()).await.unwrap();
         let ours = events.items.iter().filter(|event| event.involved_object.name.as_deref() == Some(NAME));
         ours.map(|event| serde_json::to_string(event).unwrap()).collect()
     }
 
-    fn seen<'a>(&'a self, history: &'a History, events: Vec<String>, faults: &'a [Fault]) -> Seen<'a> {
+    fn seen<'b>(&'b self, history: &'b History, events: Vec<String>, faults: &'b [Fault]) -> Seen<'b> {
+        let proxy = &self.operator.proxy;
         Seen {
             history,
-            namespace: &self.namespace,
+            namespace: &self.resource.namespace,
             faults,
-            requests: self.proxy.findings(NAME),
-            writes: self.proxy.writes(),
-            late: self.proxy.lateness(),
-            calls: self.proxy.calls(),
-            log: self.operator.log_text(),
+            requests: proxy.violations(NAME),
+            writes: proxy.writes(),
+            late: proxy.lateness(),
+            calls: proxy.calls(),
+            log: self.operator.log(),
             events,
             deleted: self.deleted,
         }
@@ -253,7 +252,7 @@ impl Play<'_> {
 }
 
 impl Outcome {
-    /// Prints a case that failed, so that it can be repeated.
+    /// Prints a failed case, and how to repeat it.
     pub fn report(&self) {
         if self.violations.is_empty() {
             return;
@@ -265,11 +264,6 @@ impl Outcome {
         for write in &self.writes {
             println!("    {write}");
         }
-        println!("  to repeat: E6_CASE={} cargo test --test faults -- --nocapture", self.case);
+        println!("  to repeat: {}={} cargo test --test faults -- --nocapture", variables::CASE, self.case);
     }
-}
-
-/// Whether a value holds a text anywhere.
-pub fn holds(value: &Value, text: &str) -> bool {
-    value.to_string().contains(text)
 }

@@ -1,25 +1,21 @@
-//! The scenarios: what is there before, what a user does, and what happens on the way.
+//! The scenarios: the state before, the actions of users, and the events during the rollout.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+use testbed::harness::NAME;
 use testbed::resource::merge;
-use testbed::{History, Kind, State};
-
-use crate::deed::Deed;
-
-/// The name of the resource in every namespace.
-pub const NAME: &str = "mds";
+use testbed::{History, Kind, State, UserAction};
 
 const FIRST: &str = "1.0.1";
 const SECOND: &str = "1.0.2";
-/// Its storage pods take five seconds to be ready.
+/// The storage Pods of this tag become ready after five seconds.
 const SLOW: &str = "1.0.2-slow";
 const THIRD: &str = "1.0.3";
 const BROKEN: &str = "1.0.4-crash";
 
-/// A story that a resource lives through.
+/// A sequence of actions on one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
     /// A new resource.
@@ -30,33 +26,33 @@ pub enum Scenario {
     AutoRollback,
     /// A release that loses its pods' readiness after the switch.
     LateRollback,
-    /// Back to the release before, which is still warm, by annotation.
-    Warm,
-    /// Back to the release before, which is gone, by annotation.
+    /// A requested rollback to the previous release while its Pods still run.
+    WarmRollback,
+    /// A requested rollback to the previous release after its Pods were deleted.
     Rollback,
-    /// The block of a failed release is cleared by going back to the serving one, by annotation.
+    /// A requested rollback to the active release, which clears the failure of another release.
     Clear,
-    /// A release is given up before the switch: the spec goes back to what serves.
+    /// The spec returns to the active release before the switch.
     Abort,
-    /// A release is overtaken before the switch by a third one.
+    /// A third release replaces the pending release before the switch.
     Supersede,
-    /// The resource is deleted while both colors live.
+    /// The resource is deleted while the Pods of both colors run.
     Delete,
-    /// A failed release is tried again, and is good now.
+    /// A failed release is retried and succeeds.
     Retry,
-    /// A release together with all that follows the spec in place: sizes, Services, `ServiceAccount`, budgets.
+    /// A release with changes of all settings that apply in place: sizes, Services, `ServiceAccount`, budgets.
     Settings,
 }
 
-/// When a deed of a story is done.
+/// The time of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cue {
     /// Before the operator starts.
     Start,
-    /// When both Deployments of the release on its way are there.
+    /// When both Deployments of the pending release exist.
     Pending,
-    /// When traffic is on the new release and the old one is warm.
-    Watching,
+    /// When traffic goes to the new release and the Pods of the previous release still run.
+    Switched,
 }
 
 impl Scenario {
@@ -66,7 +62,7 @@ impl Scenario {
         Self::Upgrade,
         Self::AutoRollback,
         Self::LateRollback,
-        Self::Warm,
+        Self::WarmRollback,
         Self::Rollback,
         Self::Clear,
         Self::Abort,
@@ -76,48 +72,58 @@ impl Scenario {
         Self::Settings,
     ];
 
-    /// What was done before, each to its end.
-    pub const fn before(self) -> &'static [Deed] {
+    /// Returns the actions that come before the scenario. Each completes before the next one.
+    pub fn preparation(self) -> Vec<UserAction> {
+        let apply = |tag: &str| UserAction::Apply(self.spec(tag));
         match self {
-            Self::Create => &[],
-            Self::Rollback => &[Deed::Apply(FIRST), Deed::Apply(SECOND)],
-            Self::Clear => &[Deed::Apply(FIRST), Deed::Apply(BROKEN)],
-            Self::Retry => &[Deed::Apply(FIRST), Deed::Limit, Deed::Apply(SECOND)],
+            Self::Create => vec![],
+            Self::Rollback => vec![apply(FIRST), apply(SECOND)],
+            Self::Clear => vec![apply(FIRST), apply(BROKEN)],
+            Self::Retry => vec![apply(FIRST), UserAction::LimitPods(2), apply(SECOND)],
             Self::Upgrade
             | Self::AutoRollback
             | Self::LateRollback
-            | Self::Warm
+            | Self::WarmRollback
             | Self::Abort
             | Self::Supersede
             | Self::Delete
-            | Self::Settings => &[Deed::Apply(FIRST)],
+            | Self::Settings => vec![apply(FIRST)],
         }
     }
 
-    /// What is done under faults, and when.
-    pub const fn story(self) -> &'static [(Cue, Deed)] {
+    /// Returns the actions under faults, with the time of each.
+    pub fn actions(self) -> Vec<(Cue, UserAction)> {
+        let apply = |cue, tag: &str| (cue, UserAction::Apply(self.spec(tag)));
+        let back = || UserAction::RollBackToTag(FIRST.to_owned());
         match self {
-            Self::Create => &[(Cue::Start, Deed::Apply(FIRST))],
-            Self::Upgrade => &[(Cue::Start, Deed::Apply(SLOW))],
-            Self::AutoRollback => &[(Cue::Start, Deed::Apply(BROKEN))],
-            Self::LateRollback => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Sicken)],
-            Self::Warm => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::GoBack(FIRST))],
-            Self::Rollback | Self::Clear => &[(Cue::Start, Deed::GoBack(FIRST))],
-            Self::Abort => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Pending, Deed::Apply(FIRST))],
-            Self::Supersede => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Pending, Deed::Apply(THIRD))],
-            Self::Delete => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Delete)],
-            Self::Retry => &[(Cue::Start, Deed::Unlimit), (Cue::Start, Deed::Retry)],
-            Self::Settings => &[(Cue::Start, Deed::Apply(SECOND)), (Cue::Watching, Deed::Adjust)],
+            Self::Create => vec![apply(Cue::Start, FIRST)],
+            Self::Upgrade => vec![apply(Cue::Start, SLOW)],
+            Self::AutoRollback => vec![apply(Cue::Start, BROKEN)],
+            Self::LateRollback => {
+                vec![apply(Cue::Start, SECOND), (Cue::Switched, UserAction::MakePodUnready("green"))]
+            }
+            Self::WarmRollback => vec![apply(Cue::Start, SECOND), (Cue::Switched, back())],
+            Self::Rollback | Self::Clear => vec![(Cue::Start, back())],
+            Self::Abort => vec![apply(Cue::Start, SECOND), apply(Cue::Pending, FIRST)],
+            Self::Supersede => vec![apply(Cue::Start, SECOND), apply(Cue::Pending, THIRD)],
+            Self::Delete => {
+                vec![apply(Cue::Start, SECOND), (Cue::Switched, UserAction::DeleteInForeground)]
+            }
+            Self::Retry => {
+                vec![(Cue::Start, UserAction::RemovePodLimit), (Cue::Start, UserAction::Retry)]
+            }
+            Self::Settings => {
+                vec![apply(Cue::Start, SECOND), (Cue::Switched, UserAction::Edit(changed_settings()))]
+            }
         }
     }
 
-    /// Seconds that a release is ready before the switch, that the old one stays warm after it: with time for what
-    /// happens meanwhile.
+    /// Returns `gracePeriodSeconds` and `cleanupDelaySeconds`, long enough for the actions in between.
     const fn waits(self) -> (i32, i32) {
         match self {
             Self::Abort | Self::Supersede => (5, 2),
             Self::LateRollback => (1, 8),
-            Self::Warm | Self::Delete | Self::Settings => (1, 6),
+            Self::WarmRollback | Self::Delete | Self::Settings => (1, 6),
             Self::Create
             | Self::Upgrade
             | Self::AutoRollback
@@ -127,44 +133,39 @@ impl Scenario {
         }
     }
 
-    /// How many writes at the end a fault may come too late for: a run has one less where two views of a status fall into
-    /// one, and a few where several settings of an object are changed at once.
-    pub const fn late(self) -> usize {
+    /// Returns the number of last writes that a run may not have. Two status writes may become one, and several changed
+    /// settings of an object may become one write.
+    pub const fn optional_writes(self) -> usize {
         match self {
             Self::Settings => 6,
             _ => 2,
         }
     }
 
-    /// The resource with a release.
-    pub fn resource(self, tag: &str) -> Value {
-        // The broken release breaks one component only: the other must not go ahead alone.
+    /// Returns the spec with a release.
+    pub fn spec(self, tag: &str) -> Value {
+        // The broken release breaks one component only: traffic of the other must not switch alone.
         let schema = tag.split('-').next().unwrap_or(tag);
         let (grace, cleanup) = self.waits();
-        let mut resource = json!({
-            "apiVersion": "e6data.io/v1alpha1",
-            "kind": "MetadataServices",
-            "metadata": {"name": NAME},
-            "spec": {
-                "storage": {"imageTag": tag, "config": {"RELEASE": tag, "PASSWORD": SECRET}},
-                "schema": {"imageTag": schema},
-                "rollout": {
-                    "gracePeriodSeconds": grace,
-                    "deployTimeoutSeconds": 60,
-                    "switchDwellSeconds": 1,
-                    "cleanupDelaySeconds": cleanup,
-                    "autoRollback": {"failureThresholdSeconds": 1},
-                },
+        let mut spec = json!({
+            "storage": {"imageTag": tag, "config": {"RELEASE": tag, "PASSWORD": SECRET}},
+            "schema": {"imageTag": schema},
+            "rollout": {
+                "gracePeriodSeconds": grace,
+                "deployTimeoutSeconds": 300,
+                "switchDwellSeconds": 1,
+                "cleanupDelaySeconds": cleanup,
+                "autoRollback": {"failureThresholdSeconds": 1},
             },
         });
         if self == Self::Settings {
-            merge(&mut resource["spec"], &settings(tag));
+            merge(&mut spec, &settings(tag));
         }
-        resource
+        spec
     }
 }
 
-/// What comes with the second release: budgets, a `ServiceAccount`, another Service.
+/// Returns the settings of the second release: budgets, a `ServiceAccount`, annotations of a Service.
 fn settings(tag: &str) -> Value {
     if tag == FIRST {
         return json!({});
@@ -179,8 +180,8 @@ fn settings(tag: &str) -> Value {
     })
 }
 
-/// What is changed of it in mid-rollout: all of it is applied in place.
-pub fn adjusted() -> Value {
+/// Returns other values for these settings. The operator applies all of them in place during the rollout.
+fn changed_settings() -> Value {
     json!({
         "serviceAccount": {"annotations": {"role": "other"}},
         "storage": {"service": {"annotations": {"tag": "other"}}, "podDisruptionBudget": {"enabled": false}},
@@ -188,11 +189,11 @@ pub fn adjusted() -> Value {
     })
 }
 
-/// What is in a ConfigMap, and must be nowhere else (I45).
+/// A value of a ConfigMap that must appear nowhere else (I45).
 pub const SECRET: &str = "nobody-shall-log-this";
 
 impl Cue {
-    /// Whether it is time.
+    /// Returns whether the time has come.
     pub fn is_given(self, history: &History) -> bool {
         let Some(owner) = history.live(Kind::MetadataServices, NAME) else { return false };
         let there =
@@ -200,9 +201,29 @@ impl Cue {
         match self {
             Self::Start => true,
             Self::Pending => there("storage") && there("schema"),
-            Self::Watching => State(owner).step() == "Watching",
+            Self::Switched => State(owner).step() == "Watching",
         }
     }
+}
+
+/// Returns whether an action is complete, by the present state of the resource.
+pub fn is_complete(action: &UserAction, resource: &Value) -> bool {
+    match action {
+        UserAction::Apply(spec) => {
+            resource["spec"]["storage"]["imageTag"] == spec["storage"]["imageTag"] && at_rest(resource)
+        }
+        _ => at_rest(resource),
+    }
+}
+
+/// Returns whether a resource is Stable, and the operator has observed its spec and answered all requests.
+pub fn at_rest(resource: &Value) -> bool {
+    let number = |pointer: &str| resource.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+    let annotations = resource.pointer("/metadata/annotations").and_then(Value::as_object);
+    let requests = ["e6data.io/rollback-to", "e6data.io/retry"];
+    resource.pointer("/status/rollout/step").is_some_and(|step| step == "Stable")
+        && number("/status/observedGeneration") == number("/metadata/generation")
+        && annotations.is_none_or(|all| requests.iter().all(|key| !all.contains_key(*key)))
 }
 
 impl fmt::Display for Scenario {
@@ -212,7 +233,7 @@ impl fmt::Display for Scenario {
             Self::Upgrade => "upgrade",
             Self::AutoRollback => "autorollback",
             Self::LateRollback => "laterollback",
-            Self::Warm => "warm",
+            Self::WarmRollback => "warm",
             Self::Rollback => "rollback",
             Self::Clear => "clear",
             Self::Abort => "abort",

@@ -128,11 +128,11 @@ packed() { # DIRECTORY FILE CONFIG NAME...
 check_image() {
   local dir config
   dir=$(mktemp -d "$work/image.XXXXXX")
-  tar -xf "$E6_IMAGE" -C "$dir"
+  tar -xf "$E6_TEST_IMAGE" -C "$dir"
   config=$(cat "$dir/$(jq -r '.[0].Config' "$dir/manifest.json")")
   same "user, entry point, layers and version of the image" "65532:65532 /e6-operator 1 $version" "$(jq -r \
     '"\(.config.User) \(.config.Entrypoint[0]) \(.rootfs.diff_ids | length) \(.config.Labels["org.opencontainers.image.version"])"' <<<"$config")"
-  [ "$(stat -c %s "$E6_IMAGE")" -lt 25000000 ] || die "the image has $(stat -c %s "$E6_IMAGE") bytes, not less than 25 MB"
+  [ "$(stat -c %s "$E6_TEST_IMAGE")" -lt 25000000 ] || die "the image has $(stat -c %s "$E6_TEST_IMAGE") bytes, not less than 25 MB"
   passed "the image is smaller than 25 MB"
   says "statically linked" ldd "$root/target/image/e6-operator"
   rm -rf "$dir"
@@ -141,13 +141,13 @@ check_image() {
 # Services by the variables of the pod, since no DNS runs in the bed, and starts when its terminal is attached.
 make_images() {
   local component port tags program file
-  [ -f "${E6_IMAGE:-}" ] || die "E6_IMAGE must name the image's archive (hack/image-archive.sh)"
-  [ -x "${E6_WORKLOAD:-}" ] || die "E6_WORKLOAD must name the static program of examples/workload.rs"
+  [ -f "${E6_TEST_IMAGE:-}" ] || die "E6_TEST_IMAGE must name the image's archive (hack/image-archive.sh)"
+  [ -x "${E6_TEST_WORKLOAD:-}" ] || die "E6_TEST_WORKLOAD must name the static program of examples/workload.rs"
   check_image
-  renamed "$E6_IMAGE" "$work/operator.tar" "docker.io/e6data/e6-operator:$version" docker.io/e6data/e6-operator:0.1.0 \
+  renamed "$E6_TEST_IMAGE" "$work/operator.tar" "docker.io/e6data/e6-operator:$version" docker.io/e6data/e6-operator:0.1.0 \
     "docker.io/your-registry/e6-operator:$version"
   mkdir "$work/workload" "$work/curl"
-  cp "$E6_WORKLOAD" "$work/workload/workload"
+  cp "$E6_TEST_WORKLOAD" "$work/workload/workload"
   for component in storage schema; do
     port=9005 tags=(1.0.437-old 1.0.500-new)
     if [ "$component" = schema ]; then port=9006 tags=(1.0.547-old 1.0.600-new 1.0.601-new); fi

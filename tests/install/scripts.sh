@@ -47,7 +47,7 @@ for name in sample1 sample2 failed; do eventually "$name serves" serves shop "$n
 eventually "other serves" serves bar other 1.0.1
 
 # === Batch upgrade ===
-run_batch() { "$batch" --interval 1 --timeout 60 -n shop "$@"; }
+run_batch() { "$batch" --interval 1 --timeout 600 -n shop "$@"; }
 refuses "name the namespace" "$batch" --storage 1 --schema 1
 refuses "name both image tags" "$batch" -n shop --storage 1
 refuses "needs a number of at least 1" run_batch --storage 1 --schema 1 --max-parallel 0

@@ -6,15 +6,15 @@ start_cluster main
 
 remove() {
   case "$1" in
-    resources) kubectl delete metadataservices --all -A --timeout=60s ;;
+    resources) kubectl delete metadataservices --all -A --timeout=600s ;;
     operator)
       # Its rights go with it; what it does until it is gone is not refused.
       stop_operator
-      kubectl delete -k "$root/config/rbac" --timeout=60s
-      kubectl delete -k "$root/config/manager" --timeout=60s
-      kubectl delete -k "$root/config/policy" --timeout=60s
+      kubectl delete -k "$root/config/rbac" --timeout=600s
+      kubectl delete -k "$root/config/manager" --timeout=600s
+      kubectl delete -k "$root/config/policy" --timeout=600s
       ;;
-    crd) kubectl delete -k "$root/config/crd" --timeout=60s ;;
+    crd) kubectl delete -k "$root/config/crd" --timeout=600s ;;
   esac >"$work/remove.log" 2>&1 || { [ "$1" = resources ] && grep -q "doesn't have a resource type" "$work/remove.log"; } ||
     die "removing the $1 failed: $(cat "$work/remove.log")"
 }

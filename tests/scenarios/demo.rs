@@ -1,92 +1,56 @@
 //! The main job, scene by scene: deploy, upgrade, survive a bad release, go back, survive a crash.
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
 use serde_json::{Value, json};
+use testbed::demo::{Console, Play, SCENES, Shell, observe};
+use testbed::harness::{TestEnv, case, together};
 use testbed::resource::{merge, quick};
 use testbed::{History, Kind, State, Subject, Verb};
 
-use crate::bed::{Bed, case, together};
+use crate::SUITE;
 
-/// The pods of a color by name, with their UIDs: unchanged means untouched.
-pub fn pods(history: &History, app: &str, color: &str) -> BTreeMap<String, String> {
-    history
-        .all_live(Kind::Pod)
-        .into_iter()
-        .filter(|pod| pod.label("app") == Some(app) && pod.label("strategy") == Some(color))
-        .filter(|pod| pod.get("/metadata/deletionTimestamp").is_none())
-        .map(|pod| (pod.name.clone(), pod.text("/metadata/uid").to_owned()))
-        .collect()
-}
+pub use testbed::demo::observe::{pods, selected};
 
-/// The colors that a front Service has selected, in order, each once.
-pub fn selected(history: &History, app: &str, component: &str) -> Vec<String> {
-    let mut colors: Vec<String> = history
-        .of(Kind::Service, &format!("{app}-{component}"))
-        .map(|entry| entry.text("/spec/selector/strategy").to_owned())
-        .collect();
-    colors.dedup();
-    colors
-}
-
-/// The public phases that a resource went through, in order, each once.
-pub fn phases(history: &History, subject: &Subject) -> Vec<String> {
-    let mut phases: Vec<String> =
-        subject.states(history).map(|state| state.deployment_phase().to_owned()).collect();
-    phases.dedup();
-    phases
-}
-
+/// Plays the scenes of `make demo` with its expectations: first release, upgrade, bad release, rollbacks, killed operator.
 #[tokio::test]
-async fn a_first_release_is_deployed_and_an_upgrade_of_both_tags_follows() {
-    let bed = Bed::new("demo").await;
-    let (subject, first) = bed.deploy("sample1", &quick("1.0.437", "1.0.547")).await;
-    let history = bed.history().await;
-    assert_eq!(phases(&history, &subject), ["", "Deploying", "Switching", "Stable"]);
-    assert_eq!(selected(&history, "sample1", "storage"), ["none", "blue"]);
-    let state = subject.state(&history).unwrap();
-    assert_eq!((state.color(), state.summary()), ("blue", vec!["1.0.437 Active".to_owned()]));
-    let address = format!("sample1-storage.{}.svc:9005", bed.namespace);
-    assert_eq!(state.0.text("/status/endpoints/storage"), address);
-    let image = history.live(Kind::Deployment, "sample1-schema-blue").unwrap();
-    assert_eq!(image.text("/spec/template/spec/containers/0/image"), "docker.io/e6data/schema:1.0.547");
-    assert!(pods(&history, "sample1", "blue").len() == 2);
-
-    let from = history.entries().len();
-    subject.upgrade("1.0.500", "1.0.600").await.unwrap();
-    bed.serves(&subject, "1.0.500").await;
-    let history = bed.history().await;
-    let state = subject.state(&history).unwrap();
-    assert_eq!(state.summary(), ["1.0.437 Superseded", "1.0.500 Active"]);
-    assert_eq!((state.color(), state.pending()), ("green", ""));
-    assert_ne!(state.active(), first);
-    let all = ["", "Deploying", "Switching", "Stable", "Deploying", "Switching", "Cleanup", "Stable"];
-    assert_eq!(phases(&history, &subject), all);
-    for component in ["storage", "schema"] {
-        assert_eq!(selected(&history, "sample1", component), ["none", "blue", "green"]);
-        assert!(history.live(Kind::Deployment, &format!("sample1-{component}-blue")).is_none());
+async fn the_scenes_of_the_demo_hold() {
+    let env = SUITE.idle_env("demo", &[]).await;
+    let cluster = SUITE.cluster().await;
+    let folder = SUITE.dir().join("demo");
+    std::fs::create_dir_all(&folder).unwrap();
+    let console = Rc::new(Console::to(File::create(folder.join("output.txt")).unwrap()));
+    let shell = Shell::new(console, cluster.kubeconfig(), &cluster.kubectl());
+    let command = env.command().clone();
+    let start = move || Ok(command.start());
+    let mut play = Play::start(shell, env.client.clone(), &env.namespace, Box::new(start)).await.unwrap();
+    for scene in &SCENES {
+        let history = play.scene(scene).await.unwrap();
+        if scene.name == "1 create" {
+            let state = env.subject(observe::NAME).state(&history).unwrap().0;
+            assert_eq!(
+                state.text("/status/endpoints/storage"),
+                format!("sample1-storage.{}.svc:9005", env.namespace)
+            );
+            let image = history.live(Kind::Deployment, "sample1-schema-blue").unwrap();
+            let image = image.text("/spec/template/spec/containers/0/image");
+            assert_eq!(image, "docker.io/e6data/schema:1.0.547-old");
+        }
     }
-    assert!(pods(&history, "sample1", "blue").is_empty());
-    assert_both_served(&history, from, "sample1");
-    bed.finish().await;
+    play.whole_time().await.unwrap();
+    play.end();
+    let failed: Vec<_> = play.checks.iter().filter(|check| !check.held).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    env.finish().await;
 }
 
 /// While an upgrade runs, both front Services have a ready endpoint at every revision.
 pub fn assert_both_served(history: &History, from: usize, app: &str) {
     let start = history.entries()[from - 1].resource_version;
-    for entry in history.of_kind(Kind::EndpointSlice).filter(|entry| entry.resource_version > start) {
-        for component in ["storage", "schema"] {
-            let service = format!("{app}-{component}");
-            let slices = history.all_live_at(Kind::EndpointSlice, entry.resource_version).into_iter();
-            let of_front = slices.filter(|slice| slice.label("kubernetes.io/service-name") == Some(&service));
-            let endpoints = of_front.filter_map(|slice| slice.get("/endpoints")?.as_array()).flatten();
-            let ready =
-                endpoints.filter(|one| one.pointer("/conditions/ready") == Some(&json!(true))).count();
-            assert!(ready > 0, "{service} has no ready endpoint at {}", entry.resource_version);
-        }
-    }
+    assert_eq!(observe::unserved(history, app, start), None);
 }
 
 /// Ways in which a release cannot start: the change, the component and what the message says, with its remedy.
@@ -151,21 +115,21 @@ fn a_release_that_never_starts_is_rolled_back_and_says_why() {
 }
 
 async fn never_starts(broken: Broken) {
-    let bed = Bed::new(broken.label).await;
-    let (subject, good) = bed.deploy("a", &quick("1", "1")).await;
+    let env = SUITE.env(broken.label).await;
+    let (subject, good) = env.deploy("a", &quick("1", "1")).await;
     if broken.label == "quota" {
         let quota: ResourceQuota =
             serde_json::from_value(json!({"metadata": {"name": "two"}, "spec": {"hard": {"pods": "2"}}}))
                 .unwrap();
-        bed.api().create(&PostParams::default(), &quota).await.unwrap();
-        bed.linger(1).await;
+        env.api().create(&PostParams::default(), &quota).await.unwrap();
+        env.linger(1).await;
     }
-    let before = bed.history().await;
+    let before = env.history().await;
     subject.edit(&broken.change).await.unwrap();
     let asked = subject.get().await.unwrap()["spec"].clone();
-    bed.rolled_back(&subject, "1").await;
-    bed.linger(3).await;
-    let history = bed.history().await;
+    env.rolled_back(&subject, "1").await;
+    env.linger(3).await;
+    let history = env.history().await;
     let state = subject.state(&history).unwrap();
     assert_eq!(state.0.object["spec"], asked, "the spec is the user's");
     assert_eq!(
@@ -187,8 +151,8 @@ async fn never_starts(broken: Broken) {
     }
     assert_eq!(state.condition("Stalled", "status"), "True");
     assert_eq!(state.condition("SpecApplied", "reason"), "RolledBack");
-    bed.event("a", "Warning", "RolloutFailed", broken.said[0]).await;
-    bed.finish().await;
+    env.event("a", "Warning", "RolloutFailed", broken.said[0]).await;
+    env.finish().await;
 }
 
 /// A release with everything that a rollback has to bring back.
@@ -206,50 +170,50 @@ fn whole(tag: &str, value: &str) -> Value {
 
 #[tokio::test]
 async fn the_guides_rollback_clears_a_failure_first_and_goes_back_second() {
-    let bed = Bed::new("rollback").await;
-    let (subject, first) = bed.deploy("a", &whole("1", "one")).await;
+    let env = SUITE.env("rollback").await;
+    let (subject, first) = env.deploy("a", &whole("1", "one")).await;
     let original = subject.get().await.unwrap()["spec"].clone();
     let template =
-        bed.history().await.live(Kind::Deployment, "a-storage-blue").unwrap().object["spec"]["template"]
+        env.history().await.live(Kind::Deployment, "a-storage-blue").unwrap().object["spec"]["template"]
             .clone();
     let mut second = whole("2", "two");
     merge(&mut second, &json!({"storage": {"resources": null, "args": ["--new"]}}));
     subject.edit(&second).await.unwrap();
-    bed.serves(&subject, "2").await;
+    env.serves(&subject, "2").await;
     subject.upgrade("3-crash", "3").await.unwrap();
-    bed.rolled_back(&subject, "2").await;
+    env.rolled_back(&subject, "2").await;
 
-    roll_back(&bed, &subject).await;
-    let entry = bed.serves(&subject, "2").await;
+    roll_back(&env, &subject).await;
+    let entry = env.serves(&subject, "2").await;
     assert_eq!(entry.object["spec"]["storage"]["imageTag"], "2", "the first rollback clears the failure");
     assert_eq!(entry.object["spec"]["storage"]["args"], json!(["--new"]));
-    assert_eq!(selected(&bed.history().await, "a", "schema"), ["none", "blue", "green"], "without a switch");
+    assert_eq!(selected(&env.history().await, "a", "schema"), ["none", "blue", "green"], "without a switch");
 
-    roll_back(&bed, &subject).await;
-    let entry = bed.serves(&subject, "1").await;
+    roll_back(&env, &subject).await;
+    let entry = env.serves(&subject, "1").await;
     assert_eq!(entry.object["spec"], original, "the second one brings the previous release back whole");
     assert_eq!(State(&entry).active(), first, "under its old name");
     assert_eq!(State(&entry).summary(), ["3-crash Failed", "2 Superseded", "1 Active"]);
     let rollback = &entry.object["status"]["lastRollback"];
     assert_eq!((&rollback["trigger"], &rollback["to"]), (&json!("Manual"), &json!(first)));
-    let history = bed.history().await;
+    let history = env.history().await;
     let again = &history.live(Kind::Deployment, "a-storage-blue").unwrap().object["spec"]["template"];
     assert_eq!(again, &template);
     let config = history.live(Kind::ConfigMap, "a-storage-config-blue").unwrap();
     assert!(config.object["data"].to_string().contains("cache.size=one"), "{}", config.object["data"]);
-    bed.finish().await;
+    env.finish().await;
 }
 
 /// The guide's command: back to `releaseHistory[-2]`.
-async fn roll_back(bed: &Bed, subject: &Subject) {
+async fn roll_back(env: &TestEnv, subject: &Subject) {
     let object = subject.get().await.unwrap();
     let history = object["status"]["releaseHistory"].as_array().unwrap();
     let target = history[history.len() - 2]["version"].as_str().unwrap().to_owned();
     subject.annotate("e6data.io/rollback-to", &target).await.unwrap();
     let gone = |state: State<'_>| state.0.annotation("e6data.io/rollback-to").is_none() && state.is_settled();
-    bed.until(subject, "the annotation to go", |state| state.0.annotation("e6data.io/rollback-to").is_some())
+    env.until(subject, "the annotation to go", |state| state.0.annotation("e6data.io/rollback-to").is_some())
         .await;
-    bed.until(subject, "the rollback to be done", gone).await;
+    env.until(subject, "the rollback to be done", gone).await;
 }
 
 #[test]
@@ -259,16 +223,16 @@ fn a_crash_of_the_operator_in_any_step_changes_nothing_but_the_time() {
 }
 
 async fn crash_in(step: &'static str) {
-    let mut bed = Bed::new(&format!("crash-{}", step.to_lowercase())).await;
+    let mut env = SUITE.env(&format!("crash-{}", step.to_lowercase())).await;
     let mut spec = quick("1", "1");
     merge(&mut spec, &json!({"rollout": {"switchDwellSeconds": 3, "cleanupDelaySeconds": 3}}));
-    let (subject, _) = bed.deploy("a", &spec).await;
-    let from = bed.history().await.entries().len();
+    let (subject, _) = env.deploy("a", &spec).await;
+    let from = env.history().await.entries().len();
     subject.upgrade("2", "2-slow").await.unwrap();
-    bed.step(&subject, step).await;
-    bed.restart().await;
-    bed.serves(&subject, "2").await;
-    let history = bed.history().await;
+    env.step(&subject, step).await;
+    env.restart().await;
+    env.serves(&subject, "2").await;
+    let history = env.history().await;
     assert_eq!(selected(&history, "a", "storage"), ["none", "blue", "green"]);
     assert_eq!(selected(&history, "a", "schema"), ["none", "blue", "green"]);
     let created =
@@ -276,5 +240,5 @@ async fn crash_in(step: &'static str) {
     assert_eq!(created(Kind::Deployment, "a-storage-green"), 1);
     assert_eq!(created(Kind::Service, "a-schema-green"), 1);
     assert_both_served(&history, from, "a");
-    bed.finish().await;
+    env.finish().await;
 }

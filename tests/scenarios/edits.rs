@@ -1,14 +1,15 @@
-//! The user changes her mind in every step: a third version, back again, retry, restart, pause.
+//! The user changes the spec in every step: a third release, the previous release, retry, restart, pause.
 
 use serde_json::{Value, json};
 use testbed::resource::{merge, quick};
 use testbed::{Kind, State, Subject, Verb};
 
-use crate::bed::{Bed, case, together};
-use crate::damage::{Damage, break_pods};
+use crate::SUITE;
 use crate::demo::{assert_both_served, pods, selected};
+use crate::pod_failures::{Damage, break_pods};
+use testbed::harness::{TestEnv, case, together};
 
-/// Long enough in every step to act in it.
+/// Returns a spec with steps that are long enough to act in each.
 pub fn unhurried(storage: &str, schema: &str) -> Value {
     let mut spec = quick(storage, schema);
     merge(
@@ -18,7 +19,7 @@ pub fn unhurried(storage: &str, schema: &str) -> Value {
     spec
 }
 
-/// What is released when the edit comes: such that the step is reached.
+/// Returns the tags of the release during which the edit comes, so that the rollout reaches the step.
 pub fn second(step: &str) -> &'static str {
     match step {
         "Deploying" => "2-slow",
@@ -26,22 +27,22 @@ pub fn second(step: &str) -> &'static str {
     }
 }
 
-/// A resource on release 1, with release 2 on its way, in this step.
-pub async fn in_step(bed: &Bed, step: &str) -> (Subject, usize) {
+/// Returns a resource with the active release 1 and the pending release 2, in this step.
+pub async fn in_step(env: &TestEnv, step: &str) -> (Subject, usize) {
     let mut spec = unhurried("1", "1");
     if step == "RollingBack" {
         merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 120}}));
     }
-    let (subject, _) = bed.deploy("a", &spec).await;
-    let from = bed.history().await.entries().len();
+    let (subject, _) = env.deploy("a", &spec).await;
+    let from = env.history().await.entries().len();
     subject.upgrade(second(step), "2").await.unwrap();
     if step == "RollingBack" {
-        bed.step(&subject, "Watching").await;
-        break_pods(bed, "a", "storage", "green", Damage::Crashed).await;
+        env.step(&subject, "Watching").await;
+        break_pods(env, "a", "storage", "green", Damage::Crashed).await;
     }
-    bed.step(&subject, step).await;
+    env.step(&subject, step).await;
     if step == "Switching" {
-        bed.wait("both fronts to be switched", |history| {
+        env.wait("both fronts to be switched", |history| {
             let green = |front: &str| {
                 history.live(Kind::Service, front)?.text("/spec/selector/strategy").eq("green").then_some(())
             };
@@ -63,11 +64,11 @@ fn a_third_version_in_any_step_ends_up_serving() {
 }
 
 async fn third(step: &'static str) {
-    let bed = Bed::new(&format!("third-{}", step.to_lowercase())).await;
-    let (subject, from) = in_step(&bed, step).await;
+    let env = SUITE.env(&format!("third-{}", step.to_lowercase())).await;
+    let (subject, from) = in_step(&env, step).await;
     subject.upgrade("3", "3").await.unwrap();
-    bed.serves(&subject, "3").await;
-    let history = bed.history().await;
+    env.serves(&subject, "3").await;
+    let history = env.history().await;
     let state = subject.state(&history).unwrap();
     let before = state.record_of_tag(second(step)).unwrap();
     match step {
@@ -85,21 +86,21 @@ async fn third(step: &'static str) {
     if step != "RollingBack" {
         assert_both_served(&history, from, "a");
     }
-    bed.finish().await;
+    env.finish().await;
 }
 
 #[test]
-fn going_back_to_the_first_version_in_any_step_is_no_detour() {
+fn a_return_to_the_first_release_in_any_step_is_direct() {
     together(STEPS.map(|step| case(step, move || back(step))).into());
 }
 
 async fn back(step: &'static str) {
-    let bed = Bed::new(&format!("back-{}", step.to_lowercase())).await;
-    let (subject, from) = in_step(&bed, step).await;
-    let blue = pods(&bed.timeline.history(), "a", "blue");
+    let env = SUITE.env(&format!("back-{}", step.to_lowercase())).await;
+    let (subject, from) = in_step(&env, step).await;
+    let blue = pods(&env.timeline.history(), "a", "blue");
     subject.upgrade("1", "1").await.unwrap();
-    bed.serves(&subject, "1").await;
-    let history = bed.history().await;
+    env.serves(&subject, "1").await;
+    let history = env.history().await;
     let state = subject.state(&history).unwrap();
     let record = state.record_of_tag(second(step)).unwrap();
     let status = if step == "RollingBack" { "Failed" } else { "Superseded" };
@@ -119,7 +120,7 @@ async fn back(step: &'static str) {
     if step != "RollingBack" {
         assert_both_served(&history, from, "a");
     }
-    bed.finish().await;
+    env.finish().await;
 }
 
 #[test]
@@ -136,103 +137,103 @@ fn retry_and_restart_wait_for_their_time() {
 }
 
 async fn retry() {
-    let bed = Bed::new("retry").await;
+    let env = SUITE.env("retry").await;
     let mut spec = quick("1", "1");
-    // The quota lets one color live; raised, the same release can start.
+    // The quota allows the Pods of one color. After it is raised, the same release can start.
     merge(&mut spec, &json!({"rollout": {"cleanupDelaySeconds": 3}}));
-    let (subject, _) = bed.deploy("a", &spec).await;
+    let (subject, _) = env.deploy("a", &spec).await;
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}});
-    let quotas: kube::Api<k8s_openapi::api::core::v1::ResourceQuota> = bed.api();
+    let quotas: kube::Api<k8s_openapi::api::core::v1::ResourceQuota> = env.api();
     quotas.create(&kube::api::PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
-    bed.linger(1).await;
+    env.linger(1).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.rolled_back(&subject, "1").await;
+    env.rolled_back(&subject, "1").await;
     quotas.delete("q", &kube::api::DeleteParams::default()).await.unwrap();
-    bed.linger(3).await;
-    let history = bed.history().await;
+    env.linger(3).await;
+    let history = env.history().await;
     assert_eq!(subject.state(&history).unwrap().phase(), "Degraded", "it is not tried again unasked");
     let version = subject.state(&history).unwrap().version_of_tag("2");
     subject.annotate("e6data.io/retry", "now").await.unwrap();
-    let entry = bed.serves(&subject, "2").await;
+    let entry = env.serves(&subject, "2").await;
     let state = State(&entry);
     assert_eq!(state.active(), version, "the same record");
     assert_eq!(state.records().last().unwrap()["trigger"], "Retry");
     assert_eq!(state.summary(), ["1 Superseded", "2 Active"]);
-    bed.finish().await;
+    env.finish().await;
 }
 
 async fn retry_without_cause() {
-    let bed = Bed::new("retry-refused").await;
-    let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
+    let env = SUITE.env("retry-refused").await;
+    let (subject, version) = env.deploy("a", &quick("1", "1")).await;
     subject.annotate("e6data.io/retry", "now").await.unwrap();
-    bed.event("a", "Warning", "RequestRefused", "no failed release waits for a retry").await;
-    let entry = bed.stable(&subject).await;
+    env.event("a", "Warning", "RequestRefused", "no failed release waits for a retry").await;
+    let entry = env.stable(&subject).await;
     assert_eq!(State(&entry).active(), version);
-    assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue"]);
-    bed.finish().await;
+    assert_eq!(selected(&env.history().await, "a", "storage"), ["none", "blue"]);
+    env.finish().await;
 }
 
 async fn restart_in_stable() {
-    let bed = Bed::new("restart").await;
-    let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
+    let env = SUITE.env("restart").await;
+    let (subject, version) = env.deploy("a", &quick("1", "1")).await;
     subject.annotate("e6data.io/restart", "now").await.unwrap();
     let green = |state: State<'_>| state.is_stable() && state.color() == "green";
-    let entry = bed.until(&subject, "to serve on green", green).await;
+    let entry = env.until(&subject, "to serve on green", green).await;
     assert_eq!(State(&entry).active(), version, "the same release anew");
     assert_eq!(State(&entry).summary(), ["1 Active"]);
-    assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
-    // The same request once more is a new one.
+    assert_eq!(selected(&env.history().await, "a", "storage"), ["none", "blue", "green"]);
+    // The same request again is a new request.
     subject.annotate("e6data.io/restart", "now").await.unwrap();
     let blue = |state: State<'_>| state.is_stable() && state.color() == "blue";
-    bed.until(&subject, "to serve on blue", blue).await;
-    bed.finish().await;
+    env.until(&subject, "to serve on blue", blue).await;
+    env.finish().await;
 }
 
 async fn restart_in_mid_rollout() {
-    let bed = Bed::new("restart-rolling").await;
-    let (subject, _) = in_step(&bed, "Switching").await;
+    let env = SUITE.env("restart-rolling").await;
+    let (subject, _) = in_step(&env, "Switching").await;
     subject.annotate("e6data.io/restart", "now").await.unwrap();
     let again = |state: State<'_>| state.is_stable() && state.color() == "blue";
-    let entry = bed.until(&subject, "the restart after the rollout", again).await;
+    let entry = env.until(&subject, "the restart after the rollout", again).await;
     assert_eq!(State(&entry).summary(), ["1 Superseded", "2 Active"]);
-    assert_eq!(selected(&bed.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);
-    bed.finish().await;
+    assert_eq!(selected(&env.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);
+    env.finish().await;
 }
 
 async fn paused() {
-    let bed = Bed::new("paused").await;
-    let (subject, version) = bed.deploy("a", &quick("1", "1")).await;
+    let env = SUITE.env("paused").await;
+    let (subject, version) = env.deploy("a", &quick("1", "1")).await;
     subject.edit(&json!({"rollout": {"paused": true}, "storage": {"imageTag": "2"}})).await.unwrap();
     let waits = |state: State<'_>| state.condition("SpecApplied", "reason") == "Paused" && state.is_settled();
-    let entry = bed.until(&subject, "SpecApplied=False, Paused", waits).await;
+    let entry = env.until(&subject, "SpecApplied=False, Paused", waits).await;
     assert_eq!(State(&entry).active(), version);
-    bed.linger(3).await;
-    let history = bed.history().await;
+    env.linger(3).await;
+    let history = env.history().await;
     assert_eq!(subject.state(&history).unwrap().summary(), ["1 Active"], "no record");
     assert!(history.live(Kind::Deployment, "a-storage-green").is_none());
     subject.edit(&json!({"rollout": {"paused": false}})).await.unwrap();
-    bed.serves(&subject, "2").await;
-    bed.finish().await;
+    env.serves(&subject, "2").await;
+    env.finish().await;
 }
 
 async fn paused_in_mid_rollout() {
-    let bed = Bed::new("paused-rolling").await;
-    let (subject, _) = in_step(&bed, "Deploying").await;
+    let env = SUITE.env("paused-rolling").await;
+    let (subject, _) = in_step(&env, "Deploying").await;
     subject.edit(&json!({"rollout": {"paused": true}})).await.unwrap();
-    bed.serves(&subject, "2-slow").await;
-    bed.finish().await;
+    env.serves(&subject, "2-slow").await;
+    env.finish().await;
 }
 
 async fn rollback_while_paused() {
-    let bed = Bed::new("paused-back").await;
-    let (subject, first) = bed.deploy("a", &quick("1", "1")).await;
+    let env = SUITE.env("paused-back").await;
+    let (subject, first) = env.deploy("a", &quick("1", "1")).await;
     subject.upgrade("2", "2").await.unwrap();
-    bed.serves(&subject, "2").await;
+    env.serves(&subject, "2").await;
     subject.edit(&json!({"rollout": {"paused": true}})).await.unwrap();
     subject.annotate("e6data.io/rollback-to", &first).await.unwrap();
-    bed.serves(&subject, "1").await;
-    let deployed = bed.history().await;
+    env.serves(&subject, "1").await;
+    let deployed = env.history().await;
     let again = deployed.of(Kind::Deployment, "a-storage-blue").filter(|one| one.verb == Verb::Added).count();
     assert_eq!(again, 2);
-    bed.finish().await;
+    env.finish().await;
 }

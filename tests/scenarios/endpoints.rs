@@ -1,13 +1,15 @@
-//! The proof of a switch: every EndpointSlice of both front Services counts, of either family and whoever made it.
+//! The proof of a switch: every EndpointSlice of both front Services counts, of both IP families and of any creator.
 
 use serde_json::{Value, json};
 use testbed::resource::{merge, quick};
 use testbed::{History, Kind, State, Subject};
 
-use crate::bed::{Bed, case, together};
+use crate::SUITE;
 use crate::demo::{pods, selected};
+use testbed::harness::{TestEnv, case, together};
 
-/// The slice that somebody else keeps. It sorts after the controller's, so that a look at the first one misses it.
+/// A slice of another client. Its name sorts after that of the controller's slice, so a check of the first slice only
+/// would miss it.
 const SLICE: &str = "a-storage-zz";
 
 #[test]
@@ -20,25 +22,25 @@ fn every_slice_of_both_services_counts_for_the_proof() {
     ]);
 }
 
-/// A hundred endpoints fill a slice of the controller's.
+/// A slice of the controller contains at most a hundred endpoints.
 async fn more_than_one_slice_each() {
-    let bed = Bed::new("slices").await;
+    let env = SUITE.env("slices").await;
     let mut spec = quick("1", "1");
     merge(&mut spec, &json!({"storage": {"replicas": 120}, "schema": {"replicas": 101}}));
-    let (subject, _) = bed.deploy("a", &spec).await;
-    has_two_slices_each(&bed, "blue").await;
-    let stale = of_storage(&bed, "blue").await.pop().unwrap();
-    keep(&bed, "IPv4", &[stale]).await;
+    let (subject, _) = env.deploy("a", &spec).await;
+    has_two_slices_each(&env, "blue").await;
+    let stale = of_storage(&env, "blue").await.pop().unwrap();
+    keep(&env, "IPv4", &[stale]).await;
     subject.upgrade("2", "2").await.unwrap();
-    held_in(&bed, &subject, "Switching").await;
-    has_two_slices_each(&bed, "green").await;
-    give_up(&bed).await;
-    bed.serves(&subject, "2").await;
-    assert_eq!(selected(&bed.history().await, "a", "storage"), ["none", "blue", "green"]);
-    bed.finish().await;
+    held_in(&env, &subject, "Switching").await;
+    has_two_slices_each(&env, "green").await;
+    give_up(&env).await;
+    env.serves(&subject, "2").await;
+    assert_eq!(selected(&env.history().await, "a", "storage"), ["none", "blue", "green"]);
+    env.finish().await;
 }
 
-async fn has_two_slices_each(bed: &Bed, color: &str) {
+async fn has_two_slices_each(env: &TestEnv, color: &str) {
     for (component, replicas) in [("storage", 120), ("schema", 101)] {
         let both = |history: &History| {
             let slices = listed(history, component);
@@ -46,84 +48,85 @@ async fn has_two_slices_each(bed: &Bed, color: &str) {
             let ours = pods.iter().all(|pod| pod.starts_with(&format!("a-{component}-{color}-")));
             (slices.len() >= 2 && pods.len() == replicas && ours).then_some(())
         };
-        bed.wait(&format!("{replicas} endpoints of {component} {color} in two slices"), both).await;
+        env.wait(&format!("{replicas} endpoints of {component} {color} in two slices"), both).await;
     }
 }
 
-/// A slice of the other family is late in Switching, and wrong again in Watching; a listed endpoint need not be ready.
+/// A slice of the other IP family is late in Switching, and wrong again in Watching. Its endpoints need not be ready.
 async fn two_families() {
-    let bed = Bed::new("families").await;
-    let (subject, _) = bed.deploy("a", &quick("1", "1")).await;
-    let blue = of_storage(&bed, "blue").await;
-    keep(&bed, "IPv6", &blue).await;
+    let env = SUITE.env("families").await;
+    let (subject, _) = env.deploy("a", &quick("1", "1")).await;
+    let blue = of_storage(&env, "blue").await;
+    keep(&env, "IPv6", &blue).await;
     subject.upgrade("2", "2").await.unwrap();
-    held_in(&bed, &subject, "Switching").await;
-    let green = of_storage(&bed, "green").await;
+    held_in(&env, &subject, "Switching").await;
+    let green = of_storage(&env, "green").await;
     let both = [green.as_slice(), &blue].concat();
-    relist(&bed, &both, false).await;
-    held_in(&bed, &subject, "Switching").await;
-    relist(&bed, &green, true).await;
-    bed.step(&subject, "Watching").await;
-    relist(&bed, &both, false).await;
-    held_in(&bed, &subject, "Watching").await;
-    assert_eq!(of_storage(&bed, "blue").await, blue, "the old pods are untouched");
-    relist(&bed, &green, true).await;
-    bed.serves(&subject, "2").await;
-    bed.finish().await;
+    relist(&env, &both, false).await;
+    held_in(&env, &subject, "Switching").await;
+    relist(&env, &green, true).await;
+    env.step(&subject, "Watching").await;
+    relist(&env, &both, false).await;
+    held_in(&env, &subject, "Watching").await;
+    assert_eq!(of_storage(&env, "blue").await, blue, "the old pods are untouched");
+    relist(&env, &green, true).await;
+    env.serves(&subject, "2").await;
+    env.finish().await;
 }
 
-/// The wait ends at the deploy timeout: traffic goes back, or a person is told.
+/// The wait ends at the deploy timeout: the operator rolls back, or reports the problem.
 async fn never_follows(roll_back: bool) {
-    let bed = Bed::new("stale").await;
+    let env = SUITE.env("stale").await;
     let mut spec = quick("1", "1");
     let rollout = json!({"deployTimeoutSeconds": 6, "autoRollback": {"enabled": roll_back}});
     merge(&mut spec, &json!({"rollout": rollout}));
-    let (subject, first) = bed.deploy("a", &spec).await;
-    let blue = of_storage(&bed, "blue").await;
-    keep(&bed, "IPv6", &blue).await;
+    let (subject, first) = env.deploy("a", &spec).await;
+    let blue = of_storage(&env, "blue").await;
+    keep(&env, "IPv6", &blue).await;
     subject.upgrade("2", "2").await.unwrap();
     let text = "EndpointSlices of the front Services did not follow within the deploy timeout";
     if roll_back {
-        let entry = bed.rolled_back(&subject, "1").await;
+        let entry = env.rolled_back(&subject, "1").await;
         let state = State(&entry);
         assert_eq!(state.active(), first);
         assert_eq!(state.records().last().unwrap()["reason"], "SwitchUnproved");
         assert_eq!(state.condition("SpecApplied", "reason"), "RolledBack");
         let said = state.condition("SpecApplied", "message");
         assert!(said.contains(text) && said.contains("e6data.io/retry"), "{said}");
-        assert_eq!(selected(&bed.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);
+        assert_eq!(selected(&env.history().await, "a", "schema"), ["none", "blue", "green", "blue"]);
     } else {
         let told = |state: State<'_>| state.condition("Stalled", "reason") == "SwitchUnproved";
-        let entry = bed.until(&subject, "the condition to say why", told).await;
+        let entry = env.until(&subject, "the condition to say why", told).await;
         assert_eq!(State(&entry).step(), "Switching");
         assert!(State(&entry).condition("Stalled", "message").contains(text));
-        assert_eq!(of_storage(&bed, "blue").await, blue, "the old pods are untouched");
-        give_up(&bed).await;
-        bed.serves(&subject, "2").await;
+        assert_eq!(of_storage(&env, "blue").await, blue, "the old pods are untouched");
+        give_up(&env).await;
+        env.serves(&subject, "2").await;
     }
-    bed.finish().await;
+    env.finish().await;
 }
 
-/// Waits until the controller's own slices show the new pods alone; then the step must outlast all its delays.
-async fn held_in(bed: &Bed, subject: &Subject, step: &str) {
-    bed.step(subject, step).await;
+/// Waits until the slices of the controller contain only the new Pods. The step must then last longer than all
+/// delays.
+async fn held_in(env: &TestEnv, subject: &Subject, step: &str) {
+    env.step(subject, step).await;
     for component in ["storage", "schema"] {
         let followed = |history: &History| {
             let slices = listed(history, component);
             let new = |pod: &String| pod.starts_with(&format!("a-{component}-green-"));
             (slices.iter().flatten().next().is_some() && slices.iter().flatten().all(new)).then_some(())
         };
-        bed.wait(&format!("the controller's slices of {component}"), followed).await;
+        env.wait(&format!("the controller's slices of {component}"), followed).await;
     }
-    bed.linger(4).await;
-    let history = bed.history().await;
+    env.linger(4).await;
+    let history = env.history().await;
     let state = subject.state(&history).unwrap();
     assert_eq!(state.step(), step, "a stale endpoint holds the proof");
     let said = state.condition("Progressing", "message");
     assert!(said.contains("EndpointSlices of both Services"), "{said}");
 }
 
-/// The pods that each slice of the controller's lists for a front Service.
+/// Returns the Pods in each slice of the controller for a front Service.
 fn listed(history: &History, component: &str) -> Vec<Vec<String>> {
     let service = format!("a-{component}");
     let slices = history.all_live(Kind::EndpointSlice).into_iter().filter(|slice| {
@@ -136,14 +139,14 @@ fn listed(history: &History, component: &str) -> Vec<Vec<String>> {
     slices.map(|slice| pods(&slice.object)).collect()
 }
 
-async fn of_storage(bed: &Bed, color: &str) -> Vec<String> {
-    let all = pods(&bed.history().await, "a", color).into_keys();
+async fn of_storage(env: &TestEnv, color: &str) -> Vec<String> {
+    let all = pods(&env.history().await, "a", color).into_keys();
     all.filter(|name| name.starts_with("a-storage-")).collect()
 }
 
-/// Makes a slice of the storage Service as the controller makes its own: with the labels of the Service.
-async fn keep(bed: &Bed, family: &str, pods: &[String]) {
-    let history = bed.history().await;
+/// Creates a slice of the storage Service with the labels of the Service, as the controller does.
+async fn keep(env: &TestEnv, family: &str, pods: &[String]) {
+    let history = env.history().await;
     let mut labels = history.live(Kind::Service, "a-storage").unwrap().object["metadata"]["labels"].clone();
     let more = json!({
         "kubernetes.io/service-name": "a-storage", "endpointslice.kubernetes.io/managed-by": "somebody-else",
@@ -154,16 +157,16 @@ async fn keep(bed: &Bed, family: &str, pods: &[String]) {
         "metadata": {"name": SLICE, "labels": labels}, "addressType": family, "endpoints": endpoints,
         "ports": [{"name": "storage", "port": 9005, "protocol": "TCP"}],
     });
-    bed.create(Kind::EndpointSlice, slice).await;
+    env.create(Kind::EndpointSlice, slice).await;
 }
 
-async fn relist(bed: &Bed, pods: &[String], ready: bool) {
+async fn relist(env: &TestEnv, pods: &[String], ready: bool) {
     let endpoints = json!({"endpoints": endpoints("IPv6", pods, ready)});
-    bed.patch(Kind::EndpointSlice, SLICE, &endpoints).await;
+    env.patch(Kind::EndpointSlice, SLICE, &endpoints).await;
 }
 
-async fn give_up(bed: &Bed) {
-    bed.delete(Kind::EndpointSlice, SLICE).await;
+async fn give_up(env: &TestEnv) {
+    env.delete(Kind::EndpointSlice, SLICE).await;
 }
 
 fn endpoints(family: &str, pods: &[String], ready: bool) -> Value {

@@ -1,28 +1,32 @@
-//! What users do with the operator, and what may go wrong, on a real kube-apiserver.
+//! Actions of users, and failures, on a real kube-apiserver.
 //!
-//! One cluster serves all scenarios; each has a namespace, an operator process and a watch of its own. What is
-//! asserted is seen by that watch, by own reads and in the API server's audit log, not told by the operator. After
-//! each scenario the whole history is checked against the invariants ([`testbed::watcher`]).
+//! All scenarios share one cluster. Each scenario has its own namespace, operator process and timeline
+//! ([`testbed::harness::TestEnv`]). Assertions read the timeline, the API server and its audit log, never the operator's
+//! own reports. At the end of each scenario all invariants of its history are checked ([`testbed::invariants`]).
 
 // Unwrapping, indexing and panicking are how a test fails.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod after_switch;
-mod bed;
-mod clocks;
-mod damage;
 mod deletion;
 mod demo;
 mod edits;
 mod endpoints;
-mod hands;
-mod history;
+mod external_changes;
 mod in_place;
-mod lost_status;
-mod meddling;
+mod invalid_input;
+mod kubectl_plugin;
 mod numbers;
-mod plugin;
-mod process;
-mod refused;
-mod rights;
-mod unwilling;
+mod operator_process;
+mod pod_failures;
+mod rejected_writes;
+mod release_history;
+mod status_loss;
+mod wait_times;
+
+use testbed::harness::Suite;
+
+/// What these tests share.
+pub static SUITE: Suite =
+    Suite::new("scenarios", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"))
+        .on_existing_cluster();

@@ -1,4 +1,4 @@
-/* A wall clock that is wrong by E6_SKEW seconds, for one process: preloaded (LD_PRELOAD), it stands in for libc's. The
+/* A wall clock that is wrong by E6_TEST_SKEW seconds, for one process: preloaded (LD_PRELOAD), it stands in for libc's. The
  * monotonic clocks stay right, as they do on a node whose time is set wrong. */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static time_t skew(void) {
-    const char *text = getenv("E6_SKEW");
+    const char *text = getenv("E6_TEST_SKEW");
     return text == NULL ? 0 : (time_t)atol(text);
 }
 

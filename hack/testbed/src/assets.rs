@@ -1,6 +1,6 @@
 //! The programs of the control plane: from `KUBEBUILDER_ASSETS`, or built from their Go modules into the cache.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, IoContext, Result};
 use crate::golang::{
@@ -120,12 +120,6 @@ pub fn kube_proxy() -> Result<PathBuf> {
 /// A kubectl without building one: from `KUBEBUILDER_ASSETS`, the cache, or else by name from `PATH`.
 pub fn kubectl_at_hand() -> PathBuf {
     given("kubectl").or_else(|| KUBERNETES.built("kubectl")).unwrap_or_else(|| PathBuf::from("kubectl"))
-}
-
-/// The directory `hack` of the work tree this crate was compiled in.
-pub fn hack_dir() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
 }
 
 fn given(program: &str) -> Option<PathBuf> {

@@ -1,7 +1,7 @@
-//! What the API server says was asked of it: the audit log, one request per entry.
+//! The audit log of the API server: one request per entry.
 //!
-//! The control plane's own components and the test bed's probe are left out by the policy. A request is in the log
-//! when it has been answered, a watch as soon as it is open; a line may be written a moment after its answer.
+//! The audit policy leaves out the control plane's own components and the probes of the test bed. The API server logs
+//! a request after its answer, and a watch when it opens. A line may be written a moment after the answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -28,7 +28,7 @@ pub struct Request {
     pub resource: String,
     /// The subresource, as `status`; empty for the object itself.
     pub subresource: String,
-    /// The namespace; empty for what has none.
+    /// The namespace. Empty for cluster-scoped objects.
     pub namespace: String,
     /// The object's name; empty for lists and for creates by generateName.
     pub name: String,
@@ -77,7 +77,7 @@ impl Request {
     }
 }
 
-/// How often what was written.
+/// Numbers of writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteCounts {
     /// Writes by verb and target (`("patch", "services")`), but for Events and Leases.
@@ -144,49 +144,49 @@ impl AuditLog {
         &self.requests
     }
 
-    /// Those for which `keep` holds.
+    /// Returns the requests for which `keep` returns true.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&Request) -> bool) -> Self {
         Self { requests: self.requests.iter().filter(|request| keep(request)).cloned().collect() }
     }
 
-    /// Those of clients whose user agent starts so.
+    /// Returns the requests of clients whose user agent starts with `prefix`.
     #[must_use]
     pub fn by_agent(&self, prefix: &str) -> Self {
         self.filter(|request| request.user_agent.starts_with(prefix))
     }
 
-    /// Those of one user.
+    /// Returns the requests of one user.
     #[must_use]
     pub fn by_user(&self, user: &str) -> Self {
         self.filter(|request| request.user == user)
     }
 
-    /// Those in one namespace.
+    /// Returns the requests in one namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
         self.filter(|request| request.namespace == namespace)
     }
 
-    /// Those that came in at `from` or later, and before `until`.
+    /// Returns the requests that arrived at `from` or later, and before `until`.
     #[must_use]
     pub fn between(&self, from: Timestamp, until: Timestamp) -> Self {
         self.filter(|request| request.time >= from && request.time < until)
     }
 
-    /// Those that write.
+    /// Returns the writes.
     #[must_use]
     pub fn writes(&self) -> Self {
         self.filter(Request::is_write)
     }
 
-    /// Those that do not write: get, list, watch.
+    /// Returns the reads: get, list, watch.
     #[must_use]
     pub fn reads(&self) -> Self {
         self.filter(|request| !request.is_write())
     }
 
-    /// Those that were refused for want of a right (403).
+    /// Returns the requests that the API server denied (403).
     #[must_use]
     pub fn forbidden(&self) -> Self {
         self.filter(|request| request.code == 403)
@@ -208,7 +208,7 @@ impl AuditLog {
     }
 }
 
-/// Annotation of an entry with what the authorizer decided.
+/// The annotation with the decision of the authorizer.
 const DECISION: &str = "authorization.k8s.io/decision";
 
 #[derive(Deserialize)]

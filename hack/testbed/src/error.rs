@@ -1,14 +1,14 @@
-//! The one error type of the test bed: every message says what to do or where to look.
+//! The error type of the test bed. Every message names a remedy or a log.
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong in the test bed.
+/// An error of the test bed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a process could not be read, written or started.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done, with the path.
+        /// The action, with the path.
         what: String,
         /// The system's answer.
         source: std::io::Error,
@@ -21,7 +21,7 @@ pub enum Error {
     Component {
         /// The component, as `kube-apiserver`.
         name: String,
-        /// What was seen.
+        /// The observed failure.
         reason: String,
         /// Where it wrote its log.
         log: PathBuf,
@@ -29,7 +29,7 @@ pub enum Error {
     /// Something was not seen within its time.
     #[error("not within {seconds:.1} s: {what}")]
     Timeout {
-        /// What was waited for, and what was seen instead.
+        /// The expected state, and the observed state.
         what: String,
         /// The time given, in seconds.
         seconds: f64,
@@ -59,7 +59,7 @@ pub enum Error {
 /// `Result` with the error of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Adds what was being done, and on which path, to an I/O error.
+/// Adds the action and its path to an I/O error.
 pub(crate) trait IoContext<T> {
     /// `doing` is a phrase such as "create"; the path is appended.
     fn at(self, doing: &str, path: &Path) -> Result<T>;

@@ -1,4 +1,4 @@
-//! What a test asks of etcd itself, by its JSON gateway on the client port.
+//! Requests to etcd itself, through its JSON gateway on the client port.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Forgets every revision before the present one: a watch that is resumed from an older one is refused.
 pub(crate) async fn compact(port: u16) -> Result<u64> {
-    // Any read tells the present revision.
+    // Any read returns the present revision.
     let answer = post(port, "/v3/kv/range", &json!({"key": "AA==", "count_only": true})).await?;
     let revision = answer.pointer("/header/revision").and_then(Value::as_str).unwrap_or_default().to_owned();
     post(port, "/v3/kv/compaction", &json!({"revision": revision, "physical": true})).await?;

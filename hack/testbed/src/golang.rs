@@ -26,7 +26,7 @@ pub(crate) struct Module {
     pub cache: &'static str,
     /// The programs: name in the cache, package.
     pub programs: &'static [(&'static str, &'static str)],
-    /// What the linker is told, `{v}`, `{major}` and `{minor}` replaced by the version.
+    /// Flags of the linker. `{v}`, `{major}` and `{minor}` stand for the version.
     pub stamp: &'static str,
     /// How long a cold build takes, for the person who waits.
     pub duration: &'static str,
@@ -52,7 +52,7 @@ pub(crate) const KUBERNETES: Module = Module {
     duration: "6 to 8 minutes",
 };
 
-/// What runs on a node of the same Kubernetes, apart because few need it.
+/// The programs of a node of the same Kubernetes version, separate because few tests need them.
 pub(crate) const NODE: Module = Module {
     folder: KUBERNETES.folder,
     path: KUBERNETES.path,
@@ -198,7 +198,7 @@ impl Module {
     }
 
     fn source(&self) -> PathBuf {
-        crate::assets::hack_dir().join("cluster").join(self.folder)
+        crate::repository::hack_dir().join("cluster").join(self.folder)
     }
 
     fn cached(&self, version: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
-//! What a [`crate::Timeline`] has seen: every version of every object, in the order the API server made them.
+//! The history that a [`crate::Timeline`] records: every version of every object, in the order of the API server.
 //!
-//! All objects share one store, so resourceVersions order events across kinds: state can be asked for as it was
-//! at any of them.
+//! All objects share one store, so resourceVersions order the events of all kinds: the state at each of them can be
+//! restored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-/// What is watched.
+/// The watched kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `v1` Service.
@@ -47,7 +47,7 @@ impl Kind {
         Self::MetadataServices,
     ];
 
-    /// Those that the operator makes.
+    /// The kinds of objects that the operator creates.
     pub const MADE: [Self; 6] = [
         Self::Service,
         Self::Deployment,
@@ -114,6 +114,8 @@ pub struct Entry {
     pub object: Value,
     /// When the event arrived here, since the start of the timeline.
     pub at: Duration,
+    /// By how much the cluster was late then: the event happened at most so long before it arrived.
+    pub late: Duration,
     /// It came from a list, not from a watch: it was there before, or fills a gap.
     pub listed: bool,
 }
@@ -165,19 +167,19 @@ impl History {
         &self.entries
     }
 
-    /// Those of one namespace.
+    /// Returns the events of one namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
         let entries = self.entries.iter().filter(|entry| entry.namespace == namespace).cloned().collect();
         Self { entries }
     }
 
-    /// Those of one kind.
+    /// Returns the events of one kind.
     pub fn of_kind(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &Arc<Entry>> {
         self.entries.iter().filter(move |entry| entry.kind == kind)
     }
 
-    /// Those of one object.
+    /// Returns the events of one object.
     pub fn of(&self, kind: Kind, name: &str) -> impl DoubleEndedIterator<Item = &Arc<Entry>> {
         self.of_kind(kind).filter(move |entry| entry.name == name)
     }
@@ -237,12 +239,13 @@ mod tests {
             verb,
             object,
             at: Duration::ZERO,
+            late: Duration::ZERO,
             listed: false,
         }
     }
 
     #[test]
-    fn the_past_can_be_asked_for() {
+    fn the_state_at_any_version_can_be_read() {
         let mut history = History::default();
         // Kinds arrive by streams of their own: not in order.
         for event in [

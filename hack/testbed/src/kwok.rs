@@ -1,6 +1,6 @@
-//! The node that is not there: a Node object, and the stages by which KWOK plays it and its pods.
+//! The simulated node: a Node object, and the stages by which KWOK simulates the node and its Pods.
 //!
-//! What becomes of a pod is said by the tag of its first image; `hack/cluster/stages.yaml` lists the tags.
+//! The tag of a Pod's first image selects its behavior. `hack/cluster/stages.yaml` lists the tags.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,9 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
-use crate::assets::hack_dir;
+use crate::addresses::SIMULATED_NODE as NODE;
 use crate::error::{Error, IoContext, Result};
-
-/// The name of the one node.
-pub const NODE: &str = "kwok";
+use crate::repository::hack_dir;
 
 /// The stages, for a person to read.
 pub fn stages() -> PathBuf {
@@ -28,7 +26,7 @@ pub(crate) fn write_stages(dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Creates the node: one that has room for everything.
+/// Creates the node, with room for all Pods.
 pub(crate) async fn create_node(client: &Client) -> Result<()> {
     let room = json!({"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "4Ti", "pods": "10000"});
     let node: Node = serde_json::from_value(json!({

@@ -6,9 +6,9 @@
 //!
 //! ```no_run
 //! # use std::path::Path;
-//! # use testbed::{Options, Result, node::{self, Image}};
+//! # use testbed::{Options, Result, cluster::with_node, node::Image};
 //! # fn main() -> Result<()> {
-//! node::with_node(Options::default(), async |cluster| {
+//! with_node(Options::default(), async |cluster| {
 //!     // Sockets and child processes of this block are in the cluster's network namespace.
 //!     let node = cluster.node()?;
 //!     node.import(&Image::of_program(Path::new("target/hello"), &["local/hello:1"]))?; // static binary
@@ -29,7 +29,7 @@ mod files;
 mod image;
 mod machine;
 mod namespaces;
-pub mod programs;
+pub mod static_programs;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -37,18 +37,12 @@ use std::process::{Command, Stdio};
 pub use image::Image;
 pub use machine::check as check_machine;
 pub use namespaces::Namespaces;
+pub(crate) use namespaces::remove_stale_cgroups;
 
-use crate::assets;
-use crate::cluster::{Cluster, Options};
 use crate::error::{Error, IoContext, Result};
+use crate::options::Options;
 use crate::process::Program;
 pub(crate) use files::Files;
-
-/// The name of the node.
-pub const NODE: &str = "node";
-
-/// The node's address, and the API server's.
-pub const ADDRESS: &str = "10.89.0.10";
 
 /// The handle to a real node of a running cluster.
 #[derive(Debug)]
@@ -57,34 +51,8 @@ pub struct RealNode {
     pub(crate) files: Files,
 }
 
-/// Starts a cluster with a real node, and runs `work` on a thread whose sockets and child processes are in the
-/// cluster's network namespace. The cluster is stopped when `work` drops it.
-///
-/// # Errors
-/// When this is not root, something the node needs is missing and cannot be installed, or the cluster does not come
-/// up; the message names the remedy or the log.
-pub fn with_node<T: Send>(options: Options, work: impl AsyncFnOnce(Cluster) -> T + Send) -> Result<T> {
-    machine::check()?;
-    // What is built is downloaded first, and from inside the node's network there is no way out.
-    assets::control_plane()?;
-    assets::kubelet()?;
-    assets::kube_proxy()?;
-    namespaces::sweep();
-    let (dir, temporary) = crate::cluster::run_dir(&options)?;
-    let namespaces = Namespaces::new(&dir, options.detached)?;
-    let inside = namespaces.clone();
-    namespaces.run(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.at("start a runtime in", &dir)?;
-        runtime.block_on(async move {
-            let cluster = Cluster::start_in(options, (dir, temporary), Some(inside)).await?;
-            Ok(work(cluster).await)
-        })
-    })?
-}
-
 impl RealNode {
-    /// Writes what the node's daemons read. The kubeconfigs of `kubelet` and `proxy` are there already.
+    /// Writes the files of the node's daemons. The kubeconfigs of kubelet and kube-proxy exist already.
     pub(crate) fn new(dir: &Path, namespaces: Namespaces, options: &Options) -> Result<Self> {
         let files = Files::write(dir, &namespaces.cgroup(), options)?;
         Ok(Self { namespaces, files })
@@ -162,5 +130,5 @@ impl RealNode {
 
 /// The image of the containers that hold the pods' namespaces.
 pub(crate) fn pause_image() -> Result<Image> {
-    Ok(Image::of_program(&programs::workload()?, &[files::PAUSE_IMAGE]).with_args(&["pause"]))
+    Ok(Image::of_program(&static_programs::workload()?, &[files::PAUSE_IMAGE]).with_args(&["pause"]))
 }

@@ -118,12 +118,24 @@ impl Operator {
         process::signal(self.pid(), &self.mark, Signal::CONT)
     }
 
+    /// Lets the process outlive this handle and this program, and returns its id.
+    pub fn leave(mut self) -> u32 {
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
+        let _ = std::fs::remove_file(&self.record);
+        let pid = self.pid();
+        // Dropping it would kill the process.
+        std::mem::forget(self);
+        pid
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// What it has written so far; this holds the output of earlier processes with the same log.
+    /// Returns its output, including that of earlier processes with the same log.
     pub fn log_text(&self) -> String {
         std::fs::read(&self.log).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
     }

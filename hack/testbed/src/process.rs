@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{IoContext, Result};
+use crate::pace;
 
-/// How often a process that should end is looked at.
+/// Time between two checks of a process that should end.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Variables that would lead a loopback client through a proxy.
-const PROXIES: [&str; 6] =
+/// Variables that make a client use an HTTP proxy.
+pub(crate) const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
 /// A program with its arguments and its log, as often started as wanted.
@@ -37,7 +38,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the program in a process group of its own, without a proxy and without a terminal.
+    /// Starts the program in its own process group, without a terminal, without HTTP proxies, and without the variables
+    /// of the operator's flags.
     ///
     /// # Errors
     /// When the log cannot be opened or the program not started.
@@ -46,7 +48,7 @@ impl Program {
         let errors = log.try_clone().at("open", &self.log)?;
         let mut command = Command::new(&self.path);
         command.args(&self.args).stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
-        for name in PROXIES {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| !is_inherited(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -54,6 +56,12 @@ impl Program {
         wait_for_command_line(&mut child);
         Ok(child)
     }
+}
+
+/// Returns whether a program inherits a variable of this name. Proxy variables would redirect loopback requests, and
+/// `E6_*` and `POD_*` variables would change the flags of an operator.
+fn is_inherited(name: &str) -> bool {
+    !(PROXIES.contains(&name) || ["E6_", "POD_"].iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// Waits the moment it takes the kernel to show a new process's command line, by which it is known later.
@@ -100,11 +108,11 @@ pub fn kill(pid: u32, mark: &str) {
     wait_gone(pid, mark, Duration::from_secs(5));
 }
 
-/// Waits until the process is gone (or a zombie); false when it is still there after `patience`.
+/// Waits until the process is gone (or a zombie); false when it is still there after `patience` of the cluster's time.
 pub fn wait_gone(pid: u32, mark: &str, patience: Duration) -> bool {
     let start = Instant::now();
     while is_ours(pid, mark) {
-        if start.elapsed() > patience {
+        if pace::elapsed(start) > patience {
             return false;
         }
         sleep(POLL);
@@ -138,8 +146,8 @@ pub fn record(file: &Path, processes: &[(String, u32)]) -> Result<()> {
     std::fs::rename(&draft, file).at("replace", file)
 }
 
-/// The script of [`Guard`]: it sleeps until its standard input ends, which happens when the owner is gone,
-/// however it went; then it ends what the record lists and removes the directory when told to.
+/// The script of [`Guard`]. Its standard input ends when the owner exits for any reason. Then it kills the recorded
+/// processes and removes the directory, if there is one.
 const GUARD: &str = r#"
 cat >/dev/null
 while read -r name pid; do

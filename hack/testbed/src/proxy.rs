@@ -1,23 +1,22 @@
-//! A proxy between a client (the operator) and the API server, in which requests go wrong as planned.
+//! A proxy between a client (the operator) and the API server, which injects planned faults.
 //!
-//! The client talks plain HTTP to it, by a kubeconfig that the proxy writes; the proxy talks to the API server as the
-//! client it was given. It numbers the writes, Events and Leases apart, in the order in which they come in, records
-//! them and the reads between them, and lets the planned fault strike. Everything else goes through as it is, watches
-//! too until a fault is for them.
+//! The client talks plain HTTP to the proxy, by a kubeconfig that the proxy writes. The proxy talks to the API server
+//! with the identity of another kubeconfig. It numbers the writes except those of Events and Leases in the order of
+//! their arrival, records them and the reads, and injects the planned faults. It forwards everything else unchanged.
 //!
-//! A kill leaves the API server with an exact prefix of the writes: those that came before are carried out to their
-//! end, those that come after wait until the client is dead, and are dropped then.
+//! A kill leaves the API server with an exact prefix of the writes: earlier writes complete, later writes wait until
+//! the client is dead and are then dropped.
 
 mod answer;
+mod early_requests;
 mod fault;
-mod halt;
-mod haste;
-mod stale;
+mod hold;
+mod stale_lists;
 mod target;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod watches;
-mod way;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,37 +38,37 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::answer::{already_exists, json_answer, refusal, whole};
+use self::early_requests::EarlyRequests;
 pub use self::fault::{Fault, Plan};
-pub use self::halt::Halt;
-use self::haste::Haste;
-use self::stale::Stale;
+pub use self::hold::Halt;
+use self::stale_lists::StaleLists;
 pub use self::target::{Class, Target};
-use self::watches::Word;
-use self::way::Way;
-pub use self::way::{Outage, Upstream};
+use self::transport::Transport;
+pub use self::transport::{Outage, Upstream};
+use self::watches::WatchFault;
 use crate::error::{IoContext, Result};
-use crate::watcher::{Act, Call};
+use crate::invariants::{Call, RequestKind};
 
-/// What an API server that has time takes to answer, amply.
+/// Maximum response time of an API server that is not overloaded.
 const PROMPT: Duration = Duration::from_millis(500);
 
-/// How many reads fail after [`Fault::FailReads`].
+/// Number of reads that fail after [`Fault::FailReads`].
 const BAD_READS: usize = 4;
 
-/// A write that came in.
+/// A write of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// Its number, from 1.
     pub number: usize,
-    /// What it asked for.
+    /// The request.
     pub target: Target,
-    /// The API server's HTTP status; `None` if it was not forwarded, or not answered yet.
+    /// The HTTP status of the API server. None if the write was not forwarded, or has no answer yet.
     pub status: Option<u16>,
-    /// The fault that struck it.
+    /// The injected fault.
     pub fault: Option<Fault>,
-    /// When it came in.
+    /// The time of its arrival.
     pub at: Instant,
-    /// How long the API server took to answer it.
+    /// The response time of the API server.
     pub took: Duration,
 }
 
@@ -97,46 +96,46 @@ struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     halts: mpsc::Sender<Halt>,
-    /// What open watches are told.
-    words: watch::Sender<Word>,
+    /// The present fault of the open watches.
+    watch_faults: watch::Sender<WatchFault>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     plan: Plan,
     writes: Vec<Write>,
-    /// Reads and writes in the order in which they came in.
+    /// Reads and writes in the order of their arrival.
     calls: Vec<Call>,
-    /// How many of the next reads fail.
+    /// Number of next reads that fail.
     bad_reads: usize,
-    /// Watches that are told 410 when they go on, by path.
+    /// Paths of watches whose next attempt gets a 410.
     forgotten: BTreeSet<String>,
-    /// By how much the API server was late with its answers, all together.
+    /// Sum of the API server's delays.
     late: Duration,
-    /// The paths of watches that were opened.
+    /// Paths of opened watches.
     watched: BTreeSet<String>,
-    stale: Stale,
-    haste: Haste,
-    way: Way,
-    /// Counts the clients that were killed; a connection belongs to the client that opened it.
+    stale: StaleLists,
+    early: EarlyRequests,
+    transport: Transport,
+    /// Number of killed clients. A connection belongs to the client that opened it.
     client: usize,
     /// A client is being killed: writes wait.
     killing: bool,
-    /// Writes that came in and are not done with.
+    /// Number of writes without an end.
     open: usize,
-    /// Faults that had an effect.
-    felt: BTreeSet<Fault>,
+    /// Faults with an effect.
+    observed: BTreeSet<Fault>,
 }
 
 type Body = UnsyncBoxBody<Bytes, Cut>;
 
-/// The connection is to be cut without an answer, or in the middle of it.
+/// Closes the connection without an answer, or in the middle of one.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("cut")]
 struct Cut;
 
 impl Proxy {
-    /// Starts a proxy on a free loopback port and writes `kubeconfig`, by which clients reach it.
+    /// Starts a proxy on a free loopback port, and writes the kubeconfig of its clients.
     ///
     /// # Errors
     /// When no port can be bound or the kubeconfig cannot be written.
@@ -151,54 +150,54 @@ impl Proxy {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
             halts: sender,
-            words: watch::Sender::new(Word::Open),
+            watch_faults: watch::Sender::new(WatchFault::Open),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { shared, kubeconfig: kubeconfig.to_path_buf(), halts, task })
     }
 
-    /// The kubeconfig by which clients reach the proxy.
+    /// Returns the kubeconfig of its clients.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The writes that came in until now.
+    /// Returns the writes so far.
     pub fn writes(&self) -> Vec<Write> {
         self.shared.state().writes.clone()
     }
 
-    /// Whether every write that came in is done with: answered, or cut.
+    /// Returns whether every write so far has ended, with or without an answer.
     pub fn is_idle(&self) -> bool {
         self.shared.state().open == 0
     }
 
-    /// The reads and writes that came in until now, and where a new client began.
+    /// Returns the reads, writes and client starts so far.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.state().calls.clone()
     }
 
-    /// By how much the API server itself, with too little time on this machine, was late with its answers.
+    /// Returns the sum of the API server's own delays, which an overloaded machine causes.
     pub fn lateness(&self) -> Duration {
         self.shared.state().late
     }
 
-    /// The faults that had an effect: a watch was told, a read failed, an old or a late list was shown, or, of the
-    /// others, the write met its fate.
-    pub fn felt(&self) -> BTreeSet<Fault> {
-        self.shared.state().felt.clone()
+    /// Returns the faults that had an effect: a watch broke, a read failed, a list was stale or late, or a write met
+    /// its fault.
+    pub fn observed(&self) -> BTreeSet<Fault> {
+        self.shared.state().observed.clone()
     }
 
-    /// Replaces the plan; its numbers count from the proxy's first write.
+    /// Replaces the plan. Its numbers count from the first write of the proxy.
     pub fn plan(&self, plan: Plan) {
         self.shared.state().plan = plan;
     }
 
-    /// Lets all open watches fall silent, at once.
+    /// Stops the events of all open watches.
     pub fn stall_watches(&self) {
-        self.shared.words.send_replace(Word::Silence);
+        self.shared.watch_faults.send_replace(WatchFault::Silence);
     }
 
-    /// Waits until something is to be done before a write goes on.
+    /// Waits until a fault requires an action of the test.
     pub async fn halt(&mut self) -> Halt {
         match self.halts.recv().await {
             Some(halt) => halt,
@@ -239,7 +238,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(socket: TcpStream, client: usize, shared: Arc<Shared>) {
     let _ = socket.set_nodelay(true);
-    let way = Arc::clone(&shared);
+    let transport = Arc::clone(&shared);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { shared.answer(client, request).await }
@@ -248,15 +247,15 @@ async fn serve(socket: TcpStream, client: usize, shared: Arc<Shared>) {
     let served = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     tokio::select! {
         _ = served => {}
-        () = way.when(|state| state.way.is_gone().then_some(())) => {}
+        () = transport.when(|state| state.transport.is_gone().then_some(())) => {}
     }
 }
 
 impl State {
-    /// A write is done with.
+    /// Ends a write.
     fn finish(&mut self, number: usize, succeeded: bool) {
         self.open -= 1;
-        let mut writes = self.calls.iter_mut().filter(|call| call.act == Act::Write);
+        let mut writes = self.calls.iter_mut().filter(|call| call.kind == RequestKind::Write);
         if let Some(call) = writes.nth(number - 1) {
             call.succeeded = succeeded;
         }
@@ -268,8 +267,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn feel(&self, fault: Fault) {
-        self.state().felt.insert(fault);
+    fn observe(&self, fault: Fault) {
+        self.state().observed.insert(fault);
     }
 
     async fn answer(
@@ -285,7 +284,7 @@ impl Shared {
             Class::Lease => self.renew(head, body).await,
             Class::Read => self.read(client, target, head, body).await,
             Class::Watch => self.watch(target, head, body).await,
-            // In a task of its own: a client that hangs up does not stop it half-way.
+            // In a task of its own: a client that hangs up does not stop it half-transport.
             Class::Write => tokio::spawn(self.write(client, target, head, body)).await.unwrap_or(Err(Cut)),
         }
     }
@@ -301,7 +300,7 @@ impl Shared {
             let mut state = self.state();
             if state.client == client {
                 state.calls.extend(target.call());
-                state.haste.note(&target);
+                state.early.note(&target);
             }
             let bad = state.bad_reads;
             state.bad_reads = bad.saturating_sub(1);
@@ -309,12 +308,12 @@ impl Shared {
         };
         match (bad, old) {
             (0, Some(old)) => {
-                self.feel(Fault::StaleRestart);
+                self.observe(Fault::StaleRestart);
                 return json_answer(StatusCode::OK, old);
             }
             (0, None) => {}
             (odd, _) => {
-                self.feel(Fault::FailReads);
+                self.observe(Fault::FailReads);
                 return if odd % 2 == 1 { Err(Cut) } else { refusal(500) };
             }
         }
@@ -327,7 +326,7 @@ impl Shared {
         Ok(Response::from_parts(head, whole(body)))
     }
 
-    /// Sends a request on and streams the answer back.
+    /// Forwards a request and streams the answer back.
     async fn forward(&self, mut head: Parts, body: Bytes) -> Result<Response<Body>, Cut> {
         for name in [HOST, CONNECTION, TRANSFER_ENCODING] {
             head.headers.remove(name);
@@ -340,7 +339,7 @@ impl Shared {
             head.headers.remove(name);
         }
         head.version = Version::HTTP_11;
-        self.state().way.date(&mut head.headers);
+        self.state().transport.date(&mut head.headers);
         Ok(Response::from_parts(head, body.map_err(|_| Cut).boxed_unsync()))
     }
 
@@ -352,14 +351,14 @@ impl Shared {
         body: Bytes,
     ) -> Result<Response<Body>, Cut> {
         let (number, fault) = self.admit(client, target).await?;
-        let answer = self.strike(number, fault, head, body).await;
+        let answer = self.inject(number, fault, head, body).await;
         let succeeded = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
         self.state().finish(number, succeeded);
         self.changed.send_replace(());
         answer
     }
 
-    /// Numbers a write, unless its client is dead.
+    /// Numbers a write, unless its client was killed.
     async fn admit(&self, client: usize, target: Target) -> Result<(usize, Option<Fault>), Cut> {
         self.when(|state| {
             if state.client != client {
@@ -369,7 +368,7 @@ impl Shared {
                 return None;
             }
             state.calls.extend(target.call());
-            state.haste.note(&target);
+            state.early.note(&target);
             let number = state.writes.len() + 1;
             let fault = state.plan.writes.remove(&number);
             let at = Instant::now();
@@ -382,15 +381,15 @@ impl Shared {
         .await
     }
 
-    async fn strike(
+    async fn inject(
         &self,
         number: usize,
         fault: Option<Fault>,
         head: Parts,
         body: Bytes,
     ) -> Result<Response<Body>, Cut> {
-        if let Some(fault) = fault.filter(|fault| !fault.is_felt_later()) {
-            self.feel(fault);
+        if let Some(fault) = fault.filter(|fault| !fault.shows_later()) {
+            self.observe(fault);
         }
         match fault {
             Some(Fault::KillBefore | Fault::StaleRestart | Fault::SlowRestart) => {
@@ -407,7 +406,7 @@ impl Shared {
             Some(Fault::Answer(409)) if head.method == Method::POST => return already_exists(),
             Some(Fault::Answer(code)) => {
                 if code == 429 {
-                    self.state().haste.ask();
+                    self.state().early.ask();
                 }
                 return refusal(code);
             }
@@ -439,7 +438,7 @@ impl Shared {
         }
     }
 
-    /// Sends a write on and takes its whole answer.
+    /// Forwards a write and reads its whole answer.
     async fn carry_out(&self, number: usize, head: Parts, body: Bytes) -> Result<Response<Body>, Cut> {
         let asked = Instant::now();
         let (head, body) = self.forward(head, body).await?.into_parts();
@@ -450,12 +449,12 @@ impl Shared {
         Ok(Response::from_parts(head, whole(body)))
     }
 
-    /// Waits until the writes before this one are done with.
+    /// Waits until the earlier writes have ended.
     async fn alone(&self) {
         self.when(|state| (state.open == 1).then_some(())).await;
     }
 
-    /// Has the client killed, when the writes before this one are done with.
+    /// Lets the test kill the client once the earlier writes have ended.
     async fn kill(&self, fault: Option<Fault>) {
         self.alone().await;
         self.halt(fault).await;
@@ -465,18 +464,18 @@ impl Shared {
         state.calls.push(Call::start());
         match fault {
             Some(Fault::StaleRestart) => state.stale.begin(),
-            Some(Fault::SlowRestart) => state.haste.slow_down(),
+            Some(Fault::SlowRestart) => state.early.slow_down(),
             _ => {}
         }
     }
 
-    /// Waits until whoever plays has done what is to be done; whether the write is to go on.
+    /// Waits until the test has done what the fault requires. Returns whether the write continues.
     async fn halt(&self, fault: Option<Fault>) -> bool {
         let Some(fault) = fault else { return true };
         Halt::ask(&self.halts, fault).await
     }
 
-    /// Waits until `check` gives a value; it is asked now and after every change.
+    /// Waits until `check` returns a value. It runs now and after every change.
     async fn when<T>(&self, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
         let mut changes = self.changed.subscribe();
         loop {

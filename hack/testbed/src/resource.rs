@@ -1,5 +1,5 @@
-//! A `MetadataServices` as a user handles it, without the operator's own types: made, edited, annotated, deleted;
-//! and what its events say.
+//! A `MetadataServices` as users handle it, without the types of the operator: its edits, and the states in its
+//! events.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::history::{Entry, History, Kind, Verb};
+use crate::pace;
 
 /// One `MetadataServices`, by namespace and name.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub struct Subject {
     pub namespace: String,
 }
 
-/// Installs their CRD, in whatever form, by server-side apply and waits until it is served.
+/// Installs the CRD by server-side apply, and waits until the API server serves it.
 ///
 /// # Errors
 /// When it is refused, or is not served in time.
@@ -37,7 +38,7 @@ pub async fn install_crd<C: Serialize + Debug>(client: &Client, crd: &C, patienc
     let served: Api<DynamicObject> = Api::all_with(client.clone(), &kind);
     let start = Instant::now();
     while let Err(error) = served.list(&ListParams::default().limit(1)).await {
-        if start.elapsed() > patience {
+        if pace::elapsed(start) > patience {
             return Err(Error::Timeout {
                 what: format!("{name} is served: {error}"),
                 seconds: patience.as_secs_f64(),
@@ -53,7 +54,9 @@ pub fn quick(storage: &str, schema: &str) -> Value {
     json!({
         "storage": {"imageTag": storage}, "schema": {"imageTag": schema},
         "rollout": {
-            "gracePeriodSeconds": 1, "switchDwellSeconds": 1, "cleanupDelaySeconds": 2, "deployTimeoutSeconds": 60,
+            "gracePeriodSeconds": 1, "switchDwellSeconds": 1, "cleanupDelaySeconds": 2,
+            // No test waits for it by default, and a slow machine must not meet it.
+            "deployTimeoutSeconds": 300,
             "autoRollback": {"failureThresholdSeconds": 1},
         },
     })
@@ -79,6 +82,11 @@ impl Subject {
     pub fn new(client: &Client, namespace: &str, name: &str) -> Self {
         let api = Api::namespaced_with(client.clone(), namespace, &Kind::MetadataServices.resource());
         Self { api, name: name.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    /// Returns the client of this handle.
+    pub fn client(&self) -> Client {
+        self.api.clone().into_client()
     }
 
     fn object(&self, spec: &Value) -> DynamicObject {
@@ -151,14 +159,14 @@ impl Subject {
             }
             match self.api.replace_status(&self.name, &PostParams::default(), &object).await {
                 Ok(_) => return Ok(()),
-                // The operator wrote meanwhile: whatever it wrote is to be lost.
+                // The operator wrote the status meanwhile. Its write is discarded too.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Deletes it, and by the garbage collector what it owns.
+    /// Deletes the resource. The garbage collector deletes its objects.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -167,7 +175,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Deletes it as `kubectl delete --cascade=foreground` does: it stays, being deleted, until what it owns is gone.
+    /// Deletes the resource as `kubectl delete --cascade=foreground` does: it exists until its objects are gone.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -176,7 +184,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Deletes it and leaves what it owns, as `kubectl delete --cascade=orphan` does.
+    /// Deletes the resource and keeps its objects, as `kubectl delete --cascade=orphan` does.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -195,7 +203,7 @@ impl Subject {
         Ok(serde_json::to_value(self.api.get(&self.name).await?).unwrap_or_default())
     }
 
-    /// What was last seen of it, if it is there.
+    /// Returns the last version of the resource. None if it does not exist.
     pub fn state<'a>(&self, history: &'a History) -> Option<State<'a>> {
         let mut all = history.of(Kind::MetadataServices, &self.name);
         let last = all.rfind(|entry| entry.namespace == self.namespace)?;
@@ -282,7 +290,7 @@ impl<'a> State<'a> {
         found.and_then(|one| one.get(part)?.as_str()).unwrap_or_default()
     }
 
-    /// Whether the operator has decided on the present spec, and nothing is under way nor asked for.
+    /// Returns whether the operator has observed the spec, and neither a rollout nor a request is pending.
     pub fn is_settled(&self) -> bool {
         let asked = ["rollback-to", "retry", "restart"];
         self.step() == "Stable"
@@ -290,7 +298,7 @@ impl<'a> State<'a> {
             && asked.iter().all(|key| self.0.annotation(&format!("e6data.io/{key}")).is_none())
     }
 
-    /// [`Self::is_settled`], on the release that the spec describes, and all its pods are ready.
+    /// Returns whether [`Self::is_settled`] holds, the release in the spec is active, and all its Pods are ready.
     pub fn is_stable(&self) -> bool {
         self.is_settled() && self.phase() == "Stable" && self.0.condition("SpecApplied") == "True"
     }

@@ -1,8 +1,8 @@
-//! An independent eye: watches of its own, which record every version of every object.
+//! A timeline: watches that record every version of every object, independently of the operator.
 //!
-//! A list gives the start, a watch from the list's resourceVersion continues it, and a watch that breaks is
-//! continued where it was, so no event is lost. Should the API server have forgotten that place (it does when it
-//! restarts), a new list is compared with what is known; [`Timeline::gaps`] counts how often that was needed.
+//! A list gives the first versions, and a watch continues from its resourceVersion. A broken watch continues at the
+//! same place, so no event is lost. If the API server no longer knows that place, as after a restart, the timeline
+//! compares a new list with the known objects. [`Timeline::gaps`] counts these cases.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,9 +17,13 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::history::{Entry, History, Kind, Verb};
+use crate::pace;
 
 /// How long to wait before a request is repeated that failed.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// How often a wait compares the time that has passed with its limit.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A recorder of all objects of the kinds in [`Kind::ALL`]. It ends when dropped.
 #[derive(Debug)]
@@ -43,12 +47,12 @@ struct State {
 }
 
 impl Timeline {
-    /// Starts to record one namespace, or all. Returns when the present state is recorded, so whatever happens from
-    /// then on is seen. A kind whose definition is not installed yet is recorded as soon as it is; then what it had
-    /// in its first tenth of a second may be seen only as it is after that.
+    /// Starts to record one namespace, or all. The present objects are recorded before it returns, so the timeline
+    /// shows everything from then on. A kind without a CRD is recorded once the CRD exists; changes in its first
+    /// tenth of a second may be missing.
     ///
     /// # Errors
-    /// When the API server cannot be listed within 30 seconds.
+    /// When the API server cannot be listed within 30 seconds of the cluster's time.
     pub async fn start(client: Client, namespace: Option<&str>) -> Result<Self> {
         let (changed, _) = watch::channel(0);
         let shared = Arc::new(Shared { state: Mutex::default(), changed, start: Instant::now() });
@@ -70,14 +74,17 @@ impl Timeline {
             }
         };
         let patience = Duration::from_secs(30);
-        tokio::time::timeout(patience, all).await.map_err(|_| Error::Timeout {
-            what: "the first lists of the timeline".to_owned(),
-            seconds: patience.as_secs_f64(),
-        })?;
+        let (start, mut all) = (Instant::now(), std::pin::pin!(all));
+        while tokio::time::timeout(LOOK, &mut all).await.is_err() {
+            if pace::elapsed(start) > patience {
+                let what = "the first lists of the timeline".to_owned();
+                return Err(Error::Timeout { what, seconds: start.elapsed().as_secs_f64() });
+            }
+        }
         Ok(timeline)
     }
 
-    /// What has been seen until now.
+    /// Returns everything that happened until now.
     pub fn history(&self) -> History {
         self.shared.state().history.clone()
     }
@@ -97,7 +104,7 @@ impl Timeline {
     /// Waits until `predicate` gives a value; it is asked now and after every event. `what` goes into the error.
     ///
     /// # Errors
-    /// When it gave none within `timeout`; the message ends with the last events.
+    /// When it gave none within `timeout` of the cluster's time; the message ends with the last events.
     pub async fn wait_until<T>(
         &self,
         what: &str,
@@ -105,16 +112,17 @@ impl Timeline {
         mut predicate: impl FnMut(&History) -> Option<T>,
     ) -> Result<T> {
         let mut changes = self.shared.changed.subscribe();
-        let deadline = tokio::time::Instant::now() + timeout;
+        let start = Instant::now();
         loop {
             changes.mark_unchanged();
             if let Some(value) = predicate(&self.shared.state().history) {
                 return Ok(value);
             }
-            if !matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+            if pace::elapsed(start) > timeout {
                 let what = format!("{what}; last seen:{}", self.tail(12));
-                return Err(Error::Timeout { what, seconds: timeout.as_secs_f64() });
+                return Err(Error::Timeout { what, seconds: start.elapsed().as_secs_f64() });
             }
+            let _ = tokio::time::timeout(LOOK, changes.changed()).await;
         }
     }
 
@@ -260,7 +268,7 @@ impl Recorder {
         self.record(verb, object, resource_version, false);
     }
 
-    /// Records what a list shows that is not known, up to what has gone meanwhile.
+    /// Records the changes in a list, and the deletions up to it.
     fn compare(&mut self, items: Vec<DynamicObject>, at: u64) {
         let before = std::mem::take(&mut self.known);
         for object in items {
@@ -293,8 +301,9 @@ impl Recorder {
             fields.insert("kind".to_owned(), json!(resource.kind));
         }
         let at = self.shared.start.elapsed();
-        let entry =
-            Entry { resource_version, kind: self.kind, namespace, name, verb, object: value, at, listed };
+        let late = pace::late_now();
+        let kind = self.kind;
+        let entry = Entry { resource_version, kind, namespace, name, verb, object: value, at, late, listed };
         self.shared.state().history.insert(entry);
         self.shared.changed.send_modify(|count| *count += 1);
     }

@@ -1,4 +1,4 @@
-//! The control plane for real: what it plays, that it can be broken, and that nothing of it stays behind.
+//! Tests of the control plane: simulated Pods, stopped components, and the removal of everything at the end.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,13 +17,13 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use testbed::audit::AuditLog;
 use testbed::cluster::client_of;
-use testbed::{Cluster, Entry, History, Kind, Options, Timeline, Verb};
+use testbed::{Cluster, Entry, History, Kind, Options, Timeline, Verb, pace};
 use tokio::sync::Mutex;
 
 /// Two cores: one test at a time.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn deploy(client: &Client, name: &str, image: &str) {
     let labels = json!({"app": name});
@@ -86,6 +86,7 @@ fn seconds_until(history: &History, app: &str, state: impl Fn(&Entry) -> bool) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_do_what_their_tag_says() {
+    let start = Instant::now();
     let _turn = TURN.lock().await;
     let cluster = Cluster::start(Options::default()).await.unwrap();
     let client = cluster.client().unwrap();
@@ -116,12 +117,12 @@ async fn pods_do_what_their_tag_says() {
     timeline.settle(SOON).await.unwrap();
     assert_eq!(timeline.gaps(), 0);
     check_statuses(&timeline.history());
-    check_clocks(&timeline.history());
+    check_clocks(&timeline.history(), pace::lateness(start));
     by_hand(&client, &timeline).await;
     check_audit(&cluster).await;
 }
 
-/// What the kubelet would have written.
+/// The statuses that a kubelet would write.
 fn check_statuses(history: &History) {
     for pod in history.all_live(Kind::Pod) {
         for pointer in ["/status/podIP", "/status/hostIP", "/status/startTime", "/spec/nodeName"] {
@@ -152,18 +153,20 @@ fn check_statuses(history: &History) {
 }
 
 /// What happens later happens when it should.
-fn check_clocks(history: &History) {
+fn check_clocks(history: &History, late: Duration) {
     let ready = |entry: &Entry| entry.condition("Ready") == "True";
     let unready = |entry: &Entry| entry.condition("Ready") == "False";
     let slow = seconds_until(history, "app-1-slow", ready);
-    assert!((4.0..7.5).contains(&slow), "slow: {slow}");
+    let in_time =
+        |is: f64, least: f64| is > least - late.as_secs_f64() && is < (least + 3.5) * pace::slower(late);
+    assert!(in_time(slow, 4.0), "slow: {slow}, late by {late:?}");
     for app in ["app-1-flaky", "app-1-latecrash"] {
-        let late = seconds_until(history, app, unready);
-        assert!((5.0..8.5).contains(&late), "{app}: {late}");
+        let broken = seconds_until(history, app, unready);
+        assert!(in_time(broken, 5.0), "{app}: {broken}, late by {late:?}");
     }
 }
 
-/// A status patched by hand stays, a flaky pod healed by hand stays healed, and a deleted pod goes at once.
+/// A patched status stays, a repaired flaky Pod stays ready, and a deleted Pod disappears at once.
 async fn by_hand(client: &Client, timeline: &Timeline) {
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     let patch = async |app: &str, ready: &str| {
@@ -189,11 +192,13 @@ async fn by_hand(client: &Client, timeline: &Timeline) {
         (history.latest(Kind::Pod, &broken)?.verb == Verb::Deleted).then(|| start.elapsed())
     };
     let took = timeline.wait_until("the pod to go", SOON, gone).await.unwrap();
-    assert!((0.3..3.0).contains(&took.as_secs_f64()), "{took:?}");
+    let most = 3.0 * pace::slower(pace::lateness(start));
+    assert!((0.3..most).contains(&took.as_secs_f64()), "{took:?}");
     wait_pods(timeline, "app-1-0", true, "").await;
 }
 
-/// The audit log holds what we did and not what the control plane did; a user without rights is refused.
+/// The audit log contains the requests of the test, but not those of the control plane. A user without rights is
+/// denied.
 async fn check_audit(cluster: &Cluster) {
     let limited = cluster.kubeconfig_for("alice", Some("people")).unwrap();
     let alice = client_of(&limited).unwrap();
@@ -338,7 +343,7 @@ async fn a_cluster_dies_with_its_owner() {
     let dir = std::fs::read_to_string(&tell).unwrap();
     let start = Instant::now();
     while !processes_of(Path::new(&dir)).is_empty() || Path::new(&dir).exists() {
-        assert!(start.elapsed() < SOON, "{:?}", processes_of(Path::new(&dir)));
+        assert!(pace::elapsed(start) < SOON, "{:?}", processes_of(Path::new(&dir)));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -10,8 +10,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use testbed::node::{self, Image, programs};
-use testbed::{Cluster, Options};
+use testbed::Options;
+use testbed::cluster::{self, Cluster};
+use testbed::node::{self, Image, static_programs};
 
 /// How long anything may take on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ fn skipped() -> bool {
 fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+        assert!(testbed::pace::elapsed(start) < PATIENCE, "{what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -61,7 +62,7 @@ async fn serve(cluster: &Cluster) -> String {
     service.spec.unwrap().cluster_ip.unwrap()
 }
 
-/// What the Service at `address` answers to a request from inside the network namespace.
+/// Returns whether the Service at `address` answers a request from the network namespace.
 fn asked(cluster: &Cluster, address: &str) -> bool {
     let script = format!(
         "exec 3<>/dev/tcp/{address}/80; printf 'GET / HTTP/1.1\\r\\nconnection: close\\r\\n\\r\\n' >&3; cat <&3"
@@ -75,8 +76,8 @@ fn a_service_leads_to_containers() {
     if skipped() {
         return;
     }
-    let image = Image::of_program(&programs::workload().unwrap(), &["local/hello:1"]);
-    let dir = node::with_node(Options::default(), async |cluster| {
+    let image = Image::of_program(&static_programs::workload().unwrap(), &["local/hello:1"]);
+    let dir = cluster::with_node(Options::default(), async |cluster| {
         cluster.node().unwrap().import(&image).unwrap();
         let address = serve(&cluster).await;
         until("an answer through the Service", || asked(&cluster, &address));
@@ -91,7 +92,7 @@ fn a_service_leads_to_containers() {
     nothing_is_left(&dir.unwrap());
 }
 
-/// A child process that starts a cluster and is killed: this very test, told so by a variable.
+/// A child process, which is this test with a variable set, starts a cluster and is killed.
 #[test]
 fn a_killed_owner_leaves_nothing() {
     const CHILD: &str = "NODE_TEST_CHILD";
@@ -99,7 +100,7 @@ fn a_killed_owner_leaves_nothing() {
         return;
     }
     if let Some(file) = std::env::var_os(CHILD) {
-        node::with_node(Options::default(), async |cluster| {
+        cluster::with_node(Options::default(), async |cluster| {
             serve(&cluster).await;
             std::fs::write(&file, cluster.dir().unwrap().display().to_string()).unwrap();
             std::thread::sleep(PATIENCE);
@@ -121,7 +122,7 @@ fn a_killed_owner_leaves_nothing() {
     child.wait().unwrap();
     until("the guards to clean up", || !dir.exists());
     // Control groups outlive their processes; the next cluster removes those of the dead.
-    node::with_node(Options::default(), async |_| ()).unwrap();
+    cluster::with_node(Options::default(), async |_| ()).unwrap();
     nothing_is_left(&dir);
 }
 
@@ -189,6 +190,6 @@ fn the_machine_keeps_its_settings() {
         String::from_utf8(answer.stdout).unwrap()
     };
     let before = settings();
-    node::with_node(Options::default(), async |_| assert_eq!(before, settings())).unwrap();
+    cluster::with_node(Options::default(), async |_| assert_eq!(before, settings())).unwrap();
     assert_eq!(before, settings());
 }

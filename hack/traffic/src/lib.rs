@@ -1,4 +1,4 @@
-//! Traffic through the two front Services: the client that makes it, what it writes down, and what can be read off it.
+//! Traffic through both front Services: the client, its records, and the results.
 
 pub mod load;
 mod probe;

@@ -1,4 +1,5 @@
-//! The client: new connections at a steady rate, connections that stay open, slow requests and a stream, on both doors.
+//! The client: new connections at a steady rate, open connections, slow requests and a stream, for both front
+//! Services.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -15,16 +16,16 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::probe::Connection;
-use crate::record::{Door, Origin, Record, Way, now};
+use crate::record::{FrontService, Origin, Record, RequestKind, now};
 use crate::report::Report;
 
-/// How often a connection that stays open asks.
+/// Time between two requests of an open connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a slow answer takes.
+/// The duration of a slow answer.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long requests under way may take to finish at the end.
+/// Time for pending requests to finish at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(8);
 
 /// What to ask, and how hard.
@@ -63,7 +64,7 @@ struct Book {
     ending: watch::Sender<bool>,
 }
 
-/// Asks until the time is over or the process is told to end; then lets requests under way finish.
+/// Sends requests until the end of the time or a signal. Pending requests may then finish.
 ///
 /// # Errors
 /// When the file of records cannot be written.
@@ -97,16 +98,16 @@ pub async fn run(options: Options) -> io::Result<Report> {
 }
 
 fn start(options: &Options, book: &Rc<Book>) {
-    for (door, to) in [(Door::Storage, options.storage), (Door::Schema, options.schema)] {
-        spawn_local(fresh(Rc::clone(book), door, to, options.rate));
+    for (front, to) in [(FrontService::Storage, options.storage), (FrontService::Schema, options.schema)] {
+        spawn_local(fresh(Rc::clone(book), front, to, options.rate));
         for _ in 0..options.kept {
-            spawn_local(kept(Rc::clone(book), door, to));
+            spawn_local(kept(Rc::clone(book), front, to));
         }
         for _ in 0..options.slow {
-            spawn_local(slow(Rc::clone(book), door, to));
+            spawn_local(slow(Rc::clone(book), front, to));
         }
         for _ in 0..options.streams {
-            spawn_local(stream(Rc::clone(book), door, to));
+            spawn_local(stream(Rc::clone(book), front, to));
         }
     }
 }
@@ -129,8 +130,8 @@ async fn wait_for_the_end(seconds: Option<u64>) {
     }
 }
 
-/// A new connection for every request, at a steady rate whatever becomes of the earlier ones.
-async fn fresh(book: Rc<Book>, door: Door, to: SocketAddr, rate: u32) {
+/// Opens a new connection for every request at a steady rate, independent of earlier requests.
+async fn fresh(book: Rc<Book>, front: FrontService, to: SocketAddr, rate: u32) {
     let mut ticks = interval(Duration::from_secs(1) / rate.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !book.over() {
@@ -139,7 +140,7 @@ async fn fresh(book: Rc<Book>, door: Door, to: SocketAddr, rate: u32) {
         spawn_local(async move {
             let start = Instant::now();
             let answer = once(to, "/", Duration::ZERO).await;
-            book.enter(door, Way::Fresh, start, answer);
+            book.enter(front, RequestKind::Fresh, start, answer);
         });
     }
 }
@@ -149,7 +150,7 @@ async fn once(to: SocketAddr, path: &str, expected: Duration) -> Result<Origin, 
 }
 
 /// One connection, used until the server says that an answer is the last.
-async fn kept(book: Rc<Book>, door: Door, to: SocketAddr) {
+async fn kept(book: Rc<Book>, front: FrontService, to: SocketAddr) {
     let mut connection = None;
     while !book.over() {
         let start = Instant::now();
@@ -167,25 +168,25 @@ async fn kept(book: Rc<Book>, door: Door, to: SocketAddr) {
             },
             Err(reason) => Err(reason),
         };
-        book.enter(door, Way::Kept, start, answer);
+        book.enter(front, RequestKind::Kept, start, answer);
         sleep(PAUSE).await;
     }
 }
 
-async fn slow(book: Rc<Book>, door: Door, to: SocketAddr) {
+async fn slow(book: Rc<Book>, front: FrontService, to: SocketAddr) {
     let path = format!("/slow/{}", SLOW.as_millis());
     while !book.over() {
         let start = Instant::now();
         let answer = once(to, &path, SLOW).await;
         let failed = answer.is_err();
-        book.enter(door, Way::Slow, start, answer);
+        book.enter(front, RequestKind::Slow, start, answer);
         if failed {
             sleep(PAUSE).await;
         }
     }
 }
 
-async fn stream(book: Rc<Book>, door: Door, to: SocketAddr) {
+async fn stream(book: Rc<Book>, front: FrontService, to: SocketAddr) {
     while !book.over() {
         let start = Instant::now();
         let follow = async {
@@ -198,7 +199,7 @@ async fn stream(book: Rc<Book>, door: Door, to: SocketAddr) {
             // A stream never ends by itself.
             _ = ending.wait_for(|over| *over) => return,
         };
-        book.enter(door, Way::Stream, start, answer);
+        book.enter(front, RequestKind::Stream, start, answer);
         sleep(PAUSE).await;
     }
 }
@@ -208,9 +209,9 @@ impl Book {
         *self.ending.borrow()
     }
 
-    fn enter(&self, door: Door, way: Way, start: Instant, outcome: Result<Origin, String>) {
+    fn enter(&self, front: FrontService, kind: RequestKind, start: Instant, outcome: Result<Origin, String>) {
         let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let record = Record { at: now(), door, way, took, outcome };
+        let record = Record { at: now(), front, kind, took, outcome };
         if let Some(out) = self.out.borrow_mut().as_mut() {
             // A full disk must not stop the client; the summary is complete all the same.
             let _ = writeln!(out, "{record}");

@@ -1,4 +1,4 @@
-//! One request of each kind, by hand: a client of a few lines shows every failure and costs little.
+//! The requests of the client. A hand-written HTTP client reports every failure and needs little CPU.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use crate::record::Origin;
 
-/// How long a request may take beyond what it asks for.
+/// Time limit of a request, in addition to its expected duration.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection, and what was read of it beyond the last answer.
+/// A connection, and received bytes after the last answer.
 pub(crate) struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,

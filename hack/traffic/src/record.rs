@@ -1,32 +1,32 @@
-//! One line for each request: what was asked, when, and what came of it.
+//! The record of a request: time, kind and result, in one line.
 
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Which front Service was asked.
+/// A front Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Door {
+pub enum FrontService {
     /// `<name>-storage`.
     Storage,
     /// `<name>-schema`.
     Schema,
 }
 
-/// How it was asked.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
-    /// By a new connection.
+pub enum RequestKind {
+    /// A new connection.
     Fresh,
-    /// By a connection that stays open.
+    /// An open connection.
     Kept,
-    /// By a new connection, for an answer that takes two seconds.
+    /// A new connection, and an answer that takes two seconds.
     Slow,
-    /// A stream that goes on until the server ends it; its record is its end.
+    /// A stream that the server ends. The record describes the end.
     Stream,
 }
 
-/// Who answered.
+/// The origin of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// Storage or schema.
@@ -42,26 +42,26 @@ pub struct Origin {
 /// One request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// When its outcome was known, in microseconds since 1970.
+    /// The time of its end, in microseconds since 1970.
     pub at: u64,
-    /// Which Service.
-    pub door: Door,
-    /// In which way.
-    pub way: Way,
-    /// How long it took, in microseconds.
+    /// The front Service.
+    pub front: FrontService,
+    /// The kind.
+    pub kind: RequestKind,
+    /// The duration in microseconds.
     pub took: u64,
-    /// Who answered, or why nobody did.
+    /// The origin of the answer, or the reason of the failure.
     pub outcome: Result<Origin, String>,
 }
 
 impl Record {
-    /// When it was asked, in microseconds since 1970.
+    /// Returns the start of the request, in microseconds since 1970.
     pub fn asked(&self) -> u64 {
         self.at.saturating_sub(self.took)
     }
 }
 
-/// What is not a record.
+/// A line that is not a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotARecord(pub String);
 
@@ -73,7 +73,7 @@ impl Display for NotARecord {
 
 impl std::error::Error for NotARecord {}
 
-impl Display for Door {
+impl Display for FrontService {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Storage => "storage",
@@ -82,7 +82,7 @@ impl Display for Door {
     }
 }
 
-impl Display for Way {
+impl Display for RequestKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Fresh => "fresh",
@@ -96,7 +96,7 @@ impl Display for Way {
 impl FromStr for Origin {
     type Err = NotARecord;
 
-    /// From the four words that the workload answers.
+    /// Parses the four words of an answer of the workload.
     fn from_str(text: &str) -> Result<Self, NotARecord> {
         let words: Vec<&str> = text.split_whitespace().collect();
         match words.as_slice() {
@@ -119,10 +119,10 @@ impl Display for Origin {
 
 impl Display for Record {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Self { at, door, way, took, outcome } = self;
+        let Self { at, front, kind, took, outcome } = self;
         match outcome {
-            Ok(origin) => write!(f, "{at} {door} {way} {took} ok {origin}"),
-            Err(reason) => write!(f, "{at} {door} {way} {took} failed {}", reason.replace('\n', " ")),
+            Ok(origin) => write!(f, "{at} {front} {kind} {took} ok {origin}"),
+            Err(reason) => write!(f, "{at} {front} {kind} {took} failed {}", reason.replace('\n', " ")),
         }
     }
 }
@@ -135,16 +135,16 @@ impl FromStr for Record {
         let mut words = line.trim_end().splitn(6, ' ');
         let mut word = || words.next().ok_or_else(no);
         let at = word()?.parse().map_err(|_| no())?;
-        let door = match word()? {
-            "storage" => Door::Storage,
-            "schema" => Door::Schema,
+        let front = match word()? {
+            "storage" => FrontService::Storage,
+            "schema" => FrontService::Schema,
             _ => return Err(no()),
         };
-        let way = match word()? {
-            "fresh" => Way::Fresh,
-            "kept" => Way::Kept,
-            "slow" => Way::Slow,
-            "stream" => Way::Stream,
+        let kind = match word()? {
+            "fresh" => RequestKind::Fresh,
+            "kept" => RequestKind::Kept,
+            "slow" => RequestKind::Slow,
+            "stream" => RequestKind::Stream,
             _ => return Err(no()),
         };
         let took = word()?.parse().map_err(|_| no())?;
@@ -153,11 +153,11 @@ impl FromStr for Record {
             ("failed", reason) => Err(reason.to_owned()),
             _ => return Err(no()),
         };
-        Ok(Self { at, door, way, took, outcome })
+        Ok(Self { at, front, kind, took, outcome })
     }
 }
 
-/// The machine's clock: microseconds since 1970.
+/// Returns the machine's time in microseconds since 1970.
 #[allow(
     clippy::disallowed_methods,
     reason = "records of several processes are compared by the machine's clock"
@@ -174,8 +174,15 @@ mod tests {
     #[test]
     fn a_record_survives_being_written() {
         let origin: Origin = "storage v1 blue pod-1".parse().unwrap();
-        let good = Record { at: 7, door: Door::Storage, way: Way::Kept, took: 3, outcome: Ok(origin) };
-        let bad = Record { outcome: Err("connect: refused".into()), door: Door::Schema, ..good.clone() };
+        let good = Record {
+            at: 7,
+            front: FrontService::Storage,
+            kind: RequestKind::Kept,
+            took: 3,
+            outcome: Ok(origin),
+        };
+        let bad =
+            Record { outcome: Err("connect: refused".into()), front: FrontService::Schema, ..good.clone() };
         for record in [good, bad] {
             assert_eq!(record.to_string().parse(), Ok(record));
         }

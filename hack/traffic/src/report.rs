@@ -1,17 +1,17 @@
-//! What can be read off the records: counts, failures, and how long two releases answered side by side.
+//! Results of the records: counts, failures, and the time during which two releases answered.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 
-use crate::record::{Door, Record, Way};
+use crate::record::{FrontService, Record, RequestKind};
 
-/// How many failures are kept in full.
+/// Maximum number of failures kept in full.
 const KEPT: usize = 20;
 
 /// Counts of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    counts: BTreeMap<(Door, Way), Count>,
+    counts: BTreeMap<(FrontService, RequestKind), Count>,
     first_failures: Vec<Record>,
 }
 
@@ -23,7 +23,7 @@ struct Count {
     slowest: u64,
 }
 
-/// How the traffic of one door moved from one release to another, in microseconds since 1970.
+/// The switch of a front Service from one release to another, in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     /// The first new connection that the new release answered.
@@ -33,23 +33,23 @@ pub struct Move {
 }
 
 impl Move {
-    /// How long both releases answered, in microseconds.
+    /// Returns the time during which both releases answered, in microseconds.
     pub fn mixed(&self) -> u64 {
         self.last_old.saturating_sub(self.first_new)
     }
 }
 
 impl Report {
-    /// A report of all these records.
+    /// Returns a report of all these records.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut report = Self::default();
         records.into_iter().for_each(|record| report.add(record));
         report
     }
 
-    /// Counts one more.
+    /// Adds a record.
     pub fn add(&mut self, record: &Record) {
-        let count = self.counts.entry((record.door, record.way)).or_default();
+        let count = self.counts.entry((record.front, record.kind)).or_default();
         count.slowest = count.slowest.max(record.took);
         if record.outcome.is_ok() {
             count.answers += 1;
@@ -61,17 +61,17 @@ impl Report {
         }
     }
 
-    /// How many requests were answered.
+    /// Returns the number of answered requests.
     pub fn answers(&self) -> u64 {
         self.counts.values().map(|count| count.answers).sum()
     }
 
-    /// How many requests failed.
+    /// Returns the number of failed requests.
     pub fn failures(&self) -> u64 {
         self.counts.values().map(|count| count.failures).sum()
     }
 
-    /// The first failures, twenty at most.
+    /// Returns the first failures, at most twenty.
     pub fn first_failures(&self) -> &[Record] {
         &self.first_failures
     }
@@ -80,11 +80,11 @@ impl Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} answers, {} failures", self.answers(), self.failures())?;
-        for ((door, way), Count { answers, failures, slowest }) in &self.counts {
+        for ((front, kind), Count { answers, failures, slowest }) in &self.counts {
             let slowest = slowest / 1000;
             write!(
                 f,
-                "\n  {door:<7} {way:<6} {answers:>7} answers {failures:>6} failures, slowest {slowest} ms"
+                "\n  {front:<7} {kind:<6} {answers:>7} answers {failures:>6} failures, slowest {slowest} ms"
             )?;
         }
         for failure in &self.first_failures {
@@ -94,14 +94,14 @@ impl Display for Report {
     }
 }
 
-/// How a door's new connections moved to `release` from any other, looking at those asked from `since` on
-/// (microseconds since 1970); none if `release` never answered. Answers after `until` are another matter.
-pub fn moved(records: &[Record], door: Door, release: &str, since: u64, until: u64) -> Option<Move> {
+/// Returns the switch of a front Service's new connections to `release`, for requests between `since` and `until`
+/// (microseconds since 1970). None if `release` never answered.
+pub fn moved(records: &[Record], front: FrontService, release: &str, since: u64, until: u64) -> Option<Move> {
     let mut first_new: Option<u64> = None;
     let mut last_old: Option<u64> = None;
     for record in records {
         let asked = record.asked();
-        if record.door != door || record.way != Way::Fresh || asked < since || asked > until {
+        if record.front != front || record.kind != RequestKind::Fresh || asked < since || asked > until {
             continue;
         }
         let Ok(origin) = &record.outcome else { continue };
@@ -119,17 +119,21 @@ pub fn moved(records: &[Record], door: Door, release: &str, since: u64, until: u
 mod tests {
     use super::*;
 
-    fn record(at: u64, way: Way, release: &str) -> Record {
+    fn record(at: u64, kind: RequestKind, release: &str) -> Record {
         let outcome = match release {
             "" => Err("connect: refused".to_owned()),
             release => Ok(format!("storage {release} blue pod").parse().unwrap()),
         };
-        Record { at, door: Door::Storage, way, took: 0, outcome }
+        Record { at, front: FrontService::Storage, kind, took: 0, outcome }
     }
 
     #[test]
     fn failures_are_counted_and_shown() {
-        let records = [record(1, Way::Fresh, "v1"), record(2, Way::Kept, ""), record(3, Way::Fresh, "")];
+        let records = [
+            record(1, RequestKind::Fresh, "v1"),
+            record(2, RequestKind::Kept, ""),
+            record(3, RequestKind::Fresh, ""),
+        ];
         let report = Report::of(&records);
         assert_eq!((report.answers(), report.failures()), (1, 2));
         assert!(report.to_string().contains("connect: refused"), "{report}");
@@ -138,16 +142,16 @@ mod tests {
     #[test]
     fn a_move_is_seen_by_new_connections_only() {
         let records = [
-            record(1, Way::Fresh, "v1"),
-            record(5, Way::Fresh, "v2"),
-            record(6, Way::Fresh, "v1"),
-            record(7, Way::Fresh, "v2"),
-            record(9, Way::Kept, "v1"),
+            record(1, RequestKind::Fresh, "v1"),
+            record(5, RequestKind::Fresh, "v2"),
+            record(6, RequestKind::Fresh, "v1"),
+            record(7, RequestKind::Fresh, "v2"),
+            record(9, RequestKind::Kept, "v1"),
         ];
-        let seen = moved(&records, Door::Storage, "v2", 0, 100).unwrap();
+        let seen = moved(&records, FrontService::Storage, "v2", 0, 100).unwrap();
         assert_eq!(seen, Move { first_new: 5, last_old: 6 });
         assert_eq!(seen.mixed(), 1);
-        assert_eq!(moved(&records, Door::Storage, "v3", 0, 100), None);
-        assert_eq!(moved(&records, Door::Schema, "v2", 0, 100), None);
+        assert_eq!(moved(&records, FrontService::Storage, "v3", 0, 100), None);
+        assert_eq!(moved(&records, FrontService::Schema, "v2", 0, 100), None);
     }
 }

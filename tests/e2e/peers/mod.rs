@@ -1,21 +1,22 @@
-//! The same upgrade and the same bad release, by this operator and by what people use instead: `make bench-peers`
+//! The same upgrade and the same failing release with this operator and with common alternatives: `make bench-peers`
 //! writes the table of `docs/zero-downtime.md`.
 
-mod play;
+mod controllers;
 
 use std::sync::Arc;
 
 use testbed::{Cluster, Entry, History, Kind, Options, assets};
-use traffic::record::{Record, Way, now};
+use traffic::record::{Record, RequestKind, now};
 use traffic::report::Report;
 
-use crate::bed::Bed;
-use crate::ground::try_on_node;
+use crate::SUITE;
 use crate::measure::{median, mixed, publish, seconds};
-use crate::stage::{Load, NAME, RATE, door};
-use play::Peer;
+use crate::real_node::try_on_node;
+use crate::resource_under_load::{Load, NAME, RATE, front};
+use controllers::Peer;
+use testbed::harness::{TestEnv, variables};
 
-/// Runs of each, unless `E6_RUNS` says otherwise.
+/// Runs of each, unless `E6_TEST_RUNS` says otherwise.
 const RUNS: usize = 5;
 
 /// Seconds until a bad release turns bad, after it began to listen.
@@ -49,7 +50,7 @@ struct Run {
 fn peers() {
     // It may have to be downloaded, which cannot be done from the node's network.
     assets::argo_rollouts().unwrap();
-    let count = std::env::var("E6_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(RUNS);
+    let count = variables::number(variables::RUNS, RUNS);
     let mut all: Vec<(Peer, Vec<Run>)> = Peer::ALL.map(|peer| (peer, vec![])).into();
     for number in 1..=count {
         // In turns, so that what else this machine does hits all alike.
@@ -82,47 +83,48 @@ fn tell(count: usize, all: &[(Peer, Vec<Run>)]) {
 
 /// One peer, from its first release on, on a cluster of its own.
 async fn run(cluster: &Cluster, peer: Peer) -> Run {
-    let bed = Bed::on(cluster, "peer", &[]).await;
-    let mut play = peer.open(cluster, bed).await;
-    settled(&play.bed, 1).await;
+    let env = SUITE.env_on(cluster, "peer", &[]).await;
+    let mut run = peer.open(cluster, env).await;
+    settled(&run.env, 1).await;
     // kube-proxy follows the first endpoints about a second late.
-    play.bed.linger(3).await;
-    let doors = [door(&play.bed, NAME, "storage").await, door(&play.bed, NAME, "schema").await];
-    quiet(&play.bed, &doors).await;
-    let load = Load::start(&format!("{}-{}", play.bed.namespace, peer.label()), &doors, RATE);
-    play.bed.linger(3).await;
+    run.env.linger(3).await;
+    let fronts = [front(&run.env, NAME, "storage").await, front(&run.env, NAME, "schema").await];
+    quiet(&run.env, &fronts).await;
+    let load = Load::start(&format!("{}-{}", run.env.namespace, peer.label()), &fronts, RATE);
+    run.env.linger(3).await;
     let mut spans = vec![];
     if peer.upgrades() {
         for late in [false, true] {
             let since = now();
             let more: &[(&str, &str)] = if late { &[("START_SECONDS", LATE)] } else { &[] };
-            let tag = play.ask(&[], more).await;
-            settled(&play.bed, tag).await;
-            play.bed.linger(2).await;
+            let tag = run.ask(&[], more).await;
+            settled(&run.env, tag).await;
+            run.env.linger(2).await;
             spans.push((since, now()));
         }
     }
     let since = now();
     let bad = [("BAD_SECONDS", BAD_AFTER)];
-    let tag = play.ask(&bad, &bad).await;
-    ready(&play.bed, tag).await;
-    play.bed.linger(WATCHED).await;
+    let tag = run.ask(&bad, &bad).await;
+    ready(&run.env, tag).await;
+    run.env.linger(WATCHED).await;
     spans.push((since, now()));
     judge(&load.stop(), &spans)
 }
 
 /// Waits until every client is answered at once: figures taken on a busy machine would be the machine's.
-async fn quiet(bed: &Bed, doors: &[String; 2]) {
+async fn quiet(env: &TestEnv, fronts: &[String; 2]) {
     for _ in 0..60 {
-        let load = Load::start(&format!("{}-quiet", bed.namespace), doors, RATE);
-        bed.linger(5).await;
+        let load = Load::start(&format!("{}-quiet", env.namespace), fronts, RATE);
+        env.linger(5).await;
         let records = load.stop();
-        let slow = |one: &&Record| one.way == Way::Fresh && (one.outcome.is_err() || one.took > QUICK);
+        let slow =
+            |one: &&Record| one.kind == RequestKind::Fresh && (one.outcome.is_err() || one.took > QUICK);
         match records.iter().filter(slow).count() {
             0 => return,
             slow => eprintln!("the machine is busy: {slow} requests failed or took long; waiting"),
         }
-        bed.linger(10).await;
+        env.linger(10).await;
     }
     panic!("this machine is too busy to measure anything");
 }
@@ -177,17 +179,17 @@ fn pods(history: &History) -> impl Iterator<Item = (&Arc<Entry>, u32)> {
 }
 
 /// Waits until two pods of each component are ready with this tag.
-async fn ready(bed: &Bed, tag: u32) {
+async fn ready(env: &TestEnv, tag: u32) {
     let check = |history: &History| {
         let ready = pods(history).filter(|(pod, of)| *of == tag && pod.condition("Ready") == "True");
         (ready.count() == 4).then_some(())
     };
-    bed.wait(&format!("four ready pods of {tag}"), check).await;
+    env.wait(&format!("four ready pods of {tag}"), check).await;
 }
 
 /// The same, and nothing else is left.
-async fn settled(bed: &Bed, tag: u32) {
-    ready(bed, tag).await;
+async fn settled(env: &TestEnv, tag: u32) {
+    ready(env, tag).await;
     let check = |history: &History| pods(history).all(|(_, of)| of == tag).then_some(());
-    bed.wait(&format!("the pods before {tag} to be gone"), check).await;
+    env.wait(&format!("the pods before {tag} to be gone"), check).await;
 }

@@ -119,7 +119,7 @@ async fn measure(cli: &Cli) -> Outcome<()> {
     Ok(())
 }
 
-/// What stands above the table.
+/// The text above the table.
 const HEAD: &str = "# Benchmarks
 
 Written by `make bench`, on a control plane of its own with KWOK pods. Requests are counted by the API server's audit log,

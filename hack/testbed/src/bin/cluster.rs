@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use testbed::{Cluster, Options, Result, assets, node, process};
+use testbed::{Cluster, Options, Result, assets, cluster, node, process};
 
 /// A local Kubernetes control plane on loopback.
 #[derive(Debug, Parser)]
@@ -58,8 +58,14 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Tool {
+    /// kube-apiserver; the rest of the control plane is beside it or in the cache.
+    ControlPlane,
     /// The command-line client.
     Kubectl,
+    /// The program that runs the pods of a real node.
+    Kubelet,
+    /// The program that leads the traffic of a real node.
+    KubeProxy,
     /// The installer of charts.
     Helm,
     /// The same, version 3.
@@ -119,7 +125,7 @@ async fn up(dir: &Path, node: Node, apiserver_args: Vec<String>) -> Result<ExitC
         Node::Kwok => told(&Cluster::start(options).await?),
         // It blocks, and this program has nothing else to do.
         Node::Real => {
-            tokio::task::block_in_place(|| node::with_node(options, async |cluster| told(&cluster)))?;
+            tokio::task::block_in_place(|| cluster::with_node(options, async |cluster| told(&cluster)))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -160,14 +166,17 @@ fn import(archive: &Path, dir: &Path) -> Result<ExitCode> {
 
 fn path(tool: Tool) -> Result<ExitCode> {
     let path = match tool {
+        Tool::ControlPlane => assets::control_plane()?.kube_apiserver,
         Tool::Kubectl => assets::kubectl()?,
+        Tool::Kubelet => assets::kubelet()?,
+        Tool::KubeProxy => assets::kube_proxy()?,
         Tool::Helm => assets::helm()?,
         Tool::Helm3 => assets::helm3()?,
         Tool::Kubernetes130 => assets::kubernetes_1_30()?,
         Tool::Kwok => assets::kwok()?,
         Tool::MetricsServer => assets::metrics_server()?.0,
         Tool::MetricsServerManifests => assets::metrics_server()?.1,
-        Tool::Workload => node::programs::workload()?,
+        Tool::Workload => node::static_programs::workload()?,
     };
     println!("{}", path.display());
     Ok(ExitCode::SUCCESS)

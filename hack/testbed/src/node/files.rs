@@ -1,16 +1,14 @@
-//! What the node's daemons read, and their command lines.
+//! The files and command lines of the node's daemons.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{ADDRESS, NODE, machine};
-use crate::cluster::Options;
+use super::machine;
+use crate::addresses::{POD_RANGE, REAL_NODE, REAL_NODE_ADDRESS};
 use crate::error::{Error, IoContext, Result};
+use crate::options::Options;
 use crate::process::Program;
-
-/// The addresses of pods.
-pub(crate) const POD_RANGE: &str = "10.244.0.0/24";
 
 /// The container that holds a pod's namespaces; its image is of our own making.
 pub(crate) const PAUSE_IMAGE: &str = "docker.io/local/pause:1";
@@ -35,7 +33,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Those that were written before.
+    /// Returns the files of an existing node.
     pub fn written(run: &Path) -> Self {
         Self { run: run.to_path_buf(), dir: run.join("node") }
     }
@@ -57,8 +55,8 @@ impl Files {
             format!("--kubeconfig={}", self.run.join("kubelet.kubeconfig").display()),
             flag("root-dir", "kubelet"),
             flag("cert-dir", "kubelet-pki"),
-            format!("--node-ip={ADDRESS}"),
-            format!("--hostname-override={NODE}"),
+            format!("--node-ip={REAL_NODE_ADDRESS}"),
+            format!("--hostname-override={REAL_NODE}"),
         ];
         vec![
             self.program("containerd", Path::new("containerd"), vec![flag("config", "containerd.toml")]),
@@ -144,7 +142,7 @@ impl Files {
             "cgroupRoot": cgroup,
             "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
             "eventRecordQPS": 0,
-            // A full disk of the machine is not what is tested here.
+            // A full disk of the machine must not evict Pods.
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
             "failCgroupV1": false,
             "failSwapOn": false,
@@ -167,7 +165,7 @@ impl Files {
             "clusterCIDR": POD_RANGE,
             // These would change settings of the whole machine's kernel.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-            "hostnameOverride": NODE,
+            "hostnameOverride": REAL_NODE,
             "mode": mode.unwrap_or("iptables"),
         })
     }

@@ -1,11 +1,11 @@
-//! What a machine must have to be a node, and how it gets it.
+//! The programs that a machine needs to be a node, and their installation.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
 
-/// What is looked for, and the Debian package that has it.
+/// The needed programs, and their Debian packages.
 const NEEDS: [(&str, &str); 9] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::ADDRESS;
-use crate::assets::hack_dir;
+use crate::addresses::REAL_NODE_ADDRESS;
 use crate::error::{Error, IoContext, Result};
 use crate::process::{self, Guard, Program};
+use crate::repository::hack_dir;
+use crate::run_dir::mark;
 
 /// Begins the name of a node's control groups; the id of the holding process follows.
 const CGROUP: &str = "e6-node-";
@@ -42,11 +43,11 @@ struct Holder {
 }
 
 impl Namespaces {
-    /// New namespaces, ready for a cluster with its run directory `dir`. If `detached`, they outlive this process
-    /// until [`Namespaces::end_recorded`].
+    /// Creates namespaces for a cluster with the run directory `dir`. If `detached`, they outlive this process until
+    /// [`Namespaces::end_recorded`].
     ///
     /// # Errors
-    /// When the kernel refuses one, as in a container without rights; the message holds what was said.
+    /// When the kernel refuses one, as in a container without rights; the message contains its output.
     pub fn new(dir: &Path, detached: bool) -> Result<Self> {
         let logs = dir.join("logs");
         let state = dir.join("node");
@@ -67,7 +68,7 @@ impl Namespaces {
         Ok(Self { pid, holder: Some(Arc::new(holder)) })
     }
 
-    /// Those that another process made for the cluster in `dir`.
+    /// Returns the namespaces that another process created for the cluster in `dir`.
     ///
     /// # Errors
     /// When none live.
@@ -190,7 +191,7 @@ impl Drop for Holder {
 }
 
 /// Removes the control groups of nodes whose holder is gone: a killed test could not.
-pub(super) fn sweep() {
+pub(crate) fn remove_stale_cgroups() {
     let hierarchies = hierarchies();
     let names = hierarchies.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     let pids = names.filter_map(|entry| entry.file_name().to_str()?.strip_prefix(CGROUP)?.parse().ok());
@@ -205,17 +206,17 @@ fn holder(dir: &Path, log: PathBuf) -> Program {
     let script = hack_dir().join("cluster/node/init.sh");
     let words = ["--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--", "sh"];
     let mut args: Vec<String> = words.iter().map(ToString::to_string).collect();
-    args.extend([script.display().to_string(), dir.display().to_string(), ADDRESS.into(), mark(dir)]);
+    args.extend([
+        script.display().to_string(),
+        dir.display().to_string(),
+        REAL_NODE_ADDRESS.into(),
+        mark(dir),
+    ]);
     Program { name: "node-init".into(), path: "unshare".into(), args, env: Vec::new(), log }
 }
 
 fn record_in(dir: &Path) -> PathBuf {
     dir.join("node.pid")
-}
-
-/// What the holder's command line holds.
-fn mark(dir: &Path) -> String {
-    format!("{}/", dir.display())
 }
 
 /// The roots of all hierarchies of control groups.
@@ -233,7 +234,7 @@ fn make_cgroups(pid: u32) -> Result<()> {
     for parent in hierarchies() {
         let group = parent.join(format!("{CGROUP}{pid}"));
         std::fs::create_dir(&group).at("create", &group)?;
-        // In v1 a new group has no processors and no memory until it is told.
+        // In v1 a new group has neither processors nor memory.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let (from, to) = (parent.join(file), group.join(file));
             if to.exists() && !parent.join("cgroup.controllers").exists() {
@@ -245,7 +246,7 @@ fn make_cgroups(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Removes the control groups of a node, waiting for the kernel to end what is in them.
+/// Removes the control groups of a node, after the kernel has ended their processes.
 fn remove_cgroups(pid: u32) {
     let start = Instant::now();
     for parent in hierarchies() {

@@ -1,4 +1,4 @@
-//! Answers that the API server did not give.
+//! Answers of the proxy itself.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -6,15 +6,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::haste::ASKED;
+use super::early_requests::ASKED;
 use super::{Body, Cut};
 
-/// A body that is there at once.
+/// Returns a body from memory.
 pub fn whole(body: Bytes) -> Body {
     Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// An answer as the API server would give it.
+/// Returns a rejection in the form of the API server.
 pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
     let reason = match code {
         409 => "Conflict",
@@ -28,7 +28,7 @@ pub fn refusal(code: u16) -> Result<Response<Body>, Cut> {
     refusal_for(code, reason)
 }
 
-/// An answer to a create as if an object of that name were there.
+/// Returns the answer to a create whose object exists already.
 pub fn already_exists() -> Result<Response<Body>, Cut> {
     refusal_for(409, "AlreadyExists")
 }
@@ -46,7 +46,7 @@ fn refusal_for(code: u16, reason: &str) -> Result<Response<Body>, Cut> {
     Ok(answer)
 }
 
-/// An answer with a JSON body.
+/// Returns an answer with a JSON body.
 pub fn json_answer(status: StatusCode, body: Bytes) -> Result<Response<Body>, Cut> {
     let mut answer = Response::new(whole(body));
     *answer.status_mut() = status;

@@ -1,68 +1,69 @@
-//! What may go wrong, and at which write.
+//! The faults that a proxy injects, and their writes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A fault at one write. Its text (`kill-before`, `answer-409`, `delay-1500`) reads back as the same fault.
+/// A fault at one write. Its text (`kill-before`, `answer-409`, `delay-1500`) parses to the same fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// The client dies before the write reaches the API server.
+    /// The client is killed before the write reaches the API server.
     KillBefore,
-    /// The client dies after the API server has carried out the write, before it hears of it.
+    /// The client is killed after the API server has carried out the write, before the answer.
     KillAfter,
-    /// The write is carried out, the connection breaks before the answer.
+    /// The API server carries out the write, and the connection breaks before the answer.
     LoseReply,
     /// The connection breaks before the write reaches the API server.
     DropRequest,
-    /// The write is not carried out; the answer has this HTTP status.
+    /// The proxy rejects the write with this HTTP status.
     Answer(u16),
-    /// The write is carried out, but the answer has this HTTP status.
+    /// The API server carries out the write, but the answer has this HTTP status.
     AnswerAfter(u16),
-    /// The write is held up this long, and then carried out whether or not the client still waits.
+    /// The proxy delays the write, then forwards it even if the client no longer waits.
     Delay(Duration),
-    /// The write is carried out, and from then on some reads are answered with 500 or cut.
+    /// The API server carries out the write, and then some reads break or get a 500.
     FailReads,
-    /// All open watches break, then the write is carried out.
+    /// All open watches break, then the proxy forwards the write.
     CutWatches,
-    /// All open watches stay open and are silent from before this write on.
+    /// All open watches stay open without events from this write on.
     StallWatches,
-    /// Open watches of everything but the resource lose what happens in the next seconds, and go on as if nothing were.
+    /// Open watches of other kinds than the resource lose the events of the next seconds.
     LoseEvents,
-    /// All open watches say that their place is too old (410) before the write is carried out.
+    /// All open watches report an expired resourceVersion (410) before the proxy forwards the write.
     Expire,
-    /// All open watches break, and each is told 410 when it wants to go on where it was.
+    /// All open watches break, and the next attempt of each gets a 410.
     Forget,
-    /// The client dies before the write; the next one is shown, for a while, the lists that the first one began with.
+    /// The client is killed before the write. The next client gets the lists of the first client for a while.
     StaleRestart,
-    /// The client dies before the write; the first lists of the next one are late, each later than the one before.
+    /// The client is killed before the write. The first lists of the next client are delayed, each more than the
+    /// previous one.
     SlowRestart,
-    /// What the client works for is deleted by somebody before the write is carried out.
+    /// Another client deletes the resource before the proxy forwards the write.
     Delete,
-    /// The write waits in the proxy until whoever plays lets it go.
+    /// The write waits in the proxy until the test releases it.
     HoldBefore,
-    /// The write is carried out; its answer waits in the proxy until whoever plays lets it go.
+    /// The API server carries out the write. Its answer waits in the proxy until the test releases it.
     HoldAfter,
 }
 
 impl Fault {
-    /// Whether the client is to be killed.
+    /// Returns whether the client is killed.
     pub const fn kills(self) -> bool {
         matches!(self, Self::KillBefore | Self::KillAfter | Self::StaleRestart | Self::SlowRestart)
     }
 
-    /// Whether it has its effect on what the client reads or watches later, if it does.
-    pub const fn is_felt_later(self) -> bool {
+    /// Returns whether the fault affects later reads or watches of the client, if there are any.
+    pub const fn shows_later(self) -> bool {
         self.is_for_watches() || matches!(self, Self::FailReads | Self::StaleRestart | Self::SlowRestart)
     }
 
-    /// Whether it happens to the watches that are open.
+    /// Returns whether the fault affects open watches.
     pub const fn is_for_watches(self) -> bool {
         matches!(self, Self::CutWatches | Self::StallWatches | Self::LoseEvents | Self::Expire | Self::Forget)
     }
 
-    /// Whether whoever plays has to do something before the write goes on ([`super::Halt`]).
+    /// Returns whether the test must act before the write continues ([`super::Halt`]).
     pub const fn halts(self) -> bool {
         self.kills() || matches!(self, Self::Delete | Self::HoldBefore | Self::HoldAfter)
     }
@@ -125,15 +126,15 @@ impl FromStr for Fault {
     }
 }
 
-/// The faults of a run: each strikes once.
+/// The faults of a run. Each is injected once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Faults by the number of the write, which counts from 1.
+    /// Faults by the number of the write, from 1.
     pub writes: BTreeMap<usize, Fault>,
 }
 
 impl Plan {
-    /// One fault on the n-th write.
+    /// Returns a plan with one fault.
     pub fn on_write(number: usize, fault: Fault) -> Self {
         Self { writes: BTreeMap::from([(number, fault)]) }
     }

@@ -1,11 +1,11 @@
-//! What a request asks for, told by its method, path and body.
+//! The object and kind of a request, by its method, path and body.
 
 use http::{Method, Uri};
 use serde_json::Value;
 
-use crate::watcher::{Act, Call};
+use crate::invariants::{Call, RequestKind};
 
-/// The kinds of requests, which faults tell apart.
+/// The kinds of requests that faults distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A get or a list.
@@ -20,10 +20,10 @@ pub enum Class {
     Lease,
 }
 
-/// What a request asks for.
+/// The object and kind of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What kind of request.
+    /// The kind.
     pub class: Class,
     /// The HTTP method.
     pub verb: String,
@@ -33,8 +33,8 @@ pub struct Target {
     pub name: String,
     /// Path and query.
     pub uri: String,
-    /// Whether it says what it was decided on: a change by its resourceVersion, a delete by UID and resourceVersion.
-    /// What is created says it by being new.
+    /// Whether the request has a precondition: a resourceVersion for a change, UID and resourceVersion for a
+    /// deletion. A create needs none.
     pub guarded: bool,
 }
 
@@ -71,19 +71,27 @@ impl Target {
         }
     }
 
-    /// As the watcher asks for it; `None` for what it does not ask for. A write has yet to succeed.
+    /// Returns the request for the checks of [`crate::invariants`]. None for other requests. A write has not
+    /// succeeded yet.
     pub fn call(&self) -> Option<Call> {
-        let act = match self.class {
-            Class::Read if self.name.is_empty() => Act::List,
-            Class::Read => Act::Get,
-            Class::Write => Act::Write,
+        let kind = match self.class {
+            Class::Read if self.name.is_empty() => RequestKind::List,
+            Class::Read => RequestKind::Get,
+            Class::Write => RequestKind::Write,
             Class::Watch | Class::Event | Class::Lease => return None,
         };
         let (resource, name, uri) = (self.resource.clone(), self.name.clone(), self.uri.clone());
-        Some(Call { act, resource, name, uri, creates: self.verb == "POST", succeeded: act != Act::Write })
+        Some(Call {
+            kind,
+            resource,
+            name,
+            uri,
+            creates: self.verb == "POST",
+            succeeded: kind != RequestKind::Write,
+        })
     }
 
-    /// Whether it fills a cache: those lists come in pages.
+    /// Returns whether the list fills a cache: such lists are paginated.
     pub fn fills_cache(&self) -> bool {
         self.class == Class::Read && self.name.is_empty() && self.uri.contains("limit=")
     }
@@ -154,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_says_what_it_was_decided_on() {
+    fn a_write_has_a_precondition() {
         let of =
             |method: Method, body: &str| Target::of(&method, &"/x".parse().unwrap(), body.as_bytes()).guarded;
         let versioned = r#"{"metadata":{"resourceVersion":"7"}}"#;
@@ -171,8 +179,8 @@ mod tests {
         assert!(of("/api/v1/namespaces/n/pods?limit=100").fills_cache());
         let live = of("/api/v1/namespaces/n/pods?labelSelector=app%3Dm");
         assert!(!live.fills_cache());
-        assert_eq!(live.call().map(|call| call.act), Some(Act::List));
-        assert_eq!(of("/api/v1/namespaces/n/pods/p").call().map(|call| call.act), Some(Act::Get));
+        assert_eq!(live.call().map(|call| call.kind), Some(RequestKind::List));
+        assert_eq!(of("/api/v1/namespaces/n/pods/p").call().map(|call| call.kind), Some(RequestKind::Get));
         assert_eq!(of("/api/v1/namespaces/n/pods?watch=1").call(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The proxy between a real client and an API server that only echoes.
+//! The proxy between a real client and a server that echoes requests.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use kube::api::{Api, PostParams};
 
 use super::*;
 
-/// A server that answers every request with its own body, and counts them.
+/// Starts a server that answers every request with its own body, and counts them.
 async fn echo(dir: &Path) -> (Upstream, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let kubeconfig = dir.join("upstream");
@@ -43,7 +43,7 @@ impl Bench {
         Self { _dir: dir, proxy, count }
     }
 
-    /// A client of its own, with connections of its own.
+    /// Returns a client with its own connections.
     async fn client(&self) -> Api<ConfigMap> {
         Api::default_namespaced(Upstream::of(self.proxy.kubeconfig()).await.unwrap().0)
     }
@@ -61,8 +61,8 @@ async fn create(api: &Api<ConfigMap>, name: &str) -> Result<ConfigMap, kube::Err
     api.create(&PostParams::default(), &object).await
 }
 
-/// What the second of three writes comes to: the status that its client saw (0: the connection broke), and how many
-/// writes reached the server.
+/// Returns the result of the second of three writes: the status for the client (0: the connection broke), and the
+/// number of writes that reached the server.
 async fn second(fault: Fault) -> (u16, usize) {
     let bench = Bench::new(2, fault).await;
     let api = bench.client().await;
@@ -90,7 +90,7 @@ async fn a_fault_strikes_its_write_and_no_other() {
     assert_eq!(second(Fault::Delay(Duration::from_millis(20))).await, (200, 3));
 }
 
-/// The HTTP status of a raw read through the proxy (0: the connection broke), whatever is in it.
+/// Returns the HTTP status of a read through the proxy (0: the connection broke).
 async fn read(bench: &Bench, path: &str) -> u16 {
     let client = Upstream::of(bench.proxy.kubeconfig()).await.unwrap().0;
     match client.request_text(Request::get(path).body(vec![]).unwrap()).await {
@@ -112,7 +112,7 @@ async fn reads_fail_after_their_write_and_then_no_more() {
     }
     assert_eq!(seen.pop(), Some(200));
     assert!(seen.contains(&0) && seen.contains(&500) && !seen.contains(&200), "{seen:?}");
-    assert!(bench.proxy.felt().contains(&Fault::FailReads));
+    assert!(bench.proxy.observed().contains(&Fault::FailReads));
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_kill_leaves_an_exact_prefix_and_the_next_client_goes_on() {
 }
 
 #[tokio::test]
-async fn a_held_write_waits_for_its_verdict() {
+async fn a_held_write_waits_for_the_test() {
     for (fault, reached) in [(Fault::HoldBefore, 1), (Fault::HoldAfter, 2)] {
         for passes in [true, false] {
             let mut bench = Bench::new(2, fault).await;
@@ -164,7 +164,7 @@ async fn a_held_write_waits_for_its_verdict() {
             });
             let held = bench.proxy.halt().await;
             assert_eq!((held.fault, bench.forwarded()), (fault, reached));
-            // The others are not held up.
+            // Other writes continue.
             create(&bench.client().await, "c").await.unwrap();
             assert!(!second.is_finished());
             if passes {
@@ -181,7 +181,7 @@ async fn a_held_write_waits_for_its_verdict() {
 
 #[tokio::test]
 async fn an_outage_cuts_what_is_open_and_what_is_new_until_it_ends() {
-    let bench = Bench::new(1, Fault::Delay(Duration::from_secs(2))).await;
+    let bench = Bench::new(1, Fault::Delay(Duration::from_secs(20))).await;
     let api = bench.client().await;
     let open = tokio::spawn({
         let api = api.clone();
@@ -193,7 +193,7 @@ async fn an_outage_cuts_what_is_open_and_what_is_new_until_it_ends() {
     bench.proxy.outage(Outage::All);
     let start = Instant::now();
     assert!(open.await.unwrap().is_err());
-    assert!(start.elapsed() < Duration::from_secs(1), "the open connection is cut at once");
+    assert!(start.elapsed() < Duration::from_secs(10), "the open connection is cut at once");
     assert!(create(&bench.client().await, "b").await.is_err());
     bench.proxy.outage(Outage::Leases);
     create(&bench.client().await, "c").await.unwrap();

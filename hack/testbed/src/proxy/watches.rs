@@ -1,4 +1,4 @@
-//! Watches that go wrong while they are open.
+//! Faults of open watches.
 
 use std::time::Duration;
 
@@ -13,56 +13,56 @@ use tokio::time::Instant;
 use super::answer::refusal;
 use super::{Body, Cut, Fault, Shared, State, Target};
 
-/// How long a word takes to reach all open watches, amply.
+/// Time for a fault to reach all open watches.
 pub const HEARD: Duration = Duration::from_millis(50);
 
-/// What open watches are told. It does not concern those that are opened later.
+/// A fault of the watches that are open. Later watches are not affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum WatchFault {
     /// Nothing.
     Open,
     /// The connection breaks.
     Cut,
-    /// Nothing comes any more, while the connection stays.
+    /// No events arrive, while the connection stays open.
     Silence,
     /// Events are lost for a while.
     Deaf,
-    /// The API server has forgotten the place of the watch.
+    /// The API server reports an expired resourceVersion.
     Expired,
 }
 
-/// How long events are lost.
+/// Time during which events are lost.
 const DEAF: Duration = Duration::from_secs(3);
 
-/// What the API server says when a watch's place is too old.
+/// The event of an expired resourceVersion.
 const TOO_OLD: &str = concat!(
     r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
     r#""message":"too old resource version: 1 (2)","reason":"Expired","code":410}}"#,
     "\n"
 );
 
-/// Whether a watch loses events on [`Word::Deaf`].
+/// The events that a watch loses on [`WatchFault::Deaf`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ears {
-    /// It loses none.
-    Sharp,
-    /// It loses them.
-    Dull,
+pub enum Missing {
+    /// None.
+    Nothing,
+    /// All.
+    Events,
 }
 
-/// A watch that is open.
+/// An open watch.
 struct Open {
     body: Body,
-    words: watch::Receiver<Word>,
-    ears: Ears,
-    /// What of an event has come so far.
+    watch_faults: watch::Receiver<WatchFault>,
+    missing: Missing,
+    /// The received part of the last event.
     rest: Vec<u8>,
     deaf: Option<Instant>,
 }
 
 impl Open {
-    /// The events that are whole now, if they are not lost.
-    fn hear(&mut self, data: &[u8]) -> Bytes {
+    /// Returns the complete events, unless they are lost.
+    fn receive(&mut self, data: &[u8]) -> Bytes {
         self.rest.extend_from_slice(data);
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let whole: Vec<u8> = self.rest.drain(..end).collect();
@@ -71,28 +71,28 @@ impl Open {
     }
 }
 
-/// What a watch says, until a word changes it.
-pub fn guided(body: Body, words: watch::Receiver<Word>, ears: Ears) -> Body {
-    let open = Open { body, words, ears, rest: vec![], deaf: None };
+/// Returns the events of a watch, until a fault changes them.
+pub fn guided(body: Body, watch_faults: watch::Receiver<WatchFault>, missing: Missing) -> Body {
+    let open = Open { body, watch_faults, missing, rest: vec![], deaf: None };
     let stream = futures::stream::unfold(Some(open), async |open| {
         let mut open = open?;
         tokio::select! {
             frame = open.body.frame() => {
-                let said = frame?.map(|frame| Frame::data(open.hear(&frame.into_data().unwrap_or_default())));
+                let said = frame?.map(|frame| Frame::data(open.receive(&frame.into_data().unwrap_or_default())));
                 Some((said, Some(open)))
             }
-            Ok(()) = open.words.changed() => {
-                let word = *open.words.borrow();
-                match word {
-                    Word::Cut => Some((Err(Cut), None)),
-                    Word::Silence => {
-                        // It hears no further word either.
+            Ok(()) = open.watch_faults.changed() => {
+                let watch_fault = *open.watch_faults.borrow();
+                match watch_fault {
+                    WatchFault::Cut => Some((Err(Cut), None)),
+                    WatchFault::Silence => {
+                        // No later fault affects it.
                         drop(open);
                         std::future::pending().await
                     }
-                    Word::Expired => Some((Ok(Frame::data(Bytes::from_static(TOO_OLD.as_bytes()))), None)),
-                    Word::Open | Word::Deaf => {
-                        if word == Word::Deaf && open.ears == Ears::Dull {
+                    WatchFault::Expired => Some((Ok(Frame::data(Bytes::from_static(TOO_OLD.as_bytes()))), None)),
+                    WatchFault::Open | WatchFault::Deaf => {
+                        if watch_fault == WatchFault::Deaf && open.missing == Missing::Events {
                             open.deaf = Some(Instant::now() + DEAF);
                         }
                         Some((Ok(Frame::data(Bytes::new())), Some(open)))
@@ -105,7 +105,7 @@ pub fn guided(body: Body, words: watch::Receiver<Word>, ears: Ears) -> Body {
 }
 
 impl Shared {
-    /// Opens a watch, which words are for from now on.
+    /// Opens a watch, which later faults affect.
     pub(super) async fn watch(
         &self,
         target: Target,
@@ -121,32 +121,32 @@ impl Shared {
             return refusal(410);
         }
         tokio::time::sleep(late).await;
-        let words = self.words.subscribe();
+        let watch_faults = self.watch_faults.subscribe();
         self.state().watched.insert(path.to_owned());
         let answer = self.forward(head, body).await?;
-        let ears = if path.contains("/metadataservices") { Ears::Sharp } else { Ears::Dull };
-        Ok(answer.map(|body| guided(body, words, ears)))
+        let missing = if path.contains("/metadataservices") { Missing::Nothing } else { Missing::Events };
+        Ok(answer.map(|body| guided(body, watch_faults, missing)))
     }
 
-    /// Lets what is planned happen to all open watches, and gives it time to arrive.
+    /// Injects a fault into all open watches, and waits until it has reached them.
     pub(super) async fn disturb(&self, fault: Fault) {
-        let word = match fault {
-            Fault::LoseEvents => Word::Deaf,
-            Fault::StallWatches => Word::Silence,
-            Fault::Expire => Word::Expired,
-            _ => Word::Cut,
+        let watch_fault = match fault {
+            Fault::LoseEvents => WatchFault::Deaf,
+            Fault::StallWatches => WatchFault::Silence,
+            Fault::Expire => WatchFault::Expired,
+            _ => WatchFault::Cut,
         };
         {
-            let State { forgotten, watched, felt, .. } = &mut *self.state();
+            let State { forgotten, watched, observed, .. } = &mut *self.state();
             if fault == Fault::Forget {
-                // Each is told once that its place is too old.
+                // Each watch gets one 410.
                 forgotten.clone_from(watched);
             }
-            if self.words.receiver_count() > 0 {
-                felt.insert(fault);
+            if self.watch_faults.receiver_count() > 0 {
+                observed.insert(fault);
             }
         }
-        self.words.send_replace(word);
+        self.watch_faults.send_replace(watch_fault);
         tokio::time::sleep(HEARD).await;
     }
 }
@@ -157,25 +157,25 @@ mod tests {
 
     use super::*;
 
-    /// A watch, the words for it, and what the API server says on it.
-    fn open(ears: Ears) -> (watch::Sender<Word>, UnboundedSender<&'static str>, Body) {
-        let (words, told) = watch::channel(Word::Open);
+    /// Returns a watch, the sender of its faults, and the sender of its events.
+    fn open(missing: Missing) -> (watch::Sender<WatchFault>, UnboundedSender<&'static str>, Body) {
+        let (watch_faults, told) = watch::channel(WatchFault::Open);
         let (said, come) = unbounded::<&'static str>();
         let frames = come.map(|text| Ok(Frame::data(Bytes::from(text))));
-        let body = guided(BodyExt::boxed_unsync(StreamBody::new(frames.boxed())), told, ears);
-        (words, said, body)
+        let body = guided(BodyExt::boxed_unsync(StreamBody::new(frames.boxed())), told, missing);
+        (watch_faults, said, body)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_goes_on_breaks_falls_silent_or_is_told_that_its_place_is_too_old() {
-        for (word, heard, end) in [
-            (Word::Open, "a\n", "open"),
-            (Word::Cut, "", "cut"),
-            (Word::Silence, "", "open"),
-            (Word::Expired, TOO_OLD, "ended"),
+    async fn a_watch_continues_breaks_is_silent_or_expires() {
+        for (watch_fault, heard, end) in [
+            (WatchFault::Open, "a\n", "open"),
+            (WatchFault::Cut, "", "cut"),
+            (WatchFault::Silence, "", "open"),
+            (WatchFault::Expired, TOO_OLD, "ended"),
         ] {
-            let (words, said, mut body) = open(Ears::Sharp);
-            words.send_replace(word);
+            let (watch_faults, said, mut body) = open(Missing::Nothing);
+            watch_faults.send_replace(watch_fault);
             let (mut text, mut spoke) = (String::new(), false);
             let ended = loop {
                 match tokio::time::timeout(HEARD, body.frame()).await {
@@ -186,36 +186,36 @@ mod tests {
                     Ok(None) => break "ended",
                     Err(_) if !spoke => {
                         spoke = true;
-                        // Nobody listens any more to a watch that is silent.
+                        // A silent watch has no receiver.
                         let _ = said.unbounded_send("a\n");
                     }
                     Err(_) => break "open",
                 }
             };
-            assert_eq!((text.as_str(), ended), (heard, end), "{word:?}");
+            assert_eq!((text.as_str(), ended), (heard, end), "{watch_fault:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deaf_watch_loses_whole_events_only_and_goes_on() {
-        for (ears, heard) in [(Ears::Sharp, "a\nb\nc\nd\n"), (Ears::Dull, "a\nd\n")] {
-            let (words, said, mut body) = open(ears);
+        for (missing, heard) in [(Missing::Nothing, "a\nb\nc\nd\n"), (Missing::Events, "a\nd\n")] {
+            let (watch_faults, said, mut body) = open(missing);
             let mut text = String::new();
-            let steps = [("a\nb", None, 0), ("\nc\nd", Some(Word::Deaf), 0), ("\n", None, 4)];
-            for (part, word, later) in steps {
-                if let Some(word) = word {
-                    words.send_replace(word);
-                    hear(&mut body, &mut text).await;
+            let steps = [("a\nb", None, 0), ("\nc\nd", Some(WatchFault::Deaf), 0), ("\n", None, 4)];
+            for (part, watch_fault, later) in steps {
+                if let Some(watch_fault) = watch_fault {
+                    watch_faults.send_replace(watch_fault);
+                    receive(&mut body, &mut text).await;
                 }
                 tokio::time::sleep(Duration::from_secs(later)).await;
                 said.unbounded_send(part).unwrap();
-                hear(&mut body, &mut text).await;
+                receive(&mut body, &mut text).await;
             }
-            assert_eq!(text, heard, "{ears:?}");
+            assert_eq!(text, heard, "{missing:?}");
         }
     }
 
-    async fn hear(body: &mut Body, text: &mut String) {
+    async fn receive(body: &mut Body, text: &mut String) {
         let frame = body.frame().await.unwrap().unwrap();
         text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
     }

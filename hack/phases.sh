@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Runs phases of the tests, each a target of the Makefile, and prints a table of their seconds.
+#
+#   hack/phases.sh [--keep-going] PHASE...
+#
+# PHASE is NAME, or NAME:AFTER[,AFTER...] if it begins when other phases have passed. A plus sign behind the name marks a
+# phase that computes: one of them runs at a time, at a low priority. All others wait most of the time, for a cluster:
+# E6_TEST_PHASES of them run side by side (by default one more than there are cores). Phases begin in the order of the
+# arguments. After a failure the script stops the others; with --keep-going it only leaves out the phases after the failed one.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+keep_going=
+if [ "${1:-}" = --keep-going ]; then
+  keep_going=yes
+  shift
+fi
+most=${E6_TEST_PHASES:-$(($(nproc) + 1))}
+rm -rf target/phases
+mkdir -p target/phases
+
+order=()
+declare -A after computes state pid_of
+for spec in "$@"; do
+  name=${spec%%:*}
+  after[${name%+}]=
+  if [ "$name" != "$spec" ]; then after[${name%+}]=${spec#*:}; fi
+  computes[${name%+}]=
+  if [ "$name" != "${name%+}" ]; then computes[${name%+}]=yes; fi
+  state[${name%+}]=waiting
+  order+=("${name%+}")
+done
+
+# Each job gets a process group of its own, by which it can be ended with all that it started.
+set -m
+stop_all() {
+  local name
+  for name in "${order[@]}"; do
+    if [ "${state[$name]}" = running ]; then
+      kill -TERM -- "-${pid_of[$name]}" 2>/dev/null
+      state[$name]=stopped
+    fi
+  done
+  wait
+}
+trap 'trap - INT TERM; stop_all; exit 130' INT TERM
+
+# Prints yes, no, or never: whether a phase may begin.
+may_begin() {
+  local name before running=0 computing=0
+  for before in ${after[$1]//,/ }; do
+    case "${state[$before]:-missing}" in
+      ok) ;;
+      waiting | running) echo no && return ;;
+      *) echo never && return ;;
+    esac
+  done
+  for name in "${order[@]}"; do
+    [ "${state[$name]}" = running ] || continue
+    if [ -n "${computes[$name]}" ]; then computing=$((computing + 1)); else running=$((running + 1)); fi
+  done
+  if [ -n "${computes[$1]}" ]; then
+    if [ "$computing" -eq 0 ]; then echo yes; else echo no; fi
+  else
+    if [ "$running" -lt "$most" ]; then echo yes; else echo no; fi
+  fi
+}
+
+begin() {
+  local name=$1 nice=()
+  if [ -n "${computes[$name]}" ]; then nice=(nice -n 10); fi
+  printf '%-7s %-18s %5d s after the start\n' begin "$name" "$SECONDS"
+  hack/phase.sh "$name" "${nice[@]}" "${MAKE:-make}" --no-print-directory "$name" &
+  pid_of[$name]=$!
+  state[$name]=running
+}
+
+# Notes the phases that have ended.
+reap() {
+  local name
+  for name in "${order[@]}"; do
+    if [ "${state[$name]}" = running ] && ! kill -0 "${pid_of[$name]}" 2>/dev/null; then
+      if wait "${pid_of[$name]}"; then state[$name]=ok; else state[$name]=failed; fi
+      if [ "${state[$name]}" = failed ] && [ -z "$keep_going" ]; then
+        echo "Stopping the other phases."
+        stop_all
+      fi
+    fi
+  done
+}
+
+running() {
+  local name
+  for name in "${order[@]}"; do
+    if [ "${state[$name]}" = running ]; then printf ' %s' "$name"; fi
+  done
+}
+
+SECONDS=0
+told=0
+while :; do
+  for name in "${order[@]}"; do
+    [ "${state[$name]}" = waiting ] || continue
+    case "$(may_begin "$name")" in
+      yes) begin "$name" ;;
+      never) state[$name]=left-out ;;
+    esac
+  done
+  now=$(running)
+  [ -n "$now" ] || break
+  if [ $((SECONDS - told)) -ge 60 ]; then
+    told=$SECONDS
+    printf '%-7s%s, %d s after the start\n' runs "$now" "$SECONDS"
+  fi
+  sleep 0.5
+  reap
+done
+
+printf '\n%-18s %-9s %7s %7s %7s %8s\n' phase result seconds passed failed skipped
+sum_passed=0 sum_failed=0 sum_skipped=0 code=0
+for name in "${order[@]}"; do
+  if [ "${state[$name]}" != ok ]; then code=1; fi
+  verdict=${state[$name]} seconds=- passed=0 failed=0 skipped=0
+  if [ -f "target/phases/$name.result" ]; then
+    read -r _ verdict seconds passed failed skipped <"target/phases/$name.result"
+  fi
+  printf '%-18s %-9s %7s %7d %7d %8d\n' "$name" "$verdict" "$seconds" "$passed" "$failed" "$skipped"
+  echo "| \`$name\` | $seconds | $passed |" >>target/phases/table.md
+  sum_passed=$((sum_passed + passed)) sum_failed=$((sum_failed + failed)) sum_skipped=$((sum_skipped + skipped))
+done
+printf 'all phases took %d s; their logs are in target/phases\n\n' "$SECONDS"
+echo "$sum_passed passed, $sum_failed failed, $sum_skipped skipped"
+exit "$code"
