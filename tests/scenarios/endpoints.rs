@@ -78,12 +78,14 @@ async fn two_families() {
 async fn never_follows(roll_back: bool) {
     let env = SUITE.env("stale").await;
     let mut spec = quick("1", "1");
-    let rollout = json!({"deployTimeoutSeconds": 6, "autoRollback": {"enabled": roll_back}});
-    merge(&mut spec, &json!({"rollout": rollout}));
+    merge(&mut spec, &json!({"rollout": {"autoRollback": {"enabled": roll_back}}}));
     let (subject, first) = env.deploy("a", &spec).await;
     let blue = of_storage(&env, "blue").await;
     keep(&env, "IPv6", &blue).await;
     subject.upgrade("2", "2").await.unwrap();
+    // A slow machine may need longer for the Pods: the timeout is short only for the switch.
+    env.step(&subject, "Switching").await;
+    subject.edit(&json!({"rollout": {"deployTimeoutSeconds": 6}})).await.unwrap();
     let text = "EndpointSlices of the front Services did not follow within the deploy timeout";
     if roll_back {
         let entry = env.rolled_back(&subject, "1").await;

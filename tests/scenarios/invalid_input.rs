@@ -61,7 +61,7 @@ pub fn invalid() -> Vec<(Value, &'static str, &'static str)> {
             "remove one",
         ),
         (storage(json!({"preStopSleepSeconds": 30})), "spec.storage", "lower preStopSleepSeconds"),
-        (storage(json!({"minReadySeconds": 60})), "minReadySeconds", "lower minReadySeconds"),
+        (storage(json!({"minReadySeconds": 300})), "minReadySeconds", "lower minReadySeconds"),
         (
             rollout(json!({"switchDwellSeconds": 0, "cleanupDelaySeconds": 2})),
             "spec.rollout",

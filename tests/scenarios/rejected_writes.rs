@@ -173,6 +173,8 @@ async fn a_release_whose_objects_cannot_be_created_fails_in_time() {
     assert!(message.contains("creating Deployment") && message.contains("webhook"), "{message}");
     webhooks.delete(&env.namespace, &DeleteParams::default()).await.unwrap();
     env.linger(2).await;
+    // A slow machine may need longer for the Pods.
+    subject.edit(&json!({"rollout": {"deployTimeoutSeconds": 300}})).await.unwrap();
     subject.annotate("e6data.io/retry", "now").await.unwrap();
     env.serves(&subject, "2").await;
     env.finish().await;

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(areas("hack/hooks/pre-commit", "# a"), [Area::Scripts]);
         assert_eq!(areas("hack/x.mk", "# a"), [Area::Scripts]);
         assert_eq!(areas("README.md", "a"), [Area::Front]);
-        assert_eq!(areas("docs/adr/1.md", "a"), [Area::Docs]);
+        assert_eq!(areas("docs/soak.md", "a"), [Area::Docs]);
         assert_eq!(areas("charts/x/README.txt", "a"), []);
     }
 

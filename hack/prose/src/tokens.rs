@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn link_targets_and_addresses_do_not_count() {
-        assert_eq!(shown("see [the page](docs/what.md) at https://a.b/what now"), "see the page at N now");
+        assert_eq!(shown("see [the page](what.md) at https://a.b/what now"), "see the page at N now");
     }
 
     #[test]
