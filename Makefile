@@ -47,7 +47,7 @@ unit: ## unit, simulator, property, golden and CRD tests: no cluster
 	PROPTEST_RNG_SEED=$(SEED) $(CARGO) test --locked $(PACKAGES) --lib --bins --examples --test properties --test simulated $(CHECKS)
 
 # The modules that have tests with random inputs.
-FUZZED = random edited names:: version:: history
+FUZZED = random_histories:: hand_edited_status:: edited:: properties:: names:: version:: history::
 
 fuzz: ## FUZZ (100) rounds of the tests with random inputs, each with inputs of its own
 	for round in $$(seq $(FUZZ)); do \

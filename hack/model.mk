@@ -5,9 +5,9 @@
 # With the operator's package, so that dependencies have the features that all other targets build them with.
 MODEL = -p e6-operator -p model --lib
 
-model: ## every history of the state machine within bounds, and its guards taken away one by one
+model: ## search every history of the state machine within bounds, and without each guard; a minute
 	$(CARGO) test --locked $(MODEL) -- --nocapture
 
-# One search at a time: each may take some gigabytes of memory.
-model-deep: ## the same with wider bounds; about an hour
+# The searches run one at a time, because each may use several gigabytes of memory.
+model-deep: ## the same searches with wider bounds; about an hour
 	$(CARGO) test --locked $(MODEL) -- --nocapture --test-threads=1 --ignored

@@ -119,7 +119,11 @@ fn laws(code: &str) -> BTreeSet<String> {
 /// code names that judges.
 #[test]
 fn what_is_called_modelled_is_judged_by_the_model() {
-    let judges = ["crates/simulator/src/laws.rs", "crates/model/src/world.rs", "crates/model/src/drain.rs"];
+    let judges = [
+        "crates/simulator/src/invariants.rs",
+        "crates/model/src/state_invariants.rs",
+        "crates/model/src/run_to_rest.rs",
+    ];
     let code: String = judges.iter().map(|file| fs::read_to_string(root().join(file)).unwrap()).collect();
     let laws = laws(&code);
     assert!(laws.len() > 20, "only {laws:?}: has their form changed?");
@@ -135,15 +139,17 @@ fn model(file: &str) -> String {
 /// Every guard that is taken away is on the page, with the law that breaks; or among those that are not missed.
 #[test]
 fn every_ablation_is_on_the_page_with_the_law_that_it_breaks() {
-    let (code, page) = (model("ablations.rs"), page());
+    let (code, page) = (model("ablation_cases.rs"), page());
     let guards = code.split_once("guards! {\n").unwrap().1;
     let mut count = 0;
-    for (at, check) in guards.match_indices(": missed(").chain(guards.match_indices(": not_missed(")) {
+    for (at, check) in
+        guards.match_indices(": expect_violation(").chain(guards.match_indices(": expect_redundant("))
+    {
         let name = guards[..at].rsplit(char::is_whitespace).next().unwrap();
-        let reference = format!("`src/rollout/model/ablations.rs#{name}`");
+        let reference = format!("`crates/model/src/ablation_cases.rs#{name}`");
         let row = page.lines().find(|line| line.contains(&reference) && !line.starts_with("| I"));
         let row = row.unwrap_or_else(|| panic!("{name} is not among the guards of the page"));
-        if check == ": missed(" {
+        if check == ": expect_violation(" {
             let law = guards[at..].split('"').nth(1).unwrap();
             let breaks = row.split('|').nth(2).unwrap_or_default();
             assert!(breaks.contains(law), "{name} breaks {law}, the page says {breaks:?}");
@@ -156,7 +162,7 @@ fn every_ablation_is_on_the_page_with_the_law_that_it_breaks() {
 /// The tables of searches are those of `make model` and `make model-deep`.
 #[test]
 fn every_search_is_on_the_page() {
-    let (code, page) = (model("tests.rs"), page());
+    let (code, page) = (model("searches.rs"), page());
     let (quick, deep) = code.split_once("mod quick {").unwrap().1.split_once("mod deep {").unwrap();
     for (searches, head) in [(quick, "| search | what may happen |"), (deep, "| deep search | states |")] {
         let names = searches.lines().filter_map(|line| line.trim().split_once(": Config {"));

@@ -1,85 +1,85 @@
-//! Guards that can be taken away, in the model only: around the core's facts and moves, or in the modelled shell. Each
-//! must be missed: a search without it has to find a broken law (`tests::ablations`).
+//! Guards that a search can remove: in the input and the plan of the core, or in the modeled controller. A search
+//! without a guard must find a violation (`ablation_cases`).
 
 use jiff::Timestamp;
 
-use super::times::WAIT;
+use super::ages::WAIT;
 use api::names::{Color, PerColor};
 use api::status::{MetadataServicesStatus, RecordStatus, Rollout, Step};
 use rollout::facts::{Facts, Front, FrontState, Pods, ReleaseRef, Workload};
 use rollout::intent::Intent;
 use rollout::{Effect, Plan, plan};
 
-/// A guard that is taken away.
+/// A removed guard, by the behavior without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ablation {
-    /// A status is written whatever the resource's version.
-    CommitAnyVersion,
-    /// A front Service is patched whatever its version, or sent again with the new one after a 409.
-    PointAnyVersion,
-    /// A delete names the UID only, no resourceVersion. (The other way round there is nothing to take away: two objects never
-    /// have one resourceVersion.)
+    /// A status write ignores the version of the resource.
+    UpdateAnyVersion,
+    /// A patch of a front Service ignores its version, or repeats with the new version after a 409.
+    RouteAnyVersion,
+    /// A delete names the UID and no resourceVersion. The opposite removes nothing, because two objects never have
+    /// the same resourceVersion.
     DeleteAnyVersion,
-    /// A delete names neither, or is sent again with the new ones after a 409.
+    /// A delete names neither, or repeats with the new values after a 409.
     DeleteAnything,
-    /// The resource is not read before the objects.
+    /// The operator does not read the resource before the objects.
     NoFirstRead,
-    /// The resource is not read again after the objects.
+    /// The operator does not read the resource again after the objects.
     NoSecondRead,
-    /// A create that meets an object of that name goes on as if it had made it.
-    TakeWhatExists,
-    /// What is to be deleted is deleted without persisting Prune first.
+    /// A create that finds an object of that name counts as successful.
+    AcceptExistingObject,
+    /// The operator deletes objects without a persisted Prune.
     PruneUnpersisted,
-    /// Orphans are deleted in Stable.
-    SweepInStable,
-    /// A front Service that selects the right side is right, whatever its stamp says.
-    NoStamp,
-    /// A failed release is not marked before the Services are moved and objects deleted.
-    MarkLate,
+    /// The operator deletes orphans in Stable.
+    PruneInStable,
+    /// A front Service that selects the right side counts as correct with any epoch.
+    NoEpochCheck,
+    /// The operator marks a failed release only after it routes and deletes.
+    MarkFailedLate,
     /// A failed release does not block its template.
-    NoBlock,
-    /// Where neither side is healthy for the deploy timeout, a newer release waits all the same.
-    BothDown,
-    /// A way back that stays unproved for the deploy timeout is not given up.
-    UnprovedWayBack,
-    /// A way back goes on to a side that has lost a Deployment.
-    LostWayBack,
-    /// The first switch is proved like any other.
-    FirstSwitch,
-    /// Nothing goes back by itself, and a bad release makes no room for a newer one.
-    NoRoom,
-    /// EndpointSlices are not asked for proof.
+    RetryFailed,
+    /// If neither color is healthy for the deploy timeout, a newer release still waits.
+    WaitWhileBothDown,
+    /// A rollback without proof does not end at the deploy timeout.
+    WaitForRollbackProof,
+    /// A rollback continues to a color that lost a Deployment.
+    RollBackToLostColor,
+    /// The first switch needs the same proof as any other switch.
+    ProveFirstSwitch,
+    /// Without automatic rollback, a bad release does not make room for a newer one.
+    NewReleaseWaits,
+    /// The operator does not ask EndpointSlices for proof.
     NoProof,
-    /// Waits after the switch are not kept.
+    /// The operator skips the waits after the switch.
     NoWaits,
-    /// A rebuilt status takes the highest epoch that was seen, not a higher one.
+    /// A recovered status takes the highest known epoch, not a higher one.
     RebuildKeepsEpoch,
-    /// A rebuilt status prunes without proof of where traffic goes.
+    /// A recovered status prunes without proof of the traffic.
     RebuildPrunesAtOnce,
-    /// A rebuilt status goes back to a side that may be on its way out, without writing to it first.
-    RebuildGoesBackAtOnce,
-    /// A front Service that carries a later number than the decision is pointed all the same.
-    NoLaterNumber,
-    /// A switch does not ask whether all pods are ready.
-    NotFull,
-    /// Readiness lost and regained within the grace period goes unnoticed.
-    NoFlapping,
-    /// Prune ends before everything is gone.
-    NotGone,
-    /// Objects of another decision on the pending color are taken for its own.
-    NotDirty,
-    /// Pods of something else do not keep a Deployment from being created.
-    NoStrays,
-    /// A release is switched to without being recorded as good.
-    NoGoodRecord,
-    /// A resource that is being deleted is rolled out like any other.
-    NoDeletion,
-    /// What a color is cleared for is not remembered.
+    /// A recovery returns traffic to a color without raising the epochs of its objects.
+    RebuildReturnsAtOnce,
+    /// The operator routes a front Service although it carries a later epoch than the decision.
+    NoEpochRaise,
+    /// The operator switches although some Pods are not ready.
+    SwitchWhenNotFull,
+    /// The operator does not notice that readiness was lost and regained in the grace period.
+    IgnoreFlapping,
+    /// Prune ends while objects remain.
+    EndPruneEarly,
+    /// Objects of another epoch on the pending color count as objects of the pending release.
+    AcceptDirtyColor,
+    /// Foreign Pods do not prevent the creation of a Deployment.
+    IgnoreForeignPods,
+    /// The operator switches to a release without a ControllerRevision that records it as good.
+    SwitchWithoutRevision,
+    /// The operator rolls out a terminating resource.
+    IgnoreDeletion,
+    /// Prune forgets the restart that it makes room for.
     ForgetRestart,
 }
 
 impl Ablation {
-    /// What the core would decide without the guard.
+    /// Returns the plan of the core without the guard.
     pub fn plan(
         self,
         intent: &Intent,
@@ -87,46 +87,48 @@ impl Ablation {
         mut facts: Facts,
         now: Timestamp,
     ) -> Plan {
-        let deleted = intent.deleted && self != Self::NoDeletion;
+        let deleted = intent.deleted && self != Self::IgnoreDeletion;
         let intent = &Intent { deleted, ..intent.clone() };
         let mut status = status.cloned();
-        self.bend(&mut status, &mut facts);
+        self.change_input(&mut status, &mut facts);
         let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));
         let switched = matches!(step, Some(Step::Switching | Step::Watching | Step::RollingBack));
         let ahead = if self == Self::NoWaits && switched { WAIT } else { 0 };
         let now = Timestamp::from_second(now.as_second() + ahead).unwrap();
         let made = plan(intent, status.as_ref(), &facts, now);
-        self.twist(intent, status.as_ref(), &facts, now, made)
+        self.change_plan(intent, status.as_ref(), &facts, now, made)
     }
 
-    /// Changes what the core is told.
-    fn bend(self, status: &mut Option<MetadataServicesStatus>, facts: &mut Facts) {
+    /// Changes the input of the core.
+    fn change_input(self, status: &mut Option<MetadataServicesStatus>, facts: &mut Facts) {
         let step = status.as_ref().and_then(|status| Some(status.rollout.as_ref()?.step));
         match self {
-            Self::NoStamp => stamp(status.as_ref(), facts),
-            Self::MarkLate => mark(status.as_ref(), facts),
-            Self::NoBlock if step == Some(Step::Stable) => unblock(status.as_mut()),
+            Self::NoEpochCheck => stamp(status.as_ref(), facts),
+            Self::MarkFailedLate => mark(status.as_ref(), facts),
+            Self::RetryFailed if step == Some(Step::Stable) => unblock(status.as_mut()),
             Self::NoProof => each_front(facts, |front| {
                 let selects = front.selects;
                 let one = PerColor::from_fn(|color| u32::from(selects == Some(color)));
                 (front.ready, front.listed) = (one, one);
             }),
-            Self::RebuildGoesBackAtOnce if step.is_none() => outnumber(facts),
-            Self::NotFull if step == Some(Step::Deploying) => make_full(facts),
-            Self::NoFlapping => each_pods(facts, |pods| pods.last_transition = None),
-            Self::NotGone if step == Some(Step::Prune) => clear(status.as_ref(), facts),
-            Self::NotDirty if step == Some(Step::Deploying) => claim(status.as_ref(), facts),
-            Self::NoStrays => each_pods(facts, |pods| {
+            Self::RebuildReturnsAtOnce if step.is_none() => make_newer(facts),
+            Self::SwitchWhenNotFull if step == Some(Step::Deploying) => make_full(facts),
+            Self::IgnoreFlapping => each_pods(facts, |pods| pods.last_transition = None),
+            Self::EndPruneEarly if step == Some(Step::Prune) => hide_leftovers(status.as_ref(), facts),
+            Self::AcceptDirtyColor if step == Some(Step::Deploying) => claim_objects(status.as_ref(), facts),
+            Self::IgnoreForeignPods => each_pods(facts, |pods| {
                 pods.alive = 0;
                 pods.strays.clear();
             }),
-            Self::NoGoodRecord if step == Some(Step::Deploying) => assume_good(status.as_ref(), facts),
+            Self::SwitchWithoutRevision if step == Some(Step::Deploying) => {
+                assume_good(status.as_ref(), facts);
+            }
             _ => {}
         }
     }
 
-    /// Changes what the core decided.
-    fn twist(
+    /// Changes the plan of the core.
+    fn change_plan(
         self,
         intent: &Intent,
         status: Option<&MetadataServicesStatus>,
@@ -142,30 +144,30 @@ impl Ablation {
         let enters_prune = to.step == Step::Prune && from.is_some_and(|from| from.step != Step::Prune);
         match self {
             Self::PruneUnpersisted if enters_prune => self.plan_as(intent, new, facts, now),
-            Self::SweepInStable if enters_prune && from.is_some_and(|from| from.step == Step::Stable) => {
+            Self::PruneInStable if enters_prune && from.is_some_and(|from| from.step == Step::Stable) => {
                 self.plan_as(intent, new, facts, now)
             }
-            Self::NoLaterNumber if from.is_some_and(|from| from.step == to.step && from.epoch < to.epoch) => {
+            Self::NoEpochRaise if from.is_some_and(|from| from.step == to.step && from.epoch < to.epoch) => {
                 let mut facts = facts.clone();
                 let before = from.map_or(0, |from| from.epoch - 1);
                 each_front(&mut facts, |front| front.epoch = front.epoch.min(before));
                 plan(intent, status, &facts, now)
             }
-            Self::BothDown if is_unstuck(from, to) && !is(from, Step::RollingBack) => wait(),
-            Self::LostWayBack if is_unstuck(from, to) && is(from, Step::RollingBack) => {
+            Self::WaitWhileBothDown if keeps_other_color(from, to) && !is(from, Step::RollingBack) => wait(),
+            Self::RollBackToLostColor if keeps_other_color(from, to) && is(from, Step::RollingBack) => {
                 let mut facts = facts.clone();
-                hide_other_side(status, &mut facts);
+                hide_inactive_release(status, &mut facts);
                 plan(intent, status, &facts, now)
             }
-            Self::UnprovedWayBack
+            Self::WaitForRollbackProof
                 if is(from, Step::RollingBack)
                     && enters_prune
-                    && !is_unstuck(from, to)
+                    && !keeps_other_color(from, to)
                     && !proved(new, facts) =>
             {
                 wait()
             }
-            Self::FirstSwitch
+            Self::ProveFirstSwitch
                 if is(from, Step::Switching) && to.step == Step::Stable && !proved(new, facts) =>
             {
                 wait()
@@ -173,7 +175,7 @@ impl Ablation {
             Self::ForgetRestart if enters_prune => {
                 committed(new, Rollout { target: None, ..to.clone() }, &made)
             }
-            Self::NoRoom if makes_room(intent, new, from, to) => wait(),
+            Self::NewReleaseWaits if gives_way(intent, new, from, to) => wait(),
             Self::RebuildPrunesAtOnce if from.is_none() && to.step == Step::RollingBack => {
                 committed(new, Rollout { step: Step::Prune, ..to.clone() }, &made)
             }
@@ -184,13 +186,13 @@ impl Ablation {
         }
     }
 
-    /// The plan on a status that is not persisted.
+    /// Returns the plan for a status that is not persisted.
     fn plan_as(self, intent: &Intent, new: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
         self.plan(intent, Some(new), facts.clone(), now)
     }
 }
 
-/// The plan with another state of the rollout in what it commits.
+/// Returns the plan with another rollout in its status write.
 fn committed(new: &MetadataServicesStatus, rollout: Rollout, made: &Plan) -> Plan {
     let pending_strategy = rollout.target.as_ref().map(|target| target.strategy);
     let new = MetadataServicesStatus { rollout: Some(rollout), pending_strategy, ..new.clone() };
@@ -201,31 +203,31 @@ fn is(from: Option<&Rollout>, step: Step) -> bool {
     from.is_some_and(|from| from.step == step)
 }
 
-/// Another side is kept than was decided on.
-fn is_unstuck(from: Option<&Rollout>, to: &Rollout) -> bool {
+/// Returns whether the operator keeps another color than it decided before.
+fn keeps_other_color(from: Option<&Rollout>, to: &Rollout) -> bool {
     from.is_some_and(|from| {
         let moving = matches!(from.step, Step::Switching | Step::Watching | Step::RollingBack);
         moving && to.step == Step::Prune && to.epoch > from.epoch
     })
 }
 
-/// Traffic goes back for a newer release, since nothing goes back by itself.
-fn makes_room(intent: &Intent, new: &MetadataServicesStatus, from: Option<&Rollout>, to: &Rollout) -> bool {
+/// Returns whether traffic returns to the old color to make room for a newer release.
+fn gives_way(intent: &Intent, new: &MetadataServicesStatus, from: Option<&Rollout>, to: &Rollout) -> bool {
     let back = to.step == Step::RollingBack && (is(from, Step::Switching) || is(from, Step::Watching));
     let active = new.active().and_then(|side| new.record(&side.version));
     let undone = active.is_some_and(|record| record.hash == intent.wanted.hash);
     back && !undone && !intent.policy.auto_rollback
 }
 
-/// Whether `EndpointSlices` show the side that serves, and nothing else.
+/// Returns whether `EndpointSlices` list the active color only.
 fn proved(status: &MetadataServicesStatus, facts: &Facts) -> bool {
     status
         .active()
         .is_some_and(|side| facts.front.all(|front| front.state().is_some_and(|it| it.proves(side.strategy))))
 }
 
-/// What lies on the color that does not serve is no release that could be kept.
-fn hide_other_side(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+/// Hides the release on the inactive color, so that the core cannot keep it.
+fn hide_inactive_release(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use rollout::facts::Deployment;
     let Some(active) = status.and_then(|status| status.active_strategy) else { return };
     if let Deployment::Present(state) = &mut facts.colors.get_mut(active.other()).storage.deployment {
@@ -299,8 +301,8 @@ fn make_full(facts: &mut Facts) {
     }
 }
 
-/// The colors that do not serve look empty once their Deployments are gone.
-fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+/// Makes the inactive colors appear empty once their Deployments are gone.
+fn hide_leftovers(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use rollout::facts::Deployment;
     let active = status.and_then(|status| status.active_strategy);
     for color in Color::ALL.into_iter().filter(|color| Some(*color) != active) {
@@ -313,8 +315,8 @@ fn clear(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     }
 }
 
-/// Whatever lies on the pending color looks like the target's own.
-fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
+/// Makes all objects on the pending color appear as objects of the pending release.
+fn claim_objects(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     use rollout::facts::Deployment;
     let Some((color, version, epoch)) = target(status) else { return };
     let color = facts.colors.get_mut(color);
@@ -326,8 +328,8 @@ fn claim(status: Option<&MetadataServicesStatus>, facts: &mut Facts) {
     }
 }
 
-/// Whatever lies on a color looks later than what the front Services carry.
-fn outnumber(facts: &mut Facts) {
+/// Makes the objects of a color appear newer than the front Services.
+fn make_newer(facts: &mut Facts) {
     let later = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch + 1)).max();
     let later = later.unwrap_or(0);
     for color in Color::ALL {

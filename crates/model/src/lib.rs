@@ -1,24 +1,29 @@
-//! An exhaustive model: the real [`super::plan`], the shell's preconditions, and everything that may happen around
-//! them, searched breadth first (invariants tagged m; what it covers and what not: `docs/proof.md`).
+//! An exhaustive model of the state machine: a breadth-first search of every event around the real `rollout::plan`,
+//! with the preconditions of the controller's writes. `docs/proof.md` states the bounds.
 //!
-//! - `state`: what a state is. `times`: ages instead of a clock. `tables`: from numbers to what the core is given.
-//! - `shell`: an operator, one or two of them, crashing and stalling between any two requests.
-//! - `env`: users, nodes, controllers, other hands. `world`: the laws that hold whoever looks; those of a decision are
-//!   the simulator's (`sim::laws`). `drain`: where every state leads when faults stop.
-//! - `search`: the search. `ablation`: guards that can be taken away to see that they are needed.
+//! - `state`: a state of the model. `ages`: ages in place of a clock. `interner`: numbers for statuses and plans, and
+//!   the input of the core.
+//! - `writer`: an operator. There are one or two; each may crash or stall between two requests.
+//! - `environment`: users, nodes, controllers and other clients. `state_invariants`: invariants of every write and
+//!   state. The invariants of a decision are in `simulator::invariants`.
+//! - `run_to_rest`: the end that each state leads to without further events.
+//! - `search`, `searches`: the search and its cases. `ablation`, `ablation_cases`: removed guards, and searches that
+//!   need each guard. `invariant_cases`: a violation of each invariant.
+//! - `scenario_text`: scenarios as text.
 
 #![cfg(test)]
 
 mod ablation;
-mod ablations;
-mod drain;
-mod env;
-mod laws;
+mod ablation_cases;
+mod ages;
+mod cluster_of_state;
+mod environment;
+mod interner;
+mod invariant_cases;
+mod run_to_rest;
+mod scenario_text;
 mod search;
-mod shell;
+mod searches;
 mod state;
-mod tables;
-mod tell;
-mod tests;
-mod times;
-mod world;
+mod state_invariants;
+mod writer;

@@ -1,114 +1,114 @@
-//! Breadth-first search of everything that may happen, with the way to each state remembered, so that a broken law
-//! comes with the shortest scenario that breaks it.
+//! Breadth-first search of all events. It keeps the predecessor of each state, so that a violation comes with the
+//! shortest scenario.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::ablation::Ablation;
-use super::env::Break;
-use super::shell::Half;
-use super::state::{Budget, Ghost, Life, Release, State, Target, World, fingerprint, name};
-use super::tables::{Deed, Tables};
-use super::tell;
-use super::times::Pass;
+use super::ages::TimeStep;
+use super::environment::Break;
+use super::interner::{Interner, Write};
+use super::scenario_text;
+use super::state::{ApiState, Budget, History, Lifecycle, Release, State, Target, fingerprint, name};
+use super::writer::FirstRead;
 use api::names::{Color, Component};
 use api::status::Step;
-use simulator::laws::Judgement;
+use simulator::invariants::Violation;
 
-/// Where a search begins.
+/// The start of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// A resource that was just created.
     Fresh,
-    /// Release `a` serves, settled.
+    /// Release `a` is active, at rest.
     Stable,
-    /// Release `b` serves, `a` is what a rollback would go to.
+    /// Release `b` is active, at rest. Release `a` is the rollback target.
     Upgraded,
-    /// From `a` to `b`, when this step has just been decided.
+    /// An upgrade from `a` to `b`, right after the decision for this step.
     At(Step),
 }
 
-/// What is searched.
+/// The bounds and checks of a search.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools)] // independent switches of a search
 pub struct Config {
     pub name: &'static str,
     pub start: Start,
-    /// One, or two that both believe they lead.
+    /// Number of operators, 1 or 2. Two operators both believe that they lead.
     pub operators: u8,
     pub budget: Budget,
-    /// Whether a look reads front Services and other objects at two instants.
-    pub torn: bool,
-    /// Whether pods outlive their Deployment for a while.
-    pub lag: bool,
-    /// Whether either component breaks, not only storage.
-    pub fine: bool,
-    /// Whether a bad release goes back by itself.
+    /// True if an operator may read front Services and other objects at two instants.
+    pub split_reads: bool,
+    /// True if Pods outlive their Deployment for a while.
+    pub pods_linger: bool,
+    /// True if both components may fail, not only storage.
+    pub both_components: bool,
+    /// True if a bad release is rolled back automatically.
     pub auto_rollback: bool,
-    /// The guard that is taken away.
+    /// The removed guard.
     pub ablation: Option<Ablation>,
-    /// Whether decisions are held to the laws. Without it, only what comes of them counts.
-    pub judged: bool,
-    /// The only law whose breach is looked for, by the beginning of its words; others are passed over.
-    pub only: Option<&'static str>,
-    /// The search ends with so many states; a search that is cut says so.
+    /// True if decisions are checked against the invariants. Without it, only their effects are.
+    pub check_decisions: bool,
+    /// The number of the only invariant that is checked. All other violations are ignored.
+    pub only_invariant: Option<&'static str>,
+    /// Maximum number of states. A search that reaches it reports that it is cut.
     pub limit: usize,
 }
 
-/// One thing that happens.
+/// An event of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    Look(u8),
-    LookFirst(u8, Half),
-    LookRest(u8),
+pub enum Event {
+    Read(u8),
+    ReadFirst(u8, FirstRead),
+    ReadRest(u8),
     Write(u8, u8),
     Crash(u8),
-    Ready(Color),
-    Slices,
-    Collect,
-    Pass(Pass),
-    Break(Component, Color, Break),
-    Heal(Color),
-    Wipe,
-    Remove(Target),
-    Drift(Component, Color),
+    PodsReady(Color),
+    UpdateSlices,
+    CollectGarbage,
+    TimePasses(TimeStep),
+    BreakPod(Component, Color, Break),
+    HealPods(Color),
+    LoseStatus,
+    DeleteExternally(Target),
+    ChangeSelector(Component, Color),
     Edit(Release),
     Rollback(Release),
     Retry,
     Restart,
     Delete,
-    Leave,
+    RemoveResource,
     Recreate,
 }
 
-/// A law that does not hold, and how that comes about.
+/// A violation and the scenario that leads to it.
 #[derive(Clone, Debug)]
-pub struct Broken {
-    pub law: String,
+pub struct Counterexample {
+    pub violation: String,
     pub scenario: String,
 }
 
-/// What a search found.
+/// The size of a search.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
-    /// Distinct states.
+pub struct SearchResult {
+    /// Number of distinct states.
     pub states: usize,
-    /// Turns from the start to the farthest of them.
+    /// Number of events from the start to the farthest state.
     pub depth: usize,
-    /// Transitions.
-    pub turns: usize,
-    /// Distinct worlds from which an undisturbed operator was followed to its rest.
-    pub worlds: usize,
-    /// Whether every state was visited.
-    pub whole: bool,
+    /// Number of transitions.
+    pub transitions: usize,
+    /// Number of distinct API states from which an undisturbed operator was followed to rest.
+    pub api_states: usize,
+    /// True if every state was visited.
+    pub complete: bool,
 }
 
-/// Fingerprints are mixed well already.
+/// A hasher for fingerprints, which are well mixed already.
 #[derive(Default)]
-pub struct Plain(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for Plain {
+impl Hasher for IdentityHasher {
     fn write(&mut self, _: &[u8]) {
         unreachable!("only fingerprints are hashed so")
     }
@@ -122,35 +122,35 @@ impl Hasher for Plain {
     }
 }
 
-type Prints<T> = HashMap<u64, T, BuildHasherDefault<Plain>>;
+type FingerprintMap<T> = HashMap<u64, T, BuildHasherDefault<IdentityHasher>>;
 
-/// A search under way.
+/// A running search.
 pub struct Search {
     pub config: Config,
-    pub tables: Tables,
-    /// First halves of looks; number 0 is none.
-    pub looks: Vec<(Half, World)>,
-    look_numbers: HashMap<(Half, World), u32>,
-    /// Worlds that are known to come to a good rest, healed first or not.
-    pub drained: [HashSet<u64, BuildHasherDefault<Plain>>; 2],
-    /// Whether to follow every world to its rest.
-    pub drains: bool,
-    seen: Prints<u32>,
-    /// The turn that led to each state, and the state before it.
-    way: Vec<(u32, Turn)>,
+    pub interner: Interner,
+    /// First halves of reads; number 0 is none.
+    pub first_reads: Vec<(FirstRead, ApiState)>,
+    read_numbers: HashMap<(FirstRead, ApiState), u32>,
+    /// Fingerprints of states with a known permitted rest; the second set with all Pods healed first.
+    pub known_to_rest: [HashSet<u64, BuildHasherDefault<IdentityHasher>>; 2],
+    /// True if every state is followed to rest.
+    pub follows_to_rest: bool,
+    seen: FingerprintMap<u32>,
+    /// The event that led to each state, and the number of the state before it.
+    predecessors: Vec<(u32, Event)>,
 }
 
 impl Search {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            tables: Tables::new(&config),
-            looks: vec![(Half::World, World::default())],
-            look_numbers: HashMap::new(),
-            drained: Default::default(),
-            drains: true,
+            interner: Interner::new(&config),
+            first_reads: vec![(FirstRead::AllObjects, ApiState::default())],
+            read_numbers: HashMap::new(),
+            known_to_rest: Default::default(),
+            follows_to_rest: true,
             seen: HashMap::default(),
-            way: vec![],
+            predecessors: vec![],
         }
     }
 
@@ -158,145 +158,155 @@ impl Search {
         self.config.ablation == Some(ablation)
     }
 
-    /// Passes over a breach of a law that is not looked for.
-    pub fn heed(&self, judgement: Judgement) -> Judgement {
-        match (judgement, self.config.only) {
-            (Err(law), Some(only)) if !is_of(&law, only) => Ok(()),
-            (judgement, _) => judgement,
+    /// Ignores violations of other invariants than the selected one.
+    pub fn check(&self, result: Result<(), Violation>) -> Result<(), Violation> {
+        match (result, self.config.only_invariant) {
+            (Err(violation), Some(only)) if !is_of(&violation, only) => Ok(()),
+            (result, _) => result,
         }
     }
 
-    /// The number of the first half of a look.
-    pub fn intern_look(&mut self, half: Half, world: &World) -> u32 {
-        let next = u32::try_from(self.looks.len()).unwrap();
-        let number = *self.look_numbers.entry((half, *world)).or_insert(next);
+    /// Returns the number of the first half of a read.
+    pub fn intern_read(&mut self, first: FirstRead, server: &ApiState) -> u32 {
+        let next = u32::try_from(self.first_reads.len()).unwrap();
+        let number = *self.read_numbers.entry((first, *server)).or_insert(next);
         if number == next {
-            self.looks.push((half, *world));
+            self.first_reads.push((first, *server));
         }
         number
     }
 
-    pub fn age_look(&mut self, look: u32, pass: Pass) -> u32 {
-        let (half, mut world) = self.looks[usize::try_from(look).unwrap()];
-        world.status = self.tables.age(world.status, pass);
-        for door in &mut world.doors {
-            door.switched = door.switched.map(|age| age.after(pass));
+    pub fn age_read(&mut self, first_read: u32, elapsed: TimeStep) -> u32 {
+        let (first, mut server) = self.first_reads[usize::try_from(first_read).unwrap()];
+        server.status = self.interner.age(server.status, elapsed);
+        for front in &mut server.fronts {
+            front.switched = front.switched.map(|age| age.after(elapsed));
         }
-        self.intern_look(half, &world)
+        self.intern_read(first, &server)
     }
 
-    /// Whether a release served, as far as the status tells.
-    pub fn served(&self, world: &World, release: Release) -> bool {
-        let status = self.tables.status(world.status);
+    /// Returns whether the status records that a release has served.
+    pub fn served(&self, server: &ApiState, release: Release) -> bool {
+        let status = self.interner.status(server.status);
         let record = status.and_then(|status| status.record(name(release)));
         record.is_some_and(|record| record.activated_at.is_some())
     }
 
-    pub fn start(&mut self) -> Result<State, Broken> {
+    pub fn start(&mut self) -> Result<State, Counterexample> {
         let mut state = State::default();
-        let resource = &mut state.world.resource;
-        (resource.life, resource.spec, resource.generation) = (Life::Lives, 1, 1);
-        let settle = |search: &mut Self, state: &mut State| {
-            let settled = search.drain(&state.world, Ghost::default(), false, None);
-            let settled = settled.map_err(|law| Broken { law, scenario: String::new() })?;
-            state.world = settled.unwrap_or(state.world);
+        let resource = &mut state.server.resource;
+        (resource.lifecycle, resource.spec, resource.generation) = (Lifecycle::Live, 1, 1);
+        let rest = |search: &mut Self, state: &mut State| {
+            let settled = search.run_to_rest(&state.server, History::default(), false, None);
+            let settled =
+                settled.map_err(|violation| Counterexample { violation, scenario: String::new() })?;
+            state.server = settled.unwrap_or(state.server);
             Ok(())
         };
         if self.config.start != Start::Fresh {
-            settle(self, &mut state)?;
+            rest(self, &mut state)?;
         }
         match self.config.start {
             Start::Fresh | Start::Stable => {}
             Start::Upgraded => {
-                (state.world.resource.spec, state.world.resource.generation) = (2, 2);
-                settle(self, &mut state)?;
+                (state.server.resource.spec, state.server.resource.generation) = (2, 2);
+                rest(self, &mut state)?;
             }
             Start::At(step) => {
-                (state.world.resource.spec, state.world.resource.generation) = (2, 2);
-                let reached = self.drain(&state.world, Ghost::default(), false, Some(step));
-                let reached = reached.map_err(|law| Broken { law, scenario: String::new() })?;
-                state.world = reached.unwrap_or_else(|| panic!("{step:?} is not reached"));
-                self.drained = Default::default();
+                (state.server.resource.spec, state.server.resource.generation) = (2, 2);
+                let reached = self.run_to_rest(&state.server, History::default(), false, Some(step));
+                let reached =
+                    reached.map_err(|violation| Counterexample { violation, scenario: String::new() })?;
+                state.server = reached.unwrap_or_else(|| panic!("{step:?} is not reached"));
+                self.known_to_rest = Default::default();
             }
         }
-        state.ghost = Ghost::default();
+        state.history = History::default();
         state.budget = self.config.budget;
         Ok(state)
     }
 
-    /// Visits everything.
-    pub fn run(&mut self) -> Result<Found, Broken> {
+    /// Visits all states.
+    pub fn run(&mut self) -> Result<SearchResult, Counterexample> {
         let start = self.start()?;
-        let mut found = Found { whole: true, ..Found::default() };
+        let mut found = SearchResult { complete: true, ..SearchResult::default() };
         let mut frontier = VecDeque::from([(start, 0_u32, 0_usize)]);
         self.seen.insert(fingerprint(&start), 0);
-        self.way.push((0, Turn::Recreate));
+        self.predecessors.push((0, Event::Recreate));
         while let Some((state, at, depth)) = frontier.pop_front() {
             found.depth = found.depth.max(depth);
-            self.rests(&state).map_err(|law| self.broken(&start, at, None, law))?;
-            for turn in self.turns(&state) {
-                let next = self.take(&state, turn).map_err(|law| self.broken(&start, at, Some(turn), law))?;
+            self.check_rest(&state).map_err(|violation| self.counterexample(&start, at, None, violation))?;
+            for event in self.events(&state) {
+                let next = self
+                    .next_state(&state, event)
+                    .map_err(|violation| self.counterexample(&start, at, Some(event), violation))?;
                 let Some(next) = next else { continue };
-                found.turns += 1;
-                let number = u32::try_from(self.way.len()).unwrap();
+                found.transitions += 1;
+                let number = u32::try_from(self.predecessors.len()).unwrap();
                 let print = fingerprint(&next);
                 if *self.seen.entry(print).or_insert(number) == number {
-                    self.way.push((at, turn));
+                    self.predecessors.push((at, event));
                     frontier.push_back((next, number, depth + 1));
                 }
             }
-            if self.way.len() >= self.config.limit {
-                found.whole = false;
+            if self.predecessors.len() >= self.config.limit {
+                found.complete = false;
                 break;
             }
         }
-        found.states = self.way.len();
-        found.worlds = self.drained[0].len();
+        found.states = self.predecessors.len();
+        found.api_states = self.known_to_rest[0].len();
         Ok(found)
     }
 
-    /// The laws about where a state leads if it is left alone.
-    fn rests(&mut self, state: &State) -> Result<(), String> {
-        if !self.drains {
+    /// Checks the end that a state leads to.
+    fn check_rest(&mut self, state: &State) -> Result<(), Violation> {
+        if !self.follows_to_rest {
             return Ok(());
         }
         for healed in [false, true] {
-            let judgement = self.comes_to_rest(state, healed);
-            self.heed(judgement)?;
+            let result = self.comes_to_rest(state, healed);
+            self.check(result)?;
         }
         Ok(())
     }
 
-    fn broken(&mut self, start: &State, at: u32, last: Option<Turn>, law: String) -> Broken {
-        let mut turns: Vec<Turn> = last.into_iter().collect();
+    fn counterexample(
+        &mut self,
+        start: &State,
+        at: u32,
+        last: Option<Event>,
+        violation: String,
+    ) -> Counterexample {
+        let mut events: Vec<Event> = last.into_iter().collect();
         let mut at = at;
         while at != 0 {
-            let (before, turn) = self.way[usize::try_from(at).unwrap()];
-            turns.push(turn);
+            let (before, event) = self.predecessors[usize::try_from(at).unwrap()];
+            events.push(event);
             at = before;
         }
-        turns.reverse();
+        events.reverse();
         let mut text = String::new();
         let mut state = *start;
-        for (n, turn) in turns.iter().enumerate() {
-            let words = tell::turn(self, &state, *turn);
-            let _ = writeln!(text, "{:>4}. {words}", n + 1);
-            if let Ok(Some(next)) = self.take(&state, *turn) {
+        for (n, event) in events.iter().enumerate() {
+            let line = scenario_text::event(self, &state, *event);
+            let _ = writeln!(text, "{:>4}. {line}", n + 1);
+            if let Ok(Some(next)) = self.next_state(&state, *event) {
                 state = next;
-                let _ = writeln!(text, "      {}", tell::state(self, &state));
+                let _ = writeln!(text, "      {}", scenario_text::state(self, &state));
             }
         }
-        Broken { law, scenario: text }
+        Counterexample { violation, scenario: text }
     }
 
-    /// What a deed is, for a scenario.
-    pub fn deed_of(&self, state: &State, actor: u8, n: u8) -> Deed {
-        self.tables.deed(state.actors[usize::from(actor)].plan, usize::from(n))
+    /// Returns a write of an operator, for a scenario.
+    pub fn write_of(&self, state: &State, operator: u8, n: u8) -> Write {
+        self.interner.write(state.operators[usize::from(operator)].plan, usize::from(n))
     }
 }
 
-/// Whether the words of a breach begin with this law, or name it among the first.
-pub fn is_of(words: &str, law: &str) -> bool {
-    let named = words.split(':').next().unwrap_or_default();
-    named.split(", ").any(|name| name == law)
+/// Returns whether a violation names this invariant among its numbers.
+pub fn is_of(violation: &str, invariant: &str) -> bool {
+    let named = violation.split(':').next().unwrap_or_default();
+    named.split(", ").any(|name| name == invariant)
 }

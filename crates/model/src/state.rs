@@ -1,40 +1,40 @@
-//! What a state of the model is: the resource, the objects, and the operators in the middle of their passes. Small and
-//! hashable: statuses and plans are numbers of a table (`tables`), releases are numbers 1 to 3.
+//! A state of the model: the resource, its objects, and the operators within their reconciles. States are small and
+//! can be hashed. Statuses and plans are numbers (`interner`), releases are the numbers 1 to 3.
 
 use std::hash::{Hash, Hasher};
 
 use api::names::{Color, Component};
 
-/// The releases `a`, `b`, `c`; 0 is none.
+/// The releases `a`, `b` and `c` as 1 to 3; 0 is none.
 pub type Release = u8;
 
-/// How long ago something was. Waits of a step are shorter than the deploy timeout, so three classes suffice; a fourth
-/// is for a server whose clock went back.
+/// The age class of a time. All waits of a step are shorter than the deploy timeout, so three classes suffice. A
+/// fourth one is for a clock that was set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Age {
     /// In the future.
     Ahead,
-    /// Just now: no wait is over.
+    /// Too recent to end any wait.
     Fresh,
-    /// Long enough for every wait but the deploy timeout.
+    /// Old enough to end each wait except the deploy timeout.
     Ripe,
-    /// Longer than the deploy timeout.
+    /// Older than the deploy timeout.
     Old,
 }
 
-/// What a pod of a Deployment does.
+/// The state of a Deployment's Pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pod {
-    /// There is none.
+    /// There is no Pod.
     #[default]
     None,
-    /// It starts, and nothing is known against it.
+    /// It starts and shows no problem.
     Starting,
     /// It is ready.
     Ready,
-    /// It cannot start: a hard failure.
+    /// It cannot start: a hard cause.
     Failing,
-    /// It was ready and is not any more.
+    /// It was ready and became unready.
     Unready,
 }
 
@@ -42,177 +42,177 @@ pub enum Pod {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The Deployment, the ConfigMap and the Service.
-    pub parts: [Part; 3],
-    /// The Deployment's pod.
+    pub objects: [ColorObject; 3],
+    /// The Pod of the Deployment.
     pub pod: Pod,
-    /// The pod is older than the last decision to switch.
-    pub settled: bool,
-    /// The pod changed its readiness since the grace period began.
-    pub flapped: bool,
-    /// Restarts of the pod.
+    /// True if the Pod is older than the last decision to switch.
+    pub older_than_switch: bool,
+    /// True if the Pod changed its readiness since the grace period began.
+    pub readiness_changed: bool,
+    /// Number of restarts of the Pod.
     pub restarts: u8,
-    /// A pod whose Deployment is gone, not yet collected.
+    /// Release of a Pod whose Deployment is gone; 0 if there is none.
     pub stray: Release,
 }
 
 /// An object of a color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Part {
-    /// The release it belongs to; 0 if it does not exist.
+pub struct ColorObject {
+    /// The release of the object; 0 if it does not exist.
     pub release: Release,
-    /// The epoch it was created in.
+    /// The epoch of the object.
     pub epoch: u8,
-    /// Its owner is a resource that is gone.
+    /// True if the owner of the object is a deleted resource.
     pub orphan: bool,
 }
 
-/// Indices of `Cell::parts`.
+/// Indices of `Cell::objects`.
 pub const DEPLOYMENT: u8 = 0;
 pub const CONFIG: u8 = 1;
 pub const SERVICE: u8 = 2;
 
 /// A front Service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Door {
+pub struct FrontService {
     pub there: bool,
     pub orphan: bool,
     pub selects: Option<Color>,
     pub release: Release,
     pub epoch: u8,
     pub switched: Option<Age>,
-    /// The color whose pods its EndpointSlices list.
+    /// The color whose Pods the EndpointSlices list.
     pub listed: Option<Color>,
 }
 
 /// A ControllerRevision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Record {
+pub struct Revision {
     /// Its number; 0 if it does not exist.
     pub number: u8,
     pub failed: bool,
     pub orphan: bool,
 }
 
-/// Whether the resource is there.
+/// The lifecycle of the resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Life {
+pub enum Lifecycle {
     #[default]
-    Gone,
-    Lives,
-    /// It is being deleted, and is there for as long as something keeps it.
-    Leaves,
+    Absent,
+    Live,
+    /// The resource has a deletion timestamp and a finalizer.
+    Terminating,
 }
 
-/// The resource, without its status.
+/// The resource without its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resource {
-    pub life: Life,
+    pub lifecycle: Lifecycle,
     pub generation: u8,
-    /// The release that the spec describes.
+    /// The release in the spec.
     pub spec: Release,
-    /// `rollback-to`: 0 none, 1 to 3 a release, 4 an unknown one.
+    /// The annotation `rollback-to`: 0 none, 1 to 3 a release, 4 an unknown release.
     pub rollback: u8,
     pub retry: bool,
     pub restart: bool,
 }
 
-/// Everything on the API server.
+/// The state of the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct World {
+pub struct ApiState {
     pub resource: Resource,
     /// Number of the status; 0 is none.
     pub status: u32,
-    pub doors: [Door; 2],
-    /// By color, then component.
+    pub fronts: [FrontService; 2],
+    /// The cells by color, then component.
     pub cells: [[Cell; 2]; 2],
-    pub records: [Record; 3],
+    pub revisions: [Revision; 3],
 }
 
-/// An operator in a pass: what it decided and how far it got. The default: between two passes.
+/// The progress of an operator in a reconcile. The default is between two reconciles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Actor {
+pub struct Progress {
     /// Number of the plan; 0 is none.
     pub plan: u32,
-    /// Number of a first look that is not complete; 0 is none.
-    pub look: u32,
-    /// Which of the plan's writes are over, whichever way.
+    /// Number of the first half of a read; 0 is none.
+    pub first_read: u32,
+    /// Bits of the writes that are finished, successful or not.
     pub done: u16,
-    /// Which of them the API server will refuse: what they were decided on has changed.
-    pub doomed: u16,
-    /// A write was refused: the pass ends with its group.
+    /// Bits of the writes that the API server will reject, because their input has changed.
+    pub rejected: u16,
+    /// True if a write was rejected. The reconcile then ends with its group.
     pub failed: bool,
-    /// A name was held by others.
-    pub taken: bool,
-    /// The resource that it serves is gone.
-    pub bereft: bool,
+    /// True if a foreign object used a name.
+    pub name_taken: bool,
+    /// True if the resource of the plan is deleted.
+    pub orphaned: bool,
 }
 
-/// What the environment may still do.
+/// The events that may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
     /// Edits of the spec.
     pub edits: u8,
     /// Annotations: rollback, retry, restart.
-    pub asks: u8,
-    /// Pods that fail, lose readiness or restart.
+    pub requests: u8,
+    /// Pods that fail, become unready or restart.
     pub breaks: u8,
-    /// Broken pods that become ready.
+    /// Failed Pods that become ready.
     pub heals: u8,
     /// Losses of the status.
-    pub losses: u8,
-    /// Objects deleted by another hand.
-    pub hands: u8,
-    /// Front Services pointed elsewhere by another hand.
-    pub drifts: u8,
-    /// Deploy timeouts that pass.
+    pub status_losses: u8,
+    /// Objects that another client deletes.
+    pub external_deletes: u8,
+    /// Front Services that another client changes.
+    pub selector_changes: u8,
+    /// Deploy timeouts that end.
     pub timeouts: u8,
-    /// Deletions of the resource; each may be followed by a new one of the same name.
+    /// Deletions of the resource. A new one of the same name may follow each.
     pub deletes: u8,
-    /// Jumps back of the API server's clock.
-    pub jumps: u8,
-    /// Passes of the second operator: it is the one that stalls. The first has no bound; [`UNBOUNDED`] for the second.
-    pub looks: u8,
+    /// Number of times that the API server's clock is set back.
+    pub clock_jumps: u8,
+    /// Reconciles of the second operator, which may stall; [`UNBOUNDED`] for no limit. The first operator has none.
+    pub reads: u8,
 }
 
-/// So many passes are as many as it likes.
+/// No limit on the reconciles of the second operator.
 pub const UNBOUNDED: u8 = u8::MAX;
 
-/// What the laws remember.
+/// The history that the invariants depend on. The operator never reads it.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may go with any")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Ghost {
-    /// Selector changes of each front Service in this rollout, but for those that mend what another hand did.
-    pub moves: [u8; 2],
-    /// Another hand has been at the objects.
-    pub tampered: bool,
-    /// The status was lost in this rollout.
-    pub lost: bool,
-    /// It was lost so that a mark may have come too late for the one that was rebuilt.
-    pub unmarked: bool,
-    /// Prune was entered out of a dead end: proof and delay are waived, until EndpointSlices follow.
-    pub waived: bool,
-    /// The highest epoch that was ever decided for this resource since its status was lost.
+pub struct History {
+    /// Selector changes of each front Service in this rollout, without repairs of external changes.
+    pub selector_changes: [u8; 2],
+    /// True if another client changed objects.
+    pub externally_changed: bool,
+    /// True if the status was lost in this rollout.
+    pub status_lost: bool,
+    /// True if a Failed mark may have come too late for a recovery.
+    pub mark_may_be_late: bool,
+    /// True if Prune resolved a deadlock. Proof and delay are then waived until the EndpointSlices follow.
+    pub proof_waived: bool,
+    /// The highest epoch of this resource since the last loss of its status.
     pub epoch: u8,
 }
 
 /// A state of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
-    pub world: World,
-    pub actors: [Actor; 2],
+    pub server: ApiState,
+    pub operators: [Progress; 2],
     pub budget: Budget,
-    pub ghost: Ghost,
+    pub history: History,
 }
 
 /// An object that a write needs or changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    Door(usize),
-    Part(usize, usize, u8),
-    Record(usize),
+    Front(usize),
+    Object(usize, usize, u8),
+    Revision(usize),
 }
 
-impl World {
+impl ApiState {
     pub fn cell(&self, component: Component, color: Color) -> &Cell {
         &self.cells[at(color)][of(component)]
     }
@@ -221,27 +221,27 @@ impl World {
         &mut self.cells[at(color)][of(component)]
     }
 
-    /// Both places of a color.
+    /// Returns both cells of a color.
     pub fn color_mut(&mut self, color: Color) -> &mut [Cell; 2] {
         &mut self.cells[at(color)]
     }
 }
 
 impl Cell {
-    /// The release of the Deployment, if it is the resource's own.
+    /// Returns the release of the Deployment, if the resource owns it.
     pub fn deployed(&self) -> Option<Release> {
-        let part = self.parts[0];
-        (part.release != 0 && !part.orphan).then_some(part.release)
+        let kind = self.objects[0];
+        (kind.release != 0 && !kind.orphan).then_some(kind.release)
     }
 
-    /// The Deployment goes; its pod stays until it is collected, if collection lags.
-    pub fn lose_deployment(&mut self, lag: bool) {
-        if self.pod != Pod::None && lag {
-            self.stray = self.parts[0].release;
+    /// Deletes the Deployment. With `pods_linger`, its Pod stays until the garbage collector runs.
+    pub fn lose_deployment(&mut self, pods_linger: bool) {
+        if self.pod != Pod::None && pods_linger {
+            self.stray = self.objects[0].release;
         }
-        self.parts[0] = Part::default();
+        self.objects[0] = ColorObject::default();
         self.pod = Pod::None;
-        (self.settled, self.flapped, self.restarts) = (false, false, 0);
+        (self.older_than_switch, self.readiness_changed, self.restarts) = (false, false, 0);
     }
 }
 
@@ -259,12 +259,12 @@ pub const fn of(component: Component) -> usize {
     }
 }
 
-/// The name of a release.
+/// Returns the name of a release.
 pub fn name(release: Release) -> &'static str {
     ["none", "a", "b", "c", "z"][usize::from(release)]
 }
 
-/// The release of a name, 0 if it is none of the model's.
+/// Returns the release of a name; 0 if it is unknown.
 pub fn number(name: &str) -> Release {
     match name {
         "a" => 1,
@@ -274,8 +274,8 @@ pub fn number(name: &str) -> Release {
     }
 }
 
-/// 64 bits of a state: two multiply-and-fold rounds a word. With 10^7 states, two of them collide with a probability of
-/// 3 in a million.
+/// Returns a 64-bit fingerprint by two multiply-and-fold rounds per word. With 10^7 states, two of them collide with
+/// a probability of 3 in a million.
 pub fn fingerprint(value: &impl Hash) -> u64 {
     let mut hasher = Folder { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344 };
     value.hash(&mut hasher);
@@ -290,7 +290,7 @@ struct Folder {
 impl Folder {
     fn fold(a: u64, b: u64) -> u64 {
         let product = u128::from(a) * u128::from(b);
-        #[allow(clippy::cast_possible_truncation)] // both halves are used
+        #[allow(clippy::cast_possible_truncation)] // both first_reads are used
         let folded = (product as u64) ^ ((product >> 64) as u64);
         folded
     }

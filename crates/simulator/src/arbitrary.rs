@@ -1,5 +1,5 @@
-//! Random specs and statuses for the properties of all modules, made from the schema of the CRD: whatever an API server
-//! lets be stored, its rules (CEL) apart. A field that is added to the schema is in here by itself.
+//! Random specs and statuses, generated from the schema of the CRD. They include every value that the schema accepts,
+//! also values that the CEL rules reject. A new field of the schema is included automatically.
 
 use std::sync::LazyLock;
 
@@ -10,23 +10,23 @@ use serde_json::{Map, Value, json};
 
 use api::crd::{crd, schema_of};
 
-/// A spec, as JSON.
+/// Returns random specs as JSON.
 pub fn spec() -> BoxedStrategy<Value> {
     within(part("spec"), &[])
 }
 
-/// A status, as JSON. Half of its texts are of these words, so that one speaks of another.
+/// Returns random statuses as JSON. Half of their texts are taken from `words`, so that fields refer to each other.
 pub fn status(words: &[&str]) -> BoxedStrategy<Value> {
     within(part("status"), words)
 }
 
-/// The schema of a part of the resource.
+/// Returns the schema of a part of the resource.
 pub fn part(name: &str) -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema_of(&crd()).unwrap());
     &SCHEMA["properties"][name]
 }
 
-/// Any JSON, with these words in it.
+/// Returns any JSON value, with texts from `words`.
 pub fn json_of(words: &'static [&'static str]) -> BoxedStrategy<Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -45,7 +45,7 @@ pub fn json_of(words: &'static [&'static str]) -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// Numbers, with those at which sums overflow.
+/// Returns integers, with the limits at which sums overflow.
 pub fn number() -> BoxedStrategy<i64> {
     prop_oneof![
         4 => -2..12_i64,
@@ -55,7 +55,7 @@ pub fn number() -> BoxedStrategy<i64> {
     .boxed()
 }
 
-/// A value that fits a structural schema.
+/// Returns values that fit a structural schema.
 fn within(schema: &Value, words: &[&str]) -> BoxedStrategy<Value> {
     let flag = |name: &str| schema[name] == json!(true);
     if flag("x-kubernetes-int-or-string") {
@@ -125,7 +125,7 @@ fn text(words: &[&str], most: usize) -> BoxedStrategy<String> {
     prop_oneof![prop::sample::select(words), any].boxed()
 }
 
-/// Times around the simulator's beginning, and those that no clock shows.
+/// Returns times near the start of the simulator, and times at the limits of the format.
 fn time() -> BoxedStrategy<String> {
     let near = (-9_000..9_000_i64)
         .prop_map(|seconds| jiff::Timestamp::from_second(1_790_000_000 + seconds).unwrap().to_string());
@@ -137,15 +137,15 @@ fn time() -> BoxedStrategy<String> {
 /// A change of one place in a value.
 #[derive(Clone, Debug)]
 pub enum Edit {
-    /// Something else stands there.
+    /// Replaces the value.
     Put(Value),
-    /// What stands at another place stands there too.
+    /// Replaces the value by the value of another place.
     Copy(Index),
-    /// Nothing stands there.
+    /// Removes the value.
     Cut,
 }
 
-/// What another hand may do to a value that is made of such words.
+/// Returns random changes that another client may make, with texts from `words`.
 pub fn edit(words: &'static [&'static str]) -> impl Strategy<Value = (Index, Edit)> {
     let value = prop_oneof![
         3 => text(words, 12).prop_map(Value::from),
@@ -162,7 +162,7 @@ pub fn edit(words: &'static [&'static str]) -> impl Strategy<Value = (Index, Edi
     (any::<Index>(), edit)
 }
 
-/// Makes a change, at one of the places that may be changed.
+/// Changes a value at one of the allowed places.
 pub fn change(value: &mut Value, (at, edit): &(Index, Edit), may: impl Fn(&str) -> bool) {
     let mut all = vec![];
     places(value, "", &mut all);
@@ -188,7 +188,7 @@ pub fn change(value: &mut Value, (at, edit): &(Index, Edit), may: impl Fn(&str) 
     }
 }
 
-/// The places of a value, as JSON pointers.
+/// Collects the places of a value as JSON pointers.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(map) => {

@@ -1,18 +1,21 @@
-//! A deterministic simulator of everything around the core: it asks `plan`, carries out the move one write at a time,
-//! holds every write to the laws of `laws` (see `watch`), and lets a test play user, node, other hand and crash.
+//! A deterministic simulator of the cluster around the core.
+//!
+//! It calls `plan`, carries out the effect one write at a time, and checks the invariants at every write
+//! (`write_checks`). Tests act as user, node or another client, and crash the operator before any write.
 
 // Only tests use this crate: a panic is a failed test.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod arbitrary;
-pub mod cluster;
-mod hands;
-pub mod laws;
-pub mod scene;
-pub mod templates;
-mod views;
-mod watch;
+pub mod cluster_state;
+pub mod invariants;
+pub mod message_templates;
+pub mod plan_input;
+mod pod_events;
+mod queries;
+mod user_actions;
+mod write_checks;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,8 +23,8 @@ use jiff::Timestamp;
 
 use api::names::{PerComponent, RESTART, RETRY, ROLLBACK_TO};
 use api::status::{MetadataServicesStatus, Step};
-pub use cluster::Boot;
-use cluster::{Cluster, Door};
+pub use cluster_state::Startup;
+use cluster_state::{Cluster, FrontService};
 use rollout::facts::{Deferred, Facts, Image, ObjectId, ReleaseRef, Revision, Setting};
 use rollout::intent::{Intent, Policy, Requests, Wanted};
 use rollout::{Action, Effect, EventNote, Plan, ResourcePatch, explain, plan};
@@ -29,7 +32,7 @@ use rollout::{Action, Effect, EventNote, Plan, ResourcePatch, explain, plan};
 /// 2026-09-21 14:13:20 UTC.
 pub const START: i64 = 1_790_000_000;
 
-/// The resource, its cluster, and the operator that is under test.
+/// The resource, its cluster, and the operator under test.
 #[allow(clippy::struct_excessive_bools)] // each a switch of its own
 #[derive(Clone)]
 pub struct Sim {
@@ -39,38 +42,38 @@ pub struct Sim {
     pub stale: Vec<Setting>,
     pub surplus: Vec<rollout::facts::Extra>,
     pub adoptable: Vec<ObjectId>,
-    /// Names that objects of others hold.
-    pub taken: Vec<ObjectId>,
+    /// Names of objects that foreign objects already use.
+    pub taken_names: Vec<ObjectId>,
     pub restore_refused: Option<String>,
     pub deferred: Deferred,
     pub templates: HashMap<String, Wanted>,
-    /// What was written, by kind.
+    /// Number of writes by kind.
     pub writes: BTreeMap<&'static str, usize>,
-    /// How often the selector of a front Service was changed.
-    pub moved: usize,
-    /// Every write, in words.
+    /// Number of selector changes of the front Services.
+    pub selector_changes: usize,
+    /// A line for each write: second, step and write.
     pub trace: Vec<String>,
     pub notes: Vec<EventNote>,
-    /// After so many more writes, the operator crashes.
-    pub fuse: Option<usize>,
-    /// The next leader crashes too, after so many writes.
-    pub next_fuse: Option<usize>,
+    /// Number of writes until the operator crashes. `None`: it does not crash.
+    pub crash_after: Option<usize>,
+    /// Number of writes until the next leader crashes too.
+    pub crash_again_after: Option<usize>,
     /// Seconds until the next leader takes over after a crash.
-    pub takeover: i64,
-    /// Whether the status is lost in the crash.
+    pub takeover_seconds: i64,
+    /// True if a crash also deletes the status.
     pub crash_loses_status: bool,
-    /// Whether the actions of a group are carried out last first.
-    pub backwards: bool,
-    /// Whether another hand has been at the objects: some laws hold only when it has been mended.
-    pub tampered: bool,
-    /// Whether another hand has written the status.
-    pub edited: bool,
-    /// Whether both front Services have to lead to a ready pod after every write.
-    pub serves: bool,
-    memory: watch::Memory,
+    /// True if the actions of a group are carried out in reverse order.
+    pub reversed: bool,
+    /// True if another client changed objects. Some invariants hold only after the operator repaired the change.
+    pub externally_changed: bool,
+    /// True if another client wrote the status.
+    pub status_edited: bool,
+    /// True if each front Service must select a ready Pod after every write.
+    pub must_serve: bool,
+    checks: write_checks::CheckState,
 }
 
-/// A policy with the defaults of design D7.
+/// Returns a policy with the defaults of design D7.
 pub fn policy() -> Policy {
     Policy {
         grace: 120,
@@ -85,7 +88,7 @@ pub fn policy() -> Policy {
     }
 }
 
-/// The template of this name; its hash and its release's name follow from it.
+/// Returns the template of this name. Its hash and its release have names that follow from it.
 pub fn template(name: &str) -> Wanted {
     let image = |component: &str| Image { tag: name.into(), reference: format!("r/{component}:{name}") };
     Wanted {
@@ -95,13 +98,13 @@ pub fn template(name: &str) -> Wanted {
     }
 }
 
-/// The hash of the template of this name.
+/// Returns the hash of the template of this name.
 pub fn hash(name: &str) -> String {
     format!("{name}-hash")
 }
 
 impl Sim {
-    /// A resource that was just created, wanting release `a`.
+    /// Returns a resource that was just created. Its spec asks for release `a`.
     pub fn new() -> Self {
         let intent = Intent {
             name: "sample1".into(),
@@ -124,48 +127,48 @@ impl Sim {
             stale: vec![],
             surplus: vec![],
             adoptable: vec![],
-            taken: vec![],
+            taken_names: vec![],
             restore_refused: None,
             deferred: Deferred::default(),
             writes: BTreeMap::new(),
-            moved: 0,
+            selector_changes: 0,
             trace: vec![],
             notes: vec![],
-            fuse: None,
-            next_fuse: None,
-            takeover: 17,
+            crash_after: None,
+            crash_again_after: None,
+            takeover_seconds: 17,
             crash_loses_status: false,
-            backwards: false,
-            tampered: false,
-            edited: false,
-            serves: false,
-            memory: watch::Memory::default(),
+            reversed: false,
+            externally_changed: false,
+            status_edited: false,
+            must_serve: false,
+            checks: write_checks::CheckState::default(),
         }
     }
 
-    /// Release `a` serves on blue, settled; counters start anew.
+    /// Returns a resource at rest: release `a` is active on blue, and no write is counted.
     pub fn stable() -> Self {
         let mut sim = Self::new();
-        sim.settle();
-        assert_eq!(sim.step_name(), "Stable", "{}", sim.story());
-        sim.forget();
+        sim.run_until_idle();
+        assert_eq!(sim.step_name(), "Stable", "{}", sim.trace_text());
+        sim.reset_counters();
         sim
     }
 
-    /// `b` after `a`, settled: `b` serves on green.
+    /// Returns a resource at rest after an upgrade: release `b` is active on green.
     pub fn upgraded() -> Self {
         let mut sim = Self::stable();
         sim.edit("b");
-        sim.settle();
-        assert_eq!(sim.active(), "b on green", "{}", sim.story());
-        sim.forget();
+        sim.run_until_idle();
+        assert_eq!(sim.active(), "b on green", "{}", sim.trace_text());
+        sim.reset_counters();
         sim
     }
 
-    /// Starts the counts of writes and events anew.
-    pub fn forget(&mut self) {
+    /// Resets the counts of writes and Events, and the trace.
+    pub fn reset_counters(&mut self) {
         self.writes.clear();
-        self.moved = 0;
+        self.selector_changes = 0;
         self.trace.clear();
         self.notes.clear();
     }
@@ -185,23 +188,25 @@ impl Sim {
         }
     }
 
-    /// One pass of the operator: plan, and carry it out.
-    pub fn pass(&mut self) -> Plan {
+    /// Runs one reconcile: calls `plan` and carries out the effect.
+    pub fn reconcile(&mut self) -> Plan {
         self.cluster.tick();
         let facts = self.facts();
         let now = self.now();
         let made = plan(&self.intent, self.status.as_ref(), &facts, now);
         let again = plan(&self.intent, self.status.as_ref(), &facts, now);
-        assert_eq!(made, again, "the plan is not a function of its input");
+        assert_eq!(made, again, "two plans of one input differ");
         let wrote = match made.effect.clone() {
             Effect::Wait => {
-                watch::at_rest(self, &made);
+                write_checks::at_rest(self, &made);
                 true
             }
-            Effect::UpdateStatus(status) => self.commit(*status),
-            Effect::Write(groups) if self.is_barred(&groups) => return self.told_of_the_bar(&facts),
-            Effect::Write(groups) => groups.into_iter().all(|group| self.act(group)),
-            Effect::PatchResource(amend) => self.amend(&amend),
+            Effect::UpdateStatus(status) => self.update_status(*status),
+            Effect::Write(groups) if self.needs_taken_name(&groups) => {
+                return self.report_taken_names(&facts);
+            }
+            Effect::Write(groups) => groups.into_iter().all(|group| self.write_group(group)),
+            Effect::PatchResource(patch) => self.patch_resource(&patch),
         };
         if wrote {
             self.notes.extend(made.notes.clone());
@@ -210,30 +215,30 @@ impl Sim {
         made
     }
 
-    /// Whether an object of others holds a name that is to be created.
-    fn is_barred(&self, groups: &[Vec<Action>]) -> bool {
-        groups.iter().flatten().any(|action| watch::is_barred(&self.taken, action))
+    /// Returns whether an action creates an object under a name that a foreign object uses.
+    fn needs_taken_name(&self, groups: &[Vec<Action>]) -> bool {
+        groups.iter().flatten().any(|action| write_checks::needs_taken_name(&self.taken_names, action))
     }
 
-    /// The shell found a name taken: it writes nothing but why, and looks again later.
-    fn told_of_the_bar(&mut self, facts: &Facts) -> Plan {
-        let taken = self.taken.iter().map(|id| format!("{id:?} (it has no controller)")).collect();
+    /// Does as the controller does for a taken name: writes only the status that `explain` returns, and waits.
+    fn report_taken_names(&mut self, facts: &Facts) -> Plan {
+        let taken = self.taken_names.iter().map(|id| format!("{id:?} (it has no controller)")).collect();
         let facts = Facts { taken, ..facts.clone() };
         let wait = Plan { effect: Effect::Wait, notes: vec![], requeue_after: Some(30) };
         let made = explain(&self.intent, self.status.as_ref(), &facts, self.now()).unwrap_or(wait);
         if let Effect::UpdateStatus(status) = made.effect.clone() {
-            self.commit(*status);
+            self.update_status(*status);
             self.notes.extend(made.notes.clone());
         }
         made
     }
 
-    fn burn(&mut self) -> bool {
-        match &mut self.fuse {
+    fn may_write(&mut self) -> bool {
+        match &mut self.crash_after {
             Some(0) => {
-                self.fuse = self.next_fuse.take();
+                self.crash_after = self.crash_again_after.take();
                 self.trace.push("CRASH".into());
-                self.cluster.now += self.takeover;
+                self.cluster.now += self.takeover_seconds;
                 if self.crash_loses_status {
                     self.lose_status();
                 }
@@ -247,36 +252,36 @@ impl Sim {
         }
     }
 
-    fn count(&mut self, kind: &'static str, words: &str) {
+    fn record_write(&mut self, kind: &'static str, words: &str) {
         *self.writes.entry(kind).or_default() += 1;
         self.trace.push(format!("{:>5}s {} {words}", self.cluster.now - START, self.step_name()));
     }
 
-    fn commit(&mut self, status: MetadataServicesStatus) -> bool {
-        if !self.burn() {
+    fn update_status(&mut self, status: MetadataServicesStatus) -> bool {
+        if !self.may_write() {
             return false;
         }
         let step = status.rollout.as_ref().map(|rollout| rollout.step);
-        self.count("Commit", &format!("Commit {step:?}"));
-        watch::before_commit(self, &status);
+        self.record_write("UpdateStatus", &format!("UpdateStatus {step:?}"));
+        write_checks::before_commit(self, &status);
         self.status = Some(status);
-        watch::after_write(self);
+        write_checks::after_write(self);
         true
     }
 
-    fn act(&mut self, mut group: Vec<Action>) -> bool {
-        if self.backwards {
+    fn write_group(&mut self, mut group: Vec<Action>) -> bool {
+        if self.reversed {
             group.reverse();
         }
         for action in group {
-            if !self.burn() {
+            if !self.may_write() {
                 return false;
             }
-            self.count(kind(&action), &format!("{action:?}"));
-            watch::before_action(self, &action);
+            self.record_write(kind(&action), &format!("{action:?}"));
+            write_checks::before_action(self, &action);
             self.execute(action);
             self.cluster.tick();
-            watch::after_write(self);
+            write_checks::after_write(self);
         }
         true
     }
@@ -284,22 +289,23 @@ impl Sim {
     fn execute(&mut self, action: Action) {
         match action {
             Action::CreateFront(component) => {
-                let door = self.cluster.fronts.get_mut(component);
-                assert!(door.is_none(), "AlreadyExists: front {component}");
-                *door = Some(Door { exact: true, ..Door::default() });
+                let front = self.cluster.fronts.get_mut(component);
+                assert!(front.is_none(), "AlreadyExists: front {component}");
+                *front = Some(FrontService { exact: true, ..FrontService::default() });
             }
             Action::Route(component, route) => {
                 let now = self.cluster.now;
-                let door = self.cluster.fronts.get_mut(component).as_mut().expect("404: no front to point");
-                let slices = door.slices;
+                let front = self.cluster.fronts.get_mut(component).as_mut().expect("404: no front Service");
+                let slices = front.slices;
                 let version = (!route.version.is_empty()).then_some(route.version);
                 let (selects, epoch) = (route.color, route.epoch);
-                self.moved += usize::from(door.selects != selects);
-                *door = Door { selects, exact: true, version, epoch, switched_at: Some(now), slices };
+                self.selector_changes += usize::from(front.selects != selects);
+                *front =
+                    FrontService { selects, exact: true, version, epoch, switched_at: Some(now), slices };
             }
             Action::Create(id, tagged) => self.create(&id, tagged),
             Action::Adopt(id) => self.adoptable.retain(|known| *known != id),
-            Action::RaiseEpoch(id, epoch) => self.cluster.stamp(&id, epoch),
+            Action::RaiseEpoch(id, epoch) => self.cluster.raise_epoch(&id, epoch),
             Action::RecordRevision { tagged, failed } => self.record(tagged, failed),
             Action::Delete(id) => self.delete(&id),
             Action::ApplySetting(setting) => self.stale.retain(|known| *known != setting),
@@ -323,7 +329,7 @@ impl Sim {
                 assert_eq!(old, None, "AlreadyExists: {id:?}");
             }
             ObjectId::Front(_) | ObjectId::Revision(_) | ObjectId::Extra(_) => {
-                panic!("not created so: {id:?}")
+                panic!("{id:?} is no object that Create makes")
             }
         }
     }
@@ -368,13 +374,13 @@ impl Sim {
         }
     }
 
-    fn amend(&mut self, amend: &ResourcePatch) -> bool {
-        if !self.burn() {
+    fn patch_resource(&mut self, patch: &ResourcePatch) -> bool {
+        if !self.may_write() {
             return false;
         }
-        self.count("Amend", &format!("{amend:?}"));
+        self.record_write("PatchResource", &format!("{patch:?}"));
         let before = self.intent.clone();
-        if let Some(version) = &amend.restore {
+        if let Some(version) = &patch.restore {
             let found = self.cluster.revisions.iter().find(|revision| revision.version == *version);
             let hash =
                 found.map_or_else(|| self.intent.wanted.hash.clone(), |revision| revision.hash.clone());
@@ -382,7 +388,7 @@ impl Sim {
             self.intent.wanted = Wanted { release_version: name, ..self.templates[&hash].clone() };
             self.intent.generation += i64::from(before.wanted.hash != hash);
         }
-        for annotation in &amend.remove {
+        for annotation in &patch.remove {
             let requests = &mut self.intent.requests;
             match *annotation {
                 ROLLBACK_TO => requests.rollback_to = None,
@@ -391,31 +397,33 @@ impl Sim {
                 other => panic!("unknown annotation {other}"),
             }
         }
-        assert_ne!(self.intent, before, "an amend that changes nothing\n{}", self.story());
+        assert_ne!(self.intent, before, "an patch that changes nothing\n{}", self.trace_text());
         true
     }
 
-    /// Passes until there is nothing to do now. Returns how long to wait.
+    /// Reconciles until the plan is to wait. Returns the seconds to wait, `None` for no limit.
     pub fn run(&mut self) -> Option<i64> {
         for _ in 0..60 {
-            let made = self.pass();
+            let made = self.reconcile();
             if made.effect == Effect::Wait {
                 return made.requeue_after;
             }
         }
-        panic!("does not come to rest\n{}", self.story());
+        panic!("still not at rest\n{}", self.trace_text());
     }
 
-    /// Runs, sleeping exactly as long as the core asks for or until a pod becomes ready, until `done` or nothing more
-    /// is due. A wait that the core does not announce is a wait for ever.
-    fn live(&mut self, limit: i64, done: impl Fn(&Self) -> bool) {
+    /// Reconciles until `done`, until nothing is due, or until the limit in seconds.
+    ///
+    /// Sleeps as long as the core asks for, or until a Pod becomes ready. A wait without a limit ends the run, so a
+    /// wait that the core forgets to announce lasts forever.
+    fn run_within(&mut self, limit: i64, done: impl Fn(&Self) -> bool) {
         let end = self.cluster.now + limit;
         loop {
             self.cluster.tick();
             if done(self) {
                 return;
             }
-            let made = self.pass();
+            let made = self.reconcile();
             if made.effect != Effect::Wait {
                 continue;
             }
@@ -429,62 +437,62 @@ impl Sim {
         }
     }
 
-    /// Lives until nothing is due any more, at most 3 hours.
-    pub fn settle(&mut self) {
+    /// Runs until nothing is due, at most 3 hours.
+    pub fn run_until_idle(&mut self) {
         let start = self.cluster.now;
-        self.live(10_800, |_| false);
-        assert!(self.cluster.now < start + 10_800, "never settles\n{}", self.story());
+        self.run_within(10_800, |_| false);
+        assert!(self.cluster.now < start + 10_800, "never idle\n{}", self.trace_text());
     }
 
-    /// Lives until the step is entered; fails if it is not.
+    /// Runs until the operator enters the step. Fails if it does not.
     pub fn until(&mut self, step: Step) {
-        self.live(10_800, |sim| sim.step() == Some(step));
-        assert_eq!(self.step(), Some(step), "never gets there\n{}", self.story());
+        self.run_within(10_800, |sim| sim.step() == Some(step));
+        assert_eq!(self.step(), Some(step), "the step is not entered\n{}", self.trace_text());
     }
 
-    /// Lives until the step is entered or nothing is due any more; whether it was entered.
+    /// Runs until the operator enters the step or nothing is due. Returns whether it entered the step.
     pub fn reaches(&mut self, step: Step) -> bool {
-        self.live(10_800, |sim| sim.step() == Some(step));
+        self.run_within(10_800, |sim| sim.step() == Some(step));
         self.step() == Some(step)
     }
 
-    /// Lives until so many more writes are done and the next one is lost; `false` if there are not so many.
+    /// Runs until this number of writes is done, and drops the next write. Returns `false` if there are fewer writes.
     pub fn stop_before(&mut self, writes: usize) -> bool {
-        self.fuse = Some(writes);
-        self.takeover = 0;
-        self.live(10_800, |sim| sim.fuse.is_none());
-        self.fuse.take().is_none()
+        self.crash_after = Some(writes);
+        self.takeover_seconds = 0;
+        self.run_within(10_800, |sim| sim.crash_after.is_none());
+        self.crash_after.take().is_none()
     }
 
-    /// Lives for so many seconds.
+    /// Runs for this number of seconds.
     pub fn advance(&mut self, seconds: i64) {
         let end = self.cluster.now + seconds;
-        self.live(seconds, |_| false);
+        self.run_within(seconds, |_| false);
         self.cluster.now = end;
         self.run();
     }
 
-    /// Lives for an hour in which nothing is written.
-    pub fn stays_quiet(&mut self) {
+    /// Runs for an hour. Fails if the operator writes in it.
+    pub fn assert_stays_idle(&mut self) {
         let before = self.trace.len();
         for _ in 0..12 {
             self.cluster.now += 300;
             self.run();
         }
-        assert_eq!(self.trace.len(), before, "not quiet\n{}", self.story());
+        assert_eq!(self.trace.len(), before, "writes at rest\n{}", self.trace_text());
     }
 }
 
 fn kind(action: &Action) -> &'static str {
     match action {
         Action::CreateFront(_) => "CreateFront",
-        Action::Route(..) => "Point",
+        Action::Route(..) => "Route",
         Action::Create(..) => "Create",
         Action::Adopt(_) => "Adopt",
-        Action::RaiseEpoch(..) => "Stamp",
-        Action::RecordRevision { .. } => "Record",
+        Action::RaiseEpoch(..) => "RaiseEpoch",
+        Action::RecordRevision { .. } => "RecordRevision",
         Action::Delete(_) => "Delete",
-        Action::ApplySetting(_) => "Settle",
-        Action::ApplyServiceAccount => "Account",
+        Action::ApplySetting(_) => "ApplySetting",
+        Action::ApplyServiceAccount => "ApplyServiceAccount",
     }
 }

@@ -1,19 +1,25 @@
-//! Scenarios of the core, played in the simulator; the laws of `sim::laws` hold at every write of each.
+//! Scenarios of the core in the simulator. The invariants of `simulator::invariants` are checked at every write.
+//!
+//! Covers the public functions of `lib.rs`. The modules name the files of `src` that they cover.
 
-mod bad;
-mod clocks;
+// A panic is a failed test, also in the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod condition_messages;
 mod crashes;
-mod deploying;
-mod edited;
-mod first;
-mod history;
-mod intents;
-mod laws;
-mod lost;
-mod others;
-mod random;
-mod requests;
-mod words;
+mod deploying_step;
+mod external_changes;
+mod failed_releases;
+mod first_release;
+mod hand_edited_status;
+mod invariants;
+mod random_histories;
+mod release_history;
+mod spec_changes;
+mod status_loss;
+mod unknown_step;
+mod user_requests;
+mod wait_timers;
 
 use api::names::{Color, Component};
 use api::status::Step;
@@ -23,7 +29,8 @@ use simulator::Sim;
 const STEPS: [Step; 6] =
     [Step::Stable, Step::Deploying, Step::Switching, Step::Watching, Step::RollingBack, Step::Prune];
 
-/// An upgrade from `a` on blue to `b` on green, just when this step was decided. `RollingBack`: `b` restarted in Watching.
+/// Returns an upgrade from `a` on blue to `b` on green, right after the decision for this step. For `RollingBack`, a
+/// Pod of `b` restarted in Watching.
 fn in_step(step: Step) -> Sim {
     let mut sim = Sim::stable();
     match step {
@@ -39,11 +46,11 @@ fn in_step(step: Step) -> Sim {
     sim
 }
 
-/// Fails unless the resource is settled on this side and at peace.
+/// Fails unless the resource is at rest with this release, and writes nothing.
 fn assert_settled_on(sim: &mut Sim, side: &str) {
-    assert_eq!(sim.step(), Some(Step::Stable), "{}", sim.story());
-    assert_eq!(sim.active(), side, "{}", sim.story());
-    assert_eq!(sim.traffic(), side, "{}", sim.story());
-    assert_eq!(sim.says("Ready"), "True/Serving", "{}", sim.story());
-    sim.stays_quiet();
+    assert_eq!(sim.step(), Some(Step::Stable), "{}", sim.trace_text());
+    assert_eq!(sim.active(), side, "{}", sim.trace_text());
+    assert_eq!(sim.traffic(), side, "{}", sim.trace_text());
+    assert_eq!(sim.condition_state("Ready"), "True/Serving", "{}", sim.trace_text());
+    sim.assert_stays_idle();
 }
