@@ -17,6 +17,7 @@ else
   echo 100000 >"$group/cpu.cfs_period_us"
   echo "$((percent * 1000))" >"$group/cpu.cfs_quota_us"
 fi
-trap 'rmdir "$group" || true' EXIT
+# Processes that the command left may need a moment to end.
+trap 'for _ in $(seq 50); do rmdir "$group" 2>/dev/null && break; sleep 0.2; done' EXIT
 # The shell joins the group, and with it all that the command starts.
 (echo "$BASHPID" >"$group/cgroup.procs" && exec "$@")
