@@ -14,7 +14,7 @@ include hack/cluster/cluster.mk
 include hack/cluster/demo.mk
 include hack/install.mk
 include hack/faults.mk
-include hack/rivals.mk
+include hack/multi-operator.mk
 include hack/e2e.mk
 include hack/model.mk
 

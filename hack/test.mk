@@ -9,9 +9,9 @@ COMPUTE_PHASES = node-programs+:control-plane static-programs+:build-tests helm-
 	model+:build-tests shellcheck:build-tests
 NODE = control-plane,node-programs,static-programs
 HELM = control-plane,helm-programs
-TEST_PHASES = e2e:$(NODE) faults-spread:control-plane scenarios:control-plane rivals:control-plane install-scripts:$(HELM) \
+TEST_PHASES = e2e:$(NODE) faults-spread:control-plane scenarios:control-plane multi-operator:control-plane install-scripts:$(HELM) \
 	guide:$(NODE) testbed:$(NODE) charts:$(HELM)
-ALL_PHASES = build+:build-tests faults:control-plane,build e2e-all:$(NODE),$(HELM) rivals-all:control-plane soak:control-plane,build \
+ALL_PHASES = build+:build-tests faults:control-plane,build e2e-all:$(NODE),$(HELM) multi-operator-all:control-plane soak:control-plane,build \
 	scenarios:control-plane install-scripts:$(HELM) compat:$(HELM) guide:$(NODE) testbed:$(NODE) charts:$(HELM) \
 	fuzz+:build-tests model-deep+:build-tests
 

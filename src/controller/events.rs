@@ -53,8 +53,8 @@ async fn send(client: Client, identity: String, mut queue: mpsc::Receiver<(Objec
         // releases, so each Event gets a recorder of its own.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         let event = Event {
-            type_: if note.what.is_warning() { EventType::Warning } else { EventType::Normal },
-            reason: note.what.reason().into(),
+            type_: if note.reason.is_warning() { EventType::Warning } else { EventType::Normal },
+            reason: note.reason.as_str().into(),
             note: Some(brief(note.message)),
             action: "Reconcile".into(),
             secondary: None,

@@ -315,7 +315,7 @@ impl Reconcile<'_> {
     fn publish(&self, resource: &MetadataServices, notes: Vec<EventNote>) {
         let shared = &self.controller.shared;
         for note in notes {
-            rollout_metrics::count_event(&shared.metrics, note.what);
+            rollout_metrics::count_event(&shared.metrics, note.reason);
             shared.events.publish(resource.object_ref(&()), note);
         }
     }
@@ -330,7 +330,7 @@ impl Reconcile<'_> {
              updated; run: {command}"
         );
         warn!(namespace = self.key.namespace, name = self.key.name, "{message}");
-        let note = EventNote { what: EventReason::CrdOutdated, message };
+        let note = EventNote { reason: EventReason::CrdOutdated, message };
         self.controller.shared.events.publish(resource.object_ref(&()), note);
     }
 

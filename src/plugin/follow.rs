@@ -41,7 +41,7 @@ pub(super) fn progress(resource: &MetadataServices) -> Progress {
     }
     match (status.condition("SpecApplied"), status.condition("Progressing")) {
         (Some(applied), _) if applied.status != "True" => Progress::Stuck(applied.message.clone()),
-        (_, Some(progressing)) if progressing.reason == EventReason::RequestRefused.reason() => {
+        (_, Some(progressing)) if progressing.reason == EventReason::RequestRefused.as_str() => {
             Progress::Stuck(progressing.message.clone())
         }
         (Some(_), _) => Progress::Done,

@@ -50,7 +50,7 @@ pub use plan::{Action, Effect, EventNote, EventReason, Plan, ResourcePatch, Writ
 /// `status` is the persisted status. `None`, or a status without `rollout`, means that it was never written or is lost.
 /// `now` is the API server's time, and never later than the true time.
 pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Facts, now: Timestamp) -> Plan {
-    if intent.deleted {
+    if intent.deleted || status.is_some_and(is_newer) {
         return Plan::idle();
     }
     if let Some(adoption) = adopt(facts) {
@@ -63,9 +63,6 @@ pub fn plan(intent: &Intent, status: Option<&MetadataServicesStatus>, facts: &Fa
     let Some(rollout) = status.rollout.as_ref().filter(consistent) else {
         return recovery::plan(intent, status, facts, now_for_record);
     };
-    if rollout.step == Step::Unknown {
-        return Plan::idle();
-    }
     let ctx = Context { intent, status, rollout, facts, now, now_for_record };
     if let Some(plan) = reset_future_times(&ctx) {
         return plan;
@@ -92,7 +89,7 @@ pub fn explain(
     facts: &Facts,
     now: Timestamp,
 ) -> Option<Plan> {
-    let status = status?;
+    let status = status.filter(|status| !is_newer(status))?;
     let rollout = status.rollout.as_ref()?;
     let ctx = Context { intent, status, rollout, facts, now, now_for_record: round_up_to_second(now) };
     // A rejection that outlasts the deploy timeout fails the release like any other cause.
@@ -103,6 +100,13 @@ pub fn explain(
     }
     let plan = conditions::refresh(&ctx, Plan::idle());
     matches!(plan.effect, Effect::UpdateStatus(_)).then_some(plan)
+}
+
+/// Returns whether a newer operator wrote the status, with a step that this one does not know.
+///
+/// Then nothing is touched until an operator that knows the step runs again. A status update would lose the step.
+fn is_newer(status: &MetadataServicesStatus) -> bool {
+    status.rollout.as_ref().is_some_and(|rollout| rollout.step == Step::Unknown)
 }
 
 /// Writes our owner reference on objects of ours that have none, before anything else is decided (design D5).

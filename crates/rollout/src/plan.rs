@@ -84,7 +84,7 @@ pub struct ResourcePatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventNote {
     /// The reason.
-    pub what: EventReason,
+    pub reason: EventReason,
     /// The message for people.
     pub message: String,
 }
@@ -133,8 +133,8 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// The reason of the Event.
-    pub const fn reason(self) -> &'static str {
+    /// The reason as Kubernetes shows it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ReleaseStarted => "ReleaseStarted",
             Self::ReleaseReady => "ReleaseReady",
@@ -178,8 +178,8 @@ impl EventReason {
 
 impl EventNote {
     /// An Event with this reason and message.
-    pub(crate) fn new(what: EventReason, message: impl Into<String>) -> Self {
-        Self { what, message: message.into() }
+    pub(crate) fn new(reason: EventReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 }
 

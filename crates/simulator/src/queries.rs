@@ -77,7 +77,7 @@ impl Sim {
     }
 
     pub fn event_count(&self, what: EventReason) -> usize {
-        self.notes.iter().filter(|note| note.what == what).count()
+        self.notes.iter().filter(|note| note.reason == what).count()
     }
 
     /// Returns the number of Events.

@@ -118,8 +118,7 @@ fn extension(path: &str) -> &str {
 
 /// Returns whether a Rust file is part of the operator. Models, simulators and their tests are not.
 fn is_product(path: &str) -> bool {
-    let is_test =
-        |part: &str| ["tests", "tests.rs", "model", "sim"].contains(&part) || part.ends_with("-model");
+    let is_test = |part: &str| ["tests", "tests.rs", "model", "simulator"].contains(&part);
     (path.starts_with("src/") || path.starts_with("crates/")) && !path.split('/').any(is_test)
 }
 

@@ -133,7 +133,6 @@ fn an_unknown_step_ignores_a_deletion() {
 
 /// Adoption precedes the steps, but a newer operator may have released the objects on purpose.
 #[test]
-#[ignore = "plan() adopts before it looks at the step"]
 fn an_unknown_step_adopts_no_objects() {
     for step in STEPS {
         let mut sim = in_unknown_step(step);
@@ -144,7 +143,6 @@ fn an_unknown_step_adopts_no_objects() {
 
 /// The name of the step is lost when this operator reads the status, so each status write would destroy it.
 #[test]
-#[ignore = "explain() writes the conditions, and the step as Unknown"]
 fn explain_never_writes_a_status_with_an_unknown_step() {
     for step in STEPS {
         for (name, change) in changes() {

@@ -2,13 +2,13 @@
 
 SOAK ?= 1000
 
-.PHONY: rivals rivals-all soak
+.PHONY: multi-operator multi-operator-all soak
 
-rivals: ## two operators, a failing control plane, a soak of a minute
+multi-operator: ## two operators, a failing control plane, a soak of a minute
 	$(CARGO) test --locked --test multi_operator -- --nocapture --skip soak
 	$(CARGO) test --locked --test multi_operator soak -- --nocapture
 
-rivals-all: ## the same at every write of every story (half an hour)
+multi-operator-all: ## the same at every write of every story (half an hour)
 	E6_TEST_MULTI_OPERATOR=all $(CARGO) test --locked --test multi_operator -- --nocapture --skip soak
 
 soak: build ## SOAK (1000) rollouts under random faults; writes docs/soak.md
