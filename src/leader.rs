@@ -96,7 +96,7 @@ pub enum LeaseLost {
         cause: String,
     },
     /// Another replica holds the lease.
-    #[error("lease {lease} was taken by \"{holder}\", which leads now")]
+    #[error("lease {lease} was taken by {holder:?}, which leads now")]
     Taken {
         /// Namespace and name of the Lease.
         lease: String,

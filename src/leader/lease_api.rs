@@ -17,7 +17,7 @@ use super::{Settings, protocol::Record};
 pub(super) enum Failure {
     #[error("another client wrote the lease first")]
     Conflict,
-    #[error("the lease is held by \"{0}\"")]
+    #[error("the lease is held by {0:?}")]
     Taken(String),
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
