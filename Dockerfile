@@ -1,5 +1,5 @@
-# The binary is built static outside (make image), so that the image needs nothing else and fits every architecture
-# that the binary was built for.
+# hack/image.sh (make image) builds the static binary before. The image contains this binary only, and so supports every
+# architecture of the binary.
 FROM scratch
 LABEL org.opencontainers.image.title="e6-operator" \
       org.opencontainers.image.description="Blue-green releases of the e6data metadata services on Kubernetes" \

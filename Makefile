@@ -1,4 +1,4 @@
-# The repository's interface. `make help` lists the targets.
+# Targets for building, testing and releasing. `make help` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,50 +23,50 @@ include hack/model.mk
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
 
-tools: ## check that the tools of the README are there
+tools: ## check that the tools of the README are installed
 	@hack/check-tools.sh
 
-lint: ## format, clippy, prose and workflows
+lint: ## check format, clippy, prose and workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test -q --locked -p prose
 	hack/actionlint.sh
 
-prose: ## how plain the English of the repository is, and the lines with the most findings
+prose: ## measure how plain the English is, and list the lines with the most findings
 	@$(CARGO) run -q --locked -p prose
 
-hooks: ## check format, prose and message at each commit of this clone
+hooks: ## install Git hooks that check format, prose and message of each commit
 	git config core.hooksPath hack/hooks
 
-# The packages whose tests need no cluster, and the tests of the operator's package that need none.
+# Packages whose tests need no cluster, and tests of the operator's package that need no cluster.
 PACKAGES = -p e6-operator -p api -p rollout -p simulator -p traffic
 CHECKS = --test crds --test released --test goldens --test rules --test structure --test proof --test docs_references
 
-# Random inputs are the same in every run; `make fuzz` looks for new ones.
-unit: ## unit, simulator, property, golden and CRD tests: no cluster
+# Each run uses the same random inputs. `make fuzz` tries other inputs.
+unit: ## run unit, simulator, property, golden and CRD tests, without a cluster
 	PROPTEST_RNG_SEED=$(SEED) $(CARGO) test --locked $(PACKAGES) --lib --bins --examples --test properties --test simulated $(CHECKS)
 
-# The modules that have tests with random inputs.
+# Modules that have tests with random inputs.
 FUZZED = random_histories:: hand_edited_status:: edited:: properties:: names:: version:: history::
 
-fuzz: ## FUZZ (100) rounds of the tests with random inputs, each with inputs of its own
+fuzz: ## run FUZZ (100) rounds of the tests with random inputs, each with its own inputs
 	for round in $$(seq $(FUZZ)); do \
 		$(CARGO) test -q --locked -p api --test properties && \
 		$(CARGO) test -q --locked -p e6-operator -p api -p rollout --lib --test simulated -- $(FUZZED) || exit 1; done
 
-build: ## the operator: target/release/e6-operator
+build: ## build the operator: target/release/e6-operator
 	$(CARGO) build --release --locked
 
-generate: ## write CRDs, API and metrics reference
+generate: ## write the CRDs and the references of the API and the metrics
 	$(CARGO) run -q --locked --example generate
 
 check-generated: ## fail if a generated file differs from the code
 	$(CARGO) run -q --locked --example generate -- --check
 
-image: ## the image, with buildah, docker or podman
+image: ## build the image with buildah, docker or podman
 	hack/image.sh $(IMAGE)
 
-bench: build ## measure, and rewrite docs/benchmarks.md
+bench: build ## measure the operator and rewrite docs/benchmarks.md
 	$(CARGO) run -q --release --locked -p testbed --bin bench -- --operator $(OPERATOR)
 
 clean: cluster-down ## stop the local cluster and remove build results

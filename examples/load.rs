@@ -1,7 +1,7 @@
-//! Asks both front Services as their clients do, and writes down every answer and every failure.
+//! Sends requests to both front Services as their clients do, and records each response and each failure.
 //!
-//! `load --storage 10.96.0.20:9005 --schema 10.96.0.21:9006 --seconds 60` prints a summary at the end; with `--records
-//! FILE` (`-` for standard output) each answer is a line: see [`traffic::record`]. It ends early on SIGTERM or SIGINT.
+//! `load --storage 10.96.0.20:9005 --schema 10.96.0.21:9006 --seconds 60` prints a summary at the end. With `--records FILE`
+//! (`-` for standard output) it writes a line per response: see [`traffic::record`]. It ends early on SIGTERM or SIGINT.
 
 use std::process::ExitCode;
 

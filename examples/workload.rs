@@ -1,22 +1,22 @@
-//! Plays storage or schema: a tiny HTTP server that says which component, release and color it is.
+//! Simulates storage or schema: a small HTTP server that answers with its component, release and color.
 //!
-//! It is told by environment who it is and how it behaves; a number is seconds since it started to serve:
+//! Environment variables set its identity and its behavior. The times are in seconds since the start:
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `PORT` | where it listens; default 9005 for storage, 9006 otherwise |
-//! | `COMPONENT`, `RELEASE`, `COLOR`, `POD` | what it answers (the downward API gives them) |
-//! | `START_SECONDS` | listens only after that time |
-//! | `NEVER_READY` | `/readyz` says no from the beginning |
-//! | `UNREADY_SECONDS` | `/readyz` says no from then on; requests are answered all the same |
-//! | `BAD_SECONDS` | `/readyz` says no and requests are answered with 500 from then on |
-//! | `UNLIVE_SECONDS` | `/livez` says no from then on, while `/readyz` says yes |
-//! | `CRASH_SECONDS` | ends with code 1 then |
-//! | `DRAIN_SECONDS` | how long it goes on serving after SIGTERM; default 2, 0 ends at once in mid-request |
+//! | `PORT` | port of the server; default 9005 for storage, 9006 otherwise |
+//! | `COMPONENT`, `RELEASE`, `COLOR`, `POD` | identity in each response, set by the downward API |
+//! | `START_SECONDS` | the server does not listen before this time |
+//! | `NEVER_READY` | `/readyz` returns 503 from the start |
+//! | `UNREADY_SECONDS` | `/readyz` returns 503 from this time; other requests succeed |
+//! | `BAD_SECONDS` | `/readyz` returns 503 and other requests return 500 from this time |
+//! | `UNLIVE_SECONDS` | `/livez` returns 503 from this time; `/readyz` succeeds |
+//! | `CRASH_SECONDS` | the server exits with code 1 at this time |
+//! | `DRAIN_SECONDS` | time after SIGTERM in which the server still accepts connections; default 2; 0 cuts open requests |
 //!
-//! Paths: `/`, `/slow/MILLISECONDS`, `/stream` (a line every 100 ms until it is told to end), `/readyz`, `/livez`, and
-//! `/be/good`, `/be/unready`, `/be/bad`, `/be/unlive`, `/be/gone` (crash), which change its mood at once.
-//! With the argument `pause` it only sleeps until SIGTERM, as the container that holds a pod's namespaces does.
+//! Paths: `/`, `/slow/MILLISECONDS`, `/stream` (a line every 100 ms until SIGTERM), `/readyz`, `/livez`. The paths
+//! `/be/good`, `/be/unready`, `/be/bad`, `/be/unlive` and `/be/gone` (crash) change the behavior immediately.
+//! With the argument `pause` the program only sleeps until SIGTERM, like the pause container of a Pod.
 
 use std::cell::Cell;
 use std::io;
@@ -32,13 +32,13 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-/// The longest request that is read.
+/// Maximum length of a request head, in bytes.
 const LONGEST: usize = 4096;
 
-/// How long connections in use may go on after the drain.
+/// Time limit of open connections after the drain.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
-/// What it is like to ask this server something.
+/// Behavior of the server.
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
     Good,
@@ -48,10 +48,10 @@ enum Mood {
 }
 
 struct Server {
-    /// Component, release, color and pod, with spaces between.
+    /// Component, release, color and Pod, separated by spaces.
     name: String,
     mood: Cell<Mood>,
-    /// True from SIGTERM on.
+    /// True after SIGTERM.
     ending: watch::Receiver<bool>,
     open: Cell<usize>,
     drain: Duration,
@@ -90,7 +90,7 @@ async fn main() -> ExitCode {
     if let Err(error) = work.await {
         return complain(&error);
     }
-    // No new connections from here on; those in use may finish.
+    // From here the server accepts no new connections. Open connections may finish.
     let idle = async {
         while server.open.get() > 0 {
             sleep(Duration::from_millis(20)).await;
@@ -115,7 +115,7 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Accepts connections for ever.
+/// Accepts connections without end.
 async fn serve(server: &Rc<Server>) -> io::Result<()> {
     if let Some(seconds) = number("START_SECONDS") {
         sleep(Duration::from_secs(seconds)).await;
@@ -145,7 +145,7 @@ async fn serve(server: &Rc<Server>) -> io::Result<()> {
         let server = Rc::clone(server);
         server.open.set(server.open.get() + 1);
         tokio::task::spawn_local(async move {
-            // A client that goes away in mid-request is its own affair.
+            // A client that closes its connection during a request is no error of the server.
             let _ = converse(stream, &server).await;
             server.open.set(server.open.get() - 1);
         });
@@ -157,7 +157,7 @@ fn crash() -> ! {
     std::process::exit(1)
 }
 
-/// Answers the requests of one connection, one after the other.
+/// Answers the requests of a connection in sequence.
 async fn converse(mut stream: TcpStream, server: &Server) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut unread = Vec::new();
@@ -165,7 +165,7 @@ async fn converse(mut stream: TcpStream, server: &Server) -> io::Result<()> {
     loop {
         let request = tokio::select! {
             request = request(&mut stream, &mut unread) => request?,
-            // An idle connection is kept open for one more request, whose answer says that it is the last.
+            // During the drain an idle connection stays open for one more request. Its response closes the connection.
             () = async {
                 let _ = ending.wait_for(|ending| *ending).await;
                 sleep(server.drain).await;
@@ -192,7 +192,7 @@ async fn converse(mut stream: TcpStream, server: &Server) -> io::Result<()> {
     }
 }
 
-/// The head of the next request; none at the end of the connection. Requests have no bodies here.
+/// Returns the head of the next request, or None at the end of the connection. Requests have no bodies.
 async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<String>> {
     loop {
         if let Some(end) = unread.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -207,7 +207,7 @@ async fn request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Opt
     }
 }
 
-/// Status line and body.
+/// Returns the status line and the body of a response.
 async fn answer(path: &str, server: &Server) -> (&'static str, String) {
     let mood = server.mood.get();
     let refuse = |refuse: bool| if refuse { "503 Service Unavailable" } else { "200 OK" };
@@ -232,7 +232,7 @@ async fn answer(path: &str, server: &Server) -> (&'static str, String) {
     }
 }
 
-/// One line every 100 ms until it is told to end; the last chunk says that it is whole.
+/// Writes a line every 100 ms until SIGTERM. The last chunk marks the response as complete.
 async fn pour(stream: &mut TcpStream, server: &Server) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n").await?;
     let line = format!("{}\n", server.name);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says which of the README's prerequisites are missing, with the remedy, before anything is built.
+# Prints the missing prerequisites of the README and their remedies, before any build starts.
 set -euo pipefail
 
 missing=0
@@ -10,7 +10,7 @@ need() { # command, remedy
   fi
 }
 
-need cargo "install Rust with rustup; it reads rust-toolchain.toml"
+need cargo "install Rust with rustup, which reads rust-toolchain.toml"
 need cc "install a C linker, on Debian and Ubuntu: apt-get install gcc"
 need git "install git"
 

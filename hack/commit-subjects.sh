@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks commit messages: Conventional Commits, a subject of at most 72 characters, an empty line before the body.
 #
-#   hack/commit-subjects.sh BASE             every commit after BASE, without merges
-#   hack/commit-subjects.sh --message FILE   the message in FILE, as Git passes it to the commit-msg hook
+#   hack/commit-subjects.sh BASE             checks all commits after BASE except merges
+#   hack/commit-subjects.sh --message FILE   checks the message in FILE, as Git passes it to the commit-msg hook
 set -euo pipefail
 
 types='build|chore|ci|docs|feat|fix|perf|refactor|revert|style|test'
@@ -36,7 +36,7 @@ if [ "${1:-}" = --message ]; then
 else
   base=${1:?usage: hack/commit-subjects.sh BASE}
   git rev-parse -q --verify "$base^{commit}" >/dev/null || {
-    echo "error: $base is no commit of this clone: fetch the whole history first" >&2
+    echo "error: $base is no commit of this clone. Remedy: fetch the whole history" >&2
     exit 1
   }
   commits=$(git rev-list --no-merges --reverse "$base..HEAD")

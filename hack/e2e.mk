@@ -1,4 +1,4 @@
-# Zero failed requests on a real node. Included by the root Makefile. Needs root; says so otherwise.
+# Tests of zero failed requests on a real node. The root Makefile includes this file. Without root the targets print SKIPPED.
 
 .PHONY: e2e e2e-all e2e-measure bench-peers
 
@@ -12,23 +12,23 @@ E2E_LONG = edits_in_every_step rolled_back_before_the_switch scaled_and_changed_
 	a_server_that_does_not_drain_costs_no_new_connection \
 	a_pod_is_ready_when_its_readiness_gates_say_so
 
-# Each test has a cluster of its own, and a process of its own, since rights are granted once a process.
+# Each test has its own cluster. Each test has its own process, because the test bed grants rights once per process.
 define run_e2e
 	@if [ "$$(id -u)" != 0 ]; then echo "SKIPPED: zero failed requests on a real node needs root"; \
-	elif [ -n "$${E6_KUBECONFIG:-}" ]; then echo "SKIPPED: a real node is never another's cluster; unset E6_KUBECONFIG"; \
+	elif [ -n "$${E6_KUBECONFIG:-}" ]; then echo "SKIPPED: tests on a real node start their own cluster; unset E6_KUBECONFIG"; \
 	else for test in $(1); do \
 		$(CARGO) test --locked --test e2e -- --include-ignored --nocapture $$test || exit 1; done; fi
 endef
 
-e2e: ## zero failed requests on a real node, through rollouts and failures (root; about 8 minutes)
+e2e: ## test for zero failed requests on a real node during rollouts and failures (root; about 8 minutes)
 	$(call run_e2e,$(E2E))
 
-e2e-all: ## the same, and what takes longer (root; about 20 minutes)
+e2e-all: ## run the tests of e2e and the longer ones (root; about 20 minutes)
 	$(call run_e2e,$(E2E) $(E2E_LONG))
 
 e2e-measure: ## measure, and rewrite the tables of docs/zero-downtime.md (root; about 25 minutes)
 	$(call run_e2e,mixed_versions time_to_safety)
 
-bench-peers: ## this operator, Argo Rollouts and plain Deployments on one bed, RUNS (5) times (root; about 12 minutes a run)
+bench-peers: ## compare this operator, Argo Rollouts and plain Deployments on one test bed, RUNS (5) times (root; about 12 minutes a run)
 	$(call run_e2e,peers::)
 bench-peers: export E6_TEST_RUNS = $(RUNS)

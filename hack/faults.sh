@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs all fault cases in PARTS parts, each on a cluster of its own, and says how many there were and how many violations.
-# A run that was stopped is taken up where it was; cases that failed are run again.
+# Runs all fault cases in PARTS parts, each on its own cluster, and prints the number of cases and violations. A new run
+# continues an interrupted one, and repeats the failed cases.
 set -euo pipefail
 
 parts=$1
@@ -18,7 +18,7 @@ done
 
 ${CARGO:-cargo} test -q --locked --test faults -- --nocapture --ignored || failed=1
 
-# The last word on each case counts.
+# The last line of each case counts.
 awk -v seconds=$((SECONDS - start)) '
   NR > 1 { line[$1] = $0 }
   END {
@@ -29,7 +29,7 @@ awk -v seconds=$((SECONDS - start)) '
       missed += word[2] == "missed"
       if (word[3] > slowest) slowest = word[3]
     }
-    printf "faults: %d cases, %d violations, %d faults did not strike, slowest case %.1f s, %d s in this run\n", \
+    printf "faults: %d cases, %d violations, %d faults without effect, slowest case %.1f s, %d s in this run\n", \
       cases, violations, missed, slowest, seconds
   }' "$done_file"
 exit "$failed"

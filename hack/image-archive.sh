@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes an image that hack/image.sh built to a docker archive, to be imported where there is no registry.
+# Writes an image of hack/image.sh to a docker archive, for import on a machine without a registry.
 set -euo pipefail
 
 image=${1:?usage: hack/image-archive.sh IMAGE FILE}
@@ -11,5 +11,5 @@ fi
 for engine in docker podman; do
   if command -v "$engine" >/dev/null 2>&1 && "$engine" info >/dev/null 2>&1; then exec "$engine" save -o "$file" "$image"; fi
 done
-echo "No image builder was found: install buildah, podman, or docker with a running engine." >&2
+echo "error: no image builder found. Remedy: install buildah, podman, or docker with a running engine" >&2
 exit 1

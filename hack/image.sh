@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the operator as a static binary and puts it into an image by the Dockerfile.
+# Builds the operator as a static binary, and the image from it with the Dockerfile.
 #
 #   [ARCH=amd64|arm64] [PROFILE=test-image] hack/image.sh IMAGE
 #
-# Tests build it with PROFILE=test-image, in a fraction of the time: it is not optimized for size.
-# Another architecture than this machine's needs its Rust target and a linker (docs/operations.md).
+# Tests use PROFILE=test-image, which is not optimized for size and builds in a fraction of the time.
+# An architecture other than the machine's needs its Rust target and a linker (docs/operations.md).
 set -euo pipefail
 
 image=${1:?usage: [ARCH=amd64|arm64] hack/image.sh IMAGE}
@@ -12,13 +12,13 @@ case "${ARCH:-$(uname -m)}" in
   amd64 | x86_64) arch=amd64 machine=x86_64 ;;
   arm64 | aarch64) arch=arm64 machine=aarch64 ;;
   *)
-    echo "error: ARCH is amd64 or arm64, not ${ARCH:-$(uname -m)}" >&2
+    echo "error: unknown architecture ${ARCH:-$(uname -m)}. Remedy: set ARCH to amd64 or arm64" >&2
     exit 1
     ;;
 esac
 target=$machine-unknown-linux-gnu
 if [ "$machine" != "$(uname -m)" ]; then
-  # The linker that Debian calls so, unless another is set.
+  # Debian's name of the linker, unless the variable is set.
   linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
   export "$linker=${!linker:-$machine-linux-gnu-gcc}"
 fi
@@ -42,5 +42,5 @@ for builder in buildah docker podman; do
     esac
   fi
 done
-echo "No image builder was found: install buildah, podman, or docker with a running engine. The binary is in target/image/." >&2
+echo "error: no image builder found. Remedy: install buildah, podman, or docker with a running engine. The binary is in target/image/" >&2
 exit 1

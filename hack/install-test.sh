@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests of tests/install, by name, three at a time: they wait more than they work. `guide` runs on a real node as root, and
-# otherwise where KWOK plays the pods.
+# Runs tests of tests/install by name. Three run at a time, because they mostly wait. `guide` runs on a real node as root;
+# otherwise KWOK simulates the Pods.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ export CLUSTER_TOOL=${CARGO_TARGET_DIR:-$PWD/target}/debug/cluster
 
 guide() {
   if [ "$(id -u)" -ne 0 ]; then
-    echo "Not root: the guide runs where KWOK plays the pods; SKIPPED a real node."
+    echo "SKIPPED the guide on a real node: it needs root. KWOK simulates the Pods instead."
     tests/install/guide.sh kwok
     return
   fi
@@ -36,7 +36,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=()
 running=()
-# Waits for the oldest one and tells of it.
+# Waits for the oldest running test and prints its result.
 reap() {
   local name=${running[0]%% *} pid=${running[0]##* }
   running=("${running[@]:1}")

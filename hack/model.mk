@@ -2,12 +2,12 @@
 
 .PHONY: model model-deep
 
-# With the operator's package, so that dependencies have the features that all other targets build them with.
+# The operator's package is selected too, so that dependencies get the same features as in all other targets.
 MODEL = -p e6-operator -p model --lib
 
-model: ## search every history of the state machine within bounds, and without each guard; a minute
+model: ## search all histories of the state machine within bounds, and without each guard; a minute
 	$(CARGO) test --locked $(MODEL) -- --nocapture
 
 # The searches run one at a time, because each may use several gigabytes of memory.
-model-deep: ## the same searches with wider bounds; about an hour
+model-deep: ## run the searches of model with wider bounds; about an hour
 	$(CARGO) test --locked $(MODEL) -- --nocapture --test-threads=1 --ignored

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs one phase of the tests: its output goes to target/phases/NAME.log, a line has its seconds and the number of its
-# tests, and after a failure the end of the log is printed.
+# Runs one phase of the tests. Its output goes to target/phases/NAME.log. At the end the script prints a line with its time
+# and number of tests, and after a failure the end of the log.
 #
 #   hack/phase.sh NAME COMMAND [ARGUMENT...]
 set -uo pipefail
@@ -28,7 +28,7 @@ read -r passed failed skipped <<<"$(awk '
   /SKIPPED/ { skipped++ }
   END { print passed + 0, failed + 0, skipped + 0 }
 ' "$log")"
-# A phase may fail without a test that failed, for example when it does not compile.
+# A phase can fail without a failed test, for example if the code does not compile.
 if [ "$code" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
 verdict=ok
 if [ "$code" -ne 0 ]; then verdict=FAILED; fi
@@ -41,6 +41,6 @@ if [ "$verdict" = ok ]; then
 fi
 printf '%-7s %-18s %5d s  the end of %s:\n' FAILED "$name" "$SECONDS" "$log"
 tail -n "${E6_TEST_TAIL:-60}" "$log" | sed 's/^/    /'
-# The names of the tests that failed may stand further above.
+# The names of the failed tests may be further up in the log.
 grep -hE '^test .* \.\.\. FAILED$|^failed: ' "$log" | sed 's/^/    /'
 exit "$code"

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Runs phases of the tests, each a target of the Makefile, and prints a table of their seconds.
+# Runs phases of the tests, each a target of the Makefile, and prints a table of their times.
 #
 #   hack/phases.sh [--keep-going] PHASE...
 #
-# PHASE is NAME, or NAME:AFTER[,AFTER...] if it begins when other phases have passed. A plus sign behind the name marks a
-# phase that computes: one of them runs at a time, at a low priority. All others wait most of the time, for a cluster:
-# E6_TEST_PHASES of them run side by side (by default one more than there are cores). Phases begin in the order of the
-# arguments. After a failure the script stops the others; with --keep-going it only leaves out the phases after the failed one.
+# PHASE is NAME, or NAME:AFTER[,AFTER...] if it begins after other phases have passed. Phases begin in the order of the
+# arguments.
+#
+# A plus sign after the name marks a CPU-bound phase. These run one at a time, at low priority. The other phases mostly wait
+# for a cluster: E6_TEST_PHASES of them run in parallel (default: number of cores plus 1).
+#
+# After a failure the script stops the other phases. With --keep-going it only omits the phases that depend on the failed one.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -31,7 +34,7 @@ for spec in "$@"; do
   order+=("${name%+}")
 done
 
-# Each job gets a process group of its own, by which it can be ended with all that it started.
+# Each job gets its own process group, so that the script can end the job and its child processes together.
 set -m
 stop_all() {
   local name
@@ -45,7 +48,7 @@ stop_all() {
 }
 trap 'trap - INT TERM; stop_all; exit 130' INT TERM
 
-# Prints yes, no, or never: whether a phase may begin.
+# Prints yes, no or never: yes if the phase may begin now, never if a phase before it did not pass.
 may_begin() {
   local name before running=0 computing=0
   for before in ${after[$1]//,/ }; do
@@ -75,7 +78,7 @@ begin() {
   state[$name]=running
 }
 
-# Notes the phases that have ended.
+# Records the result of ended phases.
 reap() {
   local name
   for name in "${order[@]}"; do
@@ -97,7 +100,7 @@ running() {
 }
 
 SECONDS=0
-told=0
+reported=0
 while :; do
   for name in "${order[@]}"; do
     [ "${state[$name]}" = waiting ] || continue
@@ -108,8 +111,8 @@ while :; do
   done
   now=$(running)
   [ -n "$now" ] || break
-  if [ $((SECONDS - told)) -ge 60 ]; then
-    told=$SECONDS
+  if [ $((SECONDS - reported)) -ge 60 ]; then
+    reported=$SECONDS
     printf '%-7s%s, %d s after the start\n' runs "$now" "$SECONDS"
   fi
   sleep 0.5
@@ -128,6 +131,6 @@ for name in "${order[@]}"; do
   echo "| \`$name\` | $seconds | $passed |" >>target/phases/table.md
   sum_passed=$((sum_passed + passed)) sum_failed=$((sum_failed + failed)) sum_skipped=$((sum_skipped + skipped))
 done
-printf 'all phases took %d s; their logs are in target/phases\n\n' "$SECONDS"
+printf 'all phases took %d s; the logs are in target/phases\n\n' "$SECONDS"
 echo "$sum_passed passed, $sum_failed failed, $sum_skipped skipped"
 exit "$code"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Lays out what a release publishes, in DIRECTORY: the files that the upgrade guide downloads, both charts as a Helm
-# repository, the scripts, the notes, checksums; the image and an SBOM unless --no-image is given.
+# Writes the files of a release to DIRECTORY: the downloads of the upgrade guide, both charts as a Helm repository, scripts,
+# release notes and checksums. Without --no-image it also writes the image and an SBOM.
 #
 #   hack/release.sh [--no-image] DIRECTORY
 #
-# Refuses if a version somewhere differs from Cargo.toml's, or if the CRD of this version was released and differs.
+# It fails if a file has another version than Cargo.toml, or if this version was already released with another CRD.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,23 +28,25 @@ fail() {
 
 for file in charts/*/Chart.yaml; do
   [ "$(grep -cE "^(version|appVersion): $version$" "$file")" = 2 ] ||
-    fail "$file has another version than Cargo.toml ($version)"
+    fail "$file has another version than Cargo.toml ($version). Remedy: set version and appVersion to $version"
 done
 grep -q "image: e6data/e6-operator:$version$" config/manager/manager.yaml ||
-  fail "config/manager/manager.yaml has another image tag than $version"
-grep -q "image.version=\"$version\"" Dockerfile || fail "Dockerfile has another version label than $version"
-grep -q "crd-version: v$version$" "$crd" || fail "$crd is of another version: run make generate"
-[ -f "docs/release-notes/v$version.md" ] || fail "docs/release-notes/v$version.md is missing"
+  fail "config/manager/manager.yaml has another image tag than $version. Remedy: set the tag to $version"
+grep -q "image.version=\"$version\"" Dockerfile ||
+  fail "Dockerfile has another version label than $version. Remedy: set the label to $version"
+grep -q "crd-version: v$version$" "$crd" || fail "$crd has another version than $version. Remedy: run make generate"
+[ -f "docs/release-notes/v$version.md" ] || fail "docs/release-notes/v$version.md is missing. Remedy: write it"
 if [ -f "$released" ]; then
-  cmp -s "$crd" "$released" || fail "$released differs from $crd: version $version was released with another CRD, raise the version"
+  cmp -s "$crd" "$released" ||
+    fail "version $version was released with another CRD: $crd differs from $released. Remedy: raise the version"
 else
-  echo "note: $released is not there yet; a release commits it: cp $crd $released"
+  echo "note: $released does not exist yet. The release commits it: cp $crd $released"
 fi
 
 rm -rf "$out"
 mkdir -p "$out"
 cp "$crd" "$out/"
-cp "$crd" "$out/crd-v$version.yaml" # for the way back to it
+cp "$crd" "$out/crd-v$version.yaml" # the CRD to apply at a rollback to this version
 cp crds/legacy/metadataservices.e6data.io.yaml "$out/metadataservices.e6data.io-legacy.yaml"
 cp scripts/*.sh "$out/"
 cp "docs/release-notes/v$version.md" "$out/release-notes.md"
@@ -57,13 +59,14 @@ if $with_image; then
   hack/image.sh "e6-operator:$version"
   hack/image-archive.sh "e6-operator:$version" "$out/e6-operator-$version-image.tar"
   if command -v cargo-cyclonedx >/dev/null 2>&1; then
-    # One is written for each crate of the workspace, with this directory's path in it, dated by the last commit.
+    # cargo-cyclonedx writes an SBOM for each crate of the workspace. SOURCE_DATE_EPOCH sets its date to the last commit's.
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
       cargo cyclonedx --quiet --format json --target "$(uname -m)-unknown-linux-gnu" --override-filename sbom.cdx
+    # The SBOM must not contain the path of this directory.
     sed "s|path+file://$PWD#|pkg:cargo/|g" sbom.cdx.json >"$out/sbom.cdx.json"
     rm -f sbom.cdx.json hack/*/sbom.cdx.json
   else
-    echo "note: no SBOM: install it with: cargo install --locked cargo-cyclonedx"
+    echo "note: no SBOM, because cargo-cyclonedx is missing: cargo install --locked cargo-cyclonedx"
   fi
 fi
 sums=$(cd "$out" && sha256sum -- *)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command with a quota of the CPU (root), to try the tests on a slower machine.
+# Runs a command with a CPU quota, to test on a slower machine. Needs root.
 #
-#   hack/slow.sh PERCENT COMMAND [ARGUMENT...]     100 is one core
+#   hack/slow.sh PERCENT COMMAND [ARGUMENT...]     100 percent is one core
 set -euo pipefail
 
 percent=${1:?usage: hack/slow.sh PERCENT COMMAND [ARGUMENT...]}
@@ -17,7 +17,7 @@ else
   echo 100000 >"$group/cpu.cfs_period_us"
   echo "$((percent * 1000))" >"$group/cpu.cfs_quota_us"
 fi
-# Processes that the command left may need a moment to end.
+# Remaining processes of the command may need a moment to end.
 trap 'for _ in $(seq 50); do rmdir "$group" 2>/dev/null && break; sleep 0.2; done' EXIT
-# The shell joins the group, and with it all that the command starts.
+# The shell joins the group, so all processes of the command belong to it.
 (echo "$BASHPID" >"$group/cgroup.procs" && exec "$@")

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Upgrades every MetadataServices of a namespace, or those that are named, and waits for each.
+# Upgrades all MetadataServices of a namespace, or the named ones, and waits for each.
 #
 #   batch-upgrade.sh [OPTIONS] [NAME...]
 #
 #   -n, --namespace NAMESPACE   default: $NAMESPACE
 #   --storage TAG               image tag of storage, default: $NEW_STORAGE_TAG
 #   --schema TAG                image tag of schema, default: $NEW_SCHEMA_TAG
-#   --max-parallel N            so many at a time (default 1)
-#   --stop-on-failure           start no further one once one has failed
-#   --timeout SECONDS           for each (default 1800)
-#   --interval SECONDS          between two looks (default 5)
-#   --dry-run                   let the API server check the patches, change nothing
+#   --max-parallel N            number of parallel upgrades (default 1)
+#   --stop-on-failure           start no further upgrade after a failed one
+#   --timeout SECONDS           time limit of each upgrade (default 1800)
+#   --interval SECONDS          time between two reads of the status (default 5)
+#   --dry-run                   let the API server check the patches, and change nothing
 #
-# Exit code: 0 if all of them serve the new tags, 1 if one does not (it was rolled back, is stuck, or was refused), 2 for a
-# wrong command line. Needs kubectl and jq.
+# Exit code: 0 if all resources serve the new tags, 1 if an upgrade failed (rolled back, stuck or refused), 2 for a wrong
+# command line or a missing tool. It needs kubectl and jq.
 set -euo pipefail
 
 NEW_STORAGE_TAG=${NEW_STORAGE_TAG:-}
@@ -67,14 +67,14 @@ done
 if [ -z "$NEW_STORAGE_TAG" ] || [ -z "$NEW_SCHEMA_TAG" ]; then wrong "name both image tags with --storage and --schema"; fi
 for tool in kubectl jq; do
   command -v "$tool" >/dev/null 2>&1 || {
-    echo "error: $tool is missing: install it" >&2
+    echo "error: $tool is missing. Remedy: install it" >&2
     exit 2
   }
 done
 
 if [ "${#names[@]}" -eq 0 ]; then
   RESOURCES=$(kubectl get metadataservices -n "$NAMESPACE" -o name) || {
-    echo "error: the resources of namespace $NAMESPACE cannot be listed (see above)" >&2
+    echo "error: listing the MetadataServices of namespace $NAMESPACE failed (see above)" >&2
     exit 1
   }
   while read -r resource; do
@@ -83,7 +83,7 @@ if [ "${#names[@]}" -eq 0 ]; then
 fi
 if [ "${#names[@]}" -eq 0 ]; then
   kubectl get namespace "$NAMESPACE" -o name >/dev/null || {
-    echo "error: the namespace $NAMESPACE cannot be read (see above): is it the right one?" >&2
+    echo "error: reading the namespace $NAMESPACE failed (see above): is it the right one?" >&2
     exit 1
   }
   echo "There are no MetadataServices in namespace $NAMESPACE."
@@ -98,8 +98,8 @@ complete=0
 failed=()
 declare -A generation=() started=() last_phase=()
 
-# What became of an upgrade, from the resource: a word and, after a tab, what to tell. Only the answer to the patched
-# generation counts: before that the old Stable is still to be read.
+# Returns the state of an upgrade: wait, failed or complete, then a tab and a text for the user. Until the operator has observed
+# the patched generation, the status still shows the earlier Stable.
 # shellcheck disable=SC2016 # the variables are jq's
 verdict='
   def condition($type): (.status.conditions // [])[] | select(.type == $type);
@@ -107,7 +107,7 @@ verdict='
   (.status.deploymentPhase // "unknown") as $phase
   | if (.status.observedGeneration // 0) < $generation then "wait\t\($phase)"
     elif .spec.storage.imageTag != $storage or .spec.schema.imageTag != $schema
-    then "failed\tsomebody else changed the tags meanwhile"
+    then "failed\tanother client changed the image tags during the upgrade"
     elif ([condition("Stalled") | select(.status == "True")] != []) then "failed\t" + message("Stalled")
     elif ([condition("SpecApplied") | select(.status == "False" and (.reason | IN("RolledBack", "Paused", "Invalid", "CRDOutdated")))] != [])
     then "failed\t" + message("SpecApplied")
@@ -140,7 +140,7 @@ start() { # NAME
 look() { # NAME RESOURCE
   local name=$1 outcome text
   if [ -z "$2" ]; then
-    outcome=failed text="it was deleted meanwhile"
+    outcome=failed text="another client deleted it during the upgrade"
   else
     IFS=$'\t' read -r outcome text < <(jq -r --argjson generation "${generation[$name]}" --arg storage "$NEW_STORAGE_TAG" \
       --arg schema "$NEW_SCHEMA_TAG" "$verdict" <<<"$2")
@@ -169,7 +169,7 @@ look() { # NAME RESOURCE
 look_at_all() {
   local all name
   all=$(kubectl get metadataservices -n "$NAMESPACE" -o json) || {
-    echo "  the API server does not answer, trying again" >&2
+    echo "  listing the MetadataServices failed (see above), retrying" >&2
     all=
   }
   for name in "${!started[@]}"; do
@@ -177,7 +177,7 @@ look_at_all() {
       look "$name" "$(jq -c --arg name "$name" '.items[] | select(.metadata.name == $name)' <<<"$all")"
     elif [ $((SECONDS - started[$name])) -ge "$timeout" ]; then
       failed+=("$name")
-      echo "error: $name: no answer of the API server for $timeout s" >&2
+      echo "error: $name was not upgraded: the API server did not respond within $timeout s" >&2
       unset "started[$name]" "generation[$name]"
     fi
   done

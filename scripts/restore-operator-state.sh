@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Brings back what backup-operator-state.sh saved.
+# Restores a backup of backup-operator-state.sh.
 #
 #   restore-operator-state.sh [--dry-run] [-n NAMESPACE] BACKUP.tar.gz
 #
-#   -n, --namespace NAMESPACE   only the resources of this namespace
-#   --dry-run                   only say what would be done
+#   -n, --namespace NAMESPACE   restore only the resources of this namespace
+#   --dry-run                   print the actions, and change nothing
 #
-# Creates what is missing and never changes what is there: the CRD, namespaces, ControllerRevisions (the recorded
-# releases) and MetadataServices. Workloads that still run are adopted by the operator and not restarted; where nothing
-# runs any more, the status is written too, so that the operator brings the same release to serving, not another one.
-# While it works, every operator on the cluster is stopped, so that it does not act on half of it; nothing that serves needs
-# it. Stopped itself in the midst of it, this script goes on where it was when it is run again.
-# The operator itself is installed as ever (Helm or kustomize), before or after this.
-# Secrets, ConfigMaps and ServiceAccounts of users are not in the backup. Needs kubectl, jq, tar.
+# The script creates missing objects and never changes existing ones: the CRD, namespaces, ControllerRevisions (the recorded
+# releases) and MetadataServices. The operator adopts workloads that still run, and does not restart them. For a resource
+# without workloads the script also writes the status, so that the operator deploys the release that was active.
+#
+# The script stops all operators of the cluster until it ends, so that they do not act on a partial restore. Traffic does not
+# depend on them. After an interruption, run the script again: it continues.
+#
+# Install the operator with Helm or kustomize, before or after the restore. The backup does not contain Secrets, ConfigMaps
+# and ServiceAccounts of users. The script needs kubectl, jq and tar.
 set -euo pipefail
 
 crd=metadataservices.e6data.io
-# On the Deployment of an operator that was stopped: how many replicas it had.
+# Annotation of the Deployment of a stopped operator: its number of replicas before.
 stopped=e6data.io/replicas-before-restore
 selector=control-plane=controller-manager,app.kubernetes.io/name=e6-operator
 dry_run=false
@@ -47,7 +49,7 @@ while [ "$#" -gt 0 ]; do
       ;;
     -*) fail "unknown option $1; see $0 --help" ;;
     *)
-      [ -z "$backup" ] || fail "one backup at a time; see $0 --help"
+      [ -z "$backup" ] || fail "more than one backup; see $0 --help"
       backup=$1
       ;;
   esac
@@ -58,12 +60,12 @@ done
   exit 1
 }
 for tool in kubectl jq tar; do
-  command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing: install it"
+  command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing. Remedy: install it"
 done
 [ -r "$backup" ] || fail "$backup cannot be read"
 
 work=$(mktemp -d)
-operators=() # those that were stopped: "NAMESPACE NAME REPLICAS"
+operators=() # the stopped operators: "NAMESPACE NAME REPLICAS"
 finish() {
   local code=$? operator namespace name replicas
   for operator in "${operators[@]}"; do
@@ -72,7 +74,8 @@ finish() {
       kubectl annotate deployment "$name" -n "$namespace" "$stopped-" >/dev/null; then
       echo "The operator $namespace/$name is started again."
     else
-      echo "error: start the operator again: kubectl scale deployment $name -n $namespace --replicas=$replicas" >&2
+      echo "error: starting the operator $namespace/$name failed (see above)." \
+        "Remedy: kubectl scale deployment $name -n $namespace --replicas=$replicas" >&2
       code=1
     fi
   done
@@ -82,32 +85,35 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# A colon in the file's name is no host.
+# Without --force-local tar takes the text before a colon in the file's name for a host.
 tar --force-local -xzf "$backup" -C "$work" --strip-components=1 --no-same-owner ||
-  fail "$backup is not a whole backup (then take another one), or there is no room left in ${TMPDIR:-/tmp}"
+  fail "$backup is not a whole backup, or ${TMPDIR:-/tmp} is full (see above). Remedy: use another backup, or free space"
 for file in metadataservices.yaml controllerrevisions.yaml crd.yaml; do
   jq -e .kind "$work/$file" >/dev/null 2>&1 ||
-    fail "$backup holds no $file of backup-operator-state.sh; YAML of kubectl get cannot be restored by this script"
+    fail "$backup has no $file of backup-operator-state.sh; YAML of kubectl get cannot be restored by this script"
 done
 
-items() { # FILE: one object a line, of the wanted namespace
+# Prints the objects of a file in the selected namespace, each on one line.
+items() { # FILE
   jq -c --arg only "$only" '.items[] | select($only == "" or .metadata.namespace == $only)' "$work/$1"
 }
 field() { jq -r "$1" <<<"$2"; }
 if [ -n "$only" ] && [ -z "$(items metadataservices.yaml)" ]; then
   held=$(jq -r '[.items[].metadata.namespace] | unique | join(", ")' "$work/metadataservices.yaml")
-  fail "$backup holds no MetadataServices of namespace $only, but of: ${held:-none}"
+  fail "$backup has no MetadataServices of namespace $only, but of: ${held:-none}"
 fi
 
-exists() { # KIND NAMESPACE|"" NAME; anything but a plain "not found" is no answer
+# Returns whether an object exists. Any error except "not found" ends the script.
+exists() { # KIND NAMESPACE|"" NAME
   local answer where=()
   [ -z "$2" ] || where=(-n "$2")
   answer=$(kubectl get "$1" "${where[@]}" "$3" -o name --ignore-not-found) ||
-    fail "kubectl get $1 $3 failed (see above): nothing more is done. Run this again, it goes on where it stopped"
+    fail "kubectl get $1 $3 failed (see above); the restore is incomplete. Remedy: run the script again, it continues"
   [ -n "$answer" ]
 }
 
-create() { # WHAT: creates the object on standard input
+# Creates the object on standard input.
+create() { # TEXT
   if $dry_run; then
     cat >/dev/null
     echo "would create $1"
@@ -120,16 +126,17 @@ create() { # WHAT: creates the object on standard input
   fi
 }
 
-wait_for_pods() { # NAMESPACE: until the operator's pods are gone
+# Waits until the operator has no Pods.
+wait_for_pods() { # NAMESPACE
   [ -z "$(kubectl get pods -n "$1" -l "$selector" -o name)" ] ||
     kubectl wait pod -n "$1" -l "$selector" --for=delete --timeout=120s
 }
 
-# Also those that an earlier run has stopped and could not start again.
+# Stops all operators. Also notes the operators that an earlier run stopped and did not start again.
 stop_operators() {
   local namespace name replicas before
   kubectl get deployments -A -l "$selector" -o json >"$work/operators.json" ||
-    fail "the operators of this cluster cannot be listed (see above): nothing was restored"
+    fail "listing the operators of this cluster failed (see above); nothing was restored"
   if $dry_run; then return; fi
   while read -r namespace name replicas before; do
     if [ "$replicas" = 0 ] && [ "$before" = none ]; then
@@ -137,22 +144,22 @@ stop_operators() {
       continue
     fi
     if [ "$replicas" = 0 ]; then replicas=$before; fi
-    echo "Stopping the operator $namespace/$name ($replicas replicas) meanwhile..."
+    echo "Stopping the operator $namespace/$name ($replicas replicas) during the restore..."
     kubectl annotate deployment "$name" -n "$namespace" --overwrite "$stopped=$replicas" >/dev/null ||
-      fail "the operator $namespace/$name cannot be stopped (see above): nothing was restored"
+      fail "stopping the operator $namespace/$name failed (see above); nothing was restored"
     operators+=("$namespace $name $replicas")
     if ! { kubectl scale deployment "$name" -n "$namespace" --replicas=0 && wait_for_pods "$namespace"; } >/dev/null; then
-      fail "the operator $namespace/$name does not end (see above): nothing was restored"
+      fail "the operator $namespace/$name does not end (see above); nothing was restored"
     fi
   done < <(jq -r --arg stopped "$stopped" '.items[]
     | "\(.metadata.namespace) \(.metadata.name) \(.spec.replicas // 1) \(.metadata.annotations[$stopped] // "none")"' \
     "$work/operators.json")
 }
 
-served=true # whether the API server knows the kind
+served=true # false in a dry run without the CRD: the API server does not know the kind
 restore_crd() {
   if exists crd "" "$crd"; then
-    echo "the CRD is there"
+    echo "the CRD $crd is there and stays as it is"
     return
   fi
   create "the CRD $crd" <"$work/crd.yaml" || exit 1
@@ -174,7 +181,7 @@ restore_namespaces() {
   done < <(items metadataservices.yaml | jq -r .metadata.namespace | sort -u)
 }
 
-# Without an owner: the operator adopts them. So a crash here leaves nothing that is not picked up later.
+# Creates the ControllerRevisions of a resource, without owners. The operator adopts them, also after a crash of this script.
 restore_revisions() { # NAMESPACE NAME
   local object revision
   while read -r object; do
@@ -184,8 +191,8 @@ restore_revisions() { # NAMESPACE NAME
     jq -c --arg namespace "$1" --arg app "$2" 'select(.metadata.namespace == $namespace and .metadata.labels.app == $app)')
 }
 
-# The status of a resource that nothing is left of: settled on the release that served. A rollout that was under way starts
-# anew from there, as the spec asks.
+# The status of a resource without workloads: step Stable, with the release that was active. If a rollout was in progress, the
+# operator starts it again from the spec.
 settled_status='
   .status
   | .releaseHistory |= map(select(.status != "Pending"))
@@ -202,23 +209,23 @@ restore_status() { # NAMESPACE NAME OBJECT
   fi
   if jq "{status: ($settled_status)}" <<<"$3" >"$work/status.json" &&
     kubectl patch metadataservices "$2" -n "$1" --subresource=status --type=merge --patch-file "$work/status.json" >/dev/null; then
-    echo "wrote the status of $1/$2: $(field .status.activeReleaseVersion "$3") serves"
+    echo "wrote the status of $1/$2: the active release is $(field .status.activeReleaseVersion "$3")"
     return
   fi
   failures=$((failures + 1))
-  # Without it the operator would deploy what the spec describes, be it a release that had failed.
+  # Without a status the operator would deploy the release in the spec, even if that release had failed.
   if kubectl delete metadataservices "$2" -n "$1" >/dev/null; then
-    echo "error: the status of $1/$2 was not written (see above), so the resource was taken away again" >&2
+    echo "error: writing the status of $1/$2 failed (see above), so the resource was deleted again" >&2
   else
-    echo "error: the status of $1/$2 was not written (see above): the operator deploys what its spec describes" >&2
+    echo "error: writing the status of $1/$2 failed (see above); the operator will deploy the release in its spec" >&2
   fi
 }
 
-# Whether an earlier run has created a resource and come no further.
+# Returns whether a resource has no status, because an earlier run of this script stopped after creating it.
 is_bare() { # NAMESPACE NAME
   local step
   step=$(kubectl get metadataservices "$2" -n "$1" -o jsonpath='{.status.rollout.step}') ||
-    fail "kubectl get metadataservices $2 failed (see above): nothing more is done. Run this again, it goes on where it stopped"
+    fail "kubectl get metadataservices $2 failed (see above); the restore is incomplete. Remedy: run the script again, it continues"
   [ -z "$step" ]
 }
 
@@ -228,7 +235,7 @@ restore_resource() { # OBJECT
   name=$(field .metadata.name "$1")
   restore_revisions "$namespace" "$name"
   if exists service "$namespace" "$name-storage"; then runs=true; fi
-  # Where a dry run finds no CRD, there can be none of its kind.
+  # If a dry run finds no CRD, no MetadataServices can exist.
   if $served && exists metadataservices "$namespace" "$name"; then
     if ! $runs && is_bare "$namespace" "$name"; then
       restore_status "$namespace" "$name" "$1"
@@ -237,11 +244,11 @@ restore_resource() { # OBJECT
     fi
     return
   fi
-  # A request of the past must not be carried out again.
+  # The operator must not repeat an old request.
   jq 'del(.status, .metadata.annotations."e6data.io/rollback-to", .metadata.annotations."e6data.io/retry",
       .metadata.annotations."e6data.io/restart")' <<<"$1" | create "metadataservices $namespace/$name" || return 0
   if $runs; then
-    echo "its workloads are there: the operator adopts them and rebuilds the status"
+    echo "the workloads of $namespace/$name exist: the operator adopts them and rebuilds the status"
   else
     restore_status "$namespace" "$name" "$1"
   fi
@@ -255,11 +262,11 @@ while read -r object; do
 done < <(items metadataservices.yaml)
 
 if [ "$failures" -gt 0 ]; then
-  echo "Restore incomplete: $failures objects were not restored. Mend the cause and run it again." >&2
+  echo "Restore incomplete: $failures objects were not restored. Remedy: correct the causes above and run the script again." >&2
   exit 1
 fi
 if $dry_run; then echo "Nothing was changed."; else echo "Restore complete."; fi
 if jq -e '.items == []' "$work/operators.json" >/dev/null; then
   image=$(jq -r '.spec.template.spec.containers[0].image // "unknown"' "$work/operator-deployment.yaml" 2>/dev/null || echo unknown)
-  echo "The operator is not installed. Install it now; the backup was made with the image $image."
+  echo "The operator is not installed. Remedy: install it. The image at the time of the backup was $image."
 fi

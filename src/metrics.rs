@@ -86,9 +86,9 @@ label! {
         Succeeded = "succeeded",
         /// The new release failed.
         Failed = "failed",
-        /// Cancelled: the spec returned to the active release.
+        /// Canceled: the spec returned to the active release.
         Aborted = "aborted",
-        /// Cancelled for a newer release.
+        /// Canceled for a newer release.
         Superseded = "superseded",
         /// Traffic was switched and returned to the previous release.
         RolledBack = "rolled_back",

@@ -82,7 +82,7 @@ struct Replica<'a> {
     health: Health,
     installed: crd::Installed,
     leadership: Leadership,
-    /// Cancelled by SIGTERM and SIGINT.
+    /// Canceled by SIGTERM and SIGINT.
     stopping: CancellationToken,
 }
 

@@ -1,6 +1,6 @@
-//! Charts and kustomize: what they render, by both Helm versions, without a cluster.
+//! Rendered output of charts and kustomize, with both Helm versions and without a cluster.
 
-// Unwrapping, indexing and panicking are how a test fails.
+// A test fails by unwrapping, indexing or panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ fn helms() -> [PathBuf; 2] {
 }
 
 fn run(program: &Path, args: &[&str]) -> Output {
-    // No configuration of the person who runs this.
+    // Helm must not read the configuration of the user who runs the test.
     let home = std::env::temp_dir().join("e6-no-helm-home");
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).env("HELM_CONFIG_HOME", &home).env("HELM_CACHE_HOME", &home);
@@ -37,7 +37,7 @@ fn objects(output: &Output) -> Vec<Value> {
     all.into_iter().filter(|object| !object.is_null()).collect()
 }
 
-/// What a chart renders for a release; Helm 3 and 4 must agree.
+/// Returns the objects that a chart renders for a Helm release. Helm 3 and 4 must render the same.
 fn render(release: &str, chart: &str, args: &[&str]) -> Vec<Value> {
     let path = format!("charts/{chart}");
     let all = [&["template", release, path.as_str(), "--namespace", NAMESPACE], args].concat();
@@ -47,7 +47,7 @@ fn render(release: &str, chart: &str, args: &[&str]) -> Vec<Value> {
     four
 }
 
-/// What is said about values that are refused.
+/// Returns the error message of Helm for refused values.
 fn refusal(args: &[&str]) -> String {
     let all = [&["template", "e6-operator", "charts/e6-operator", "--namespace", NAMESPACE], args].concat();
     let [four, _] = helms().map(|helm| {
@@ -175,7 +175,7 @@ fn names_are_those_of_the_guide() {
     assert_eq!(env(deployment, "E6_LEADER_ELECT_LEASE_NAME").as_deref(), Some("e6-operator.e6data.io"));
 }
 
-/// What a cluster without add-ons does not know would make `kubectl apply -k` fail.
+/// `kubectl apply -k` fails in a cluster without add-ons if an object has a kind of an add-on.
 #[test]
 fn the_default_is_for_any_cluster() {
     let plain = ["v1", "apps/v1", "rbac.authorization.k8s.io/v1", "apiextensions.k8s.io/v1", "policy/v1"];
@@ -197,7 +197,7 @@ fn other_releases_get_names_of_their_own() {
         let all = render(release, "e6-operator", &[]);
         for object in &all {
             assert!(!guide.contains(&id(object)), "{} is taken", id(object));
-            // A Service's name is a DNS label; the others may be longer.
+            // A Service's name is a DNS label of at most 63 characters. Names of other kinds may be longer.
             let fits = object["kind"] != "Service" || text(object, "/metadata/name").len() <= 63;
             assert!(fits, "{} is too long", id(object));
         }
@@ -318,7 +318,7 @@ fn values_of_other_versions_are_accepted() {
     assert_eq!(image, Some(json!("e6data/e6-operator:0.1")));
 }
 
-/// Each of these changes what it names, and all of them together still render.
+/// Each value changes the named field, and all values together still render.
 #[test]
 fn values_change_what_they_name() {
     let all = render(
@@ -378,14 +378,14 @@ fn wrong_values_are_refused_by_name() {
         let said = refusal(&["--set", values]);
         assert!(said.contains(named), "{values}: {said}");
     }
-    // YAML makes 0.1 of it.
+    // YAML reads this tag as the number 0.1.
     let said = refusal(&["--set-json", "image.tag=0.10"]);
     assert!(said.contains("tag"), "{said}");
     let said = refusal(&["--kube-version", "1.21.14"]);
     assert!(said.contains("kubeVersion: >=1.22.0-0"), "{said}");
 }
 
-/// `helm diff` would be noise, and a GitOps controller would never rest.
+/// Otherwise `helm diff` shows false differences, and a GitOps controller syncs without end.
 #[test]
 fn rendering_twice_gives_the_same() {
     assert_eq!(render("e6-operator", "e6-operator", &[]), render("e6-operator", "e6-operator", &[]));

@@ -1,6 +1,6 @@
 //! The CRD files match the code, the schema is structural, bounded and described, and the samples are valid.
 
-// Unwrapping and indexing are how a test fails.
+// A test fails by unwrapping or indexing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
@@ -173,7 +173,7 @@ fn samples_are_valid() {
         let value: Value = serde_saphyr::from_str(&text).unwrap();
         let resource: MetadataServices = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(Validator::shared().validate(&resource), Ok(()), "{}", path.display());
-        // Nothing that the types do not know: a misspelt field would be lost.
+        // The types know all fields of the sample. They would drop a misspelt field.
         let kept = serde_json::to_value(&resource.spec).unwrap();
         assert_eq!(leaves(&kept), leaves(&value["spec"]), "{}", path.display());
         seen.insert(path.file_name().unwrap().to_string_lossy().into_owned());
@@ -200,7 +200,8 @@ fn an_older_type_reads_a_newer_object() {
     assert_eq!(ReleaseTemplate::of(&read).component(api::names::Component::Storage).image_tag, "1.0.500-new");
 }
 
-/// An API server with the CRD of 0.1.0 drops fields of a status. The status counts as lost; the resource stays readable.
+/// An API server with the CRD of 0.1.0 drops fields of a status. The status then counts as lost, but the resource stays
+/// readable.
 #[test]
 fn a_status_with_lost_fields_is_read() {
     let record = json!({"version": "v1", "strategy": "blue", "storageTag": "1", "schemaTag": "1",

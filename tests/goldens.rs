@@ -1,9 +1,9 @@
-//! What is rendered for a release, byte for byte.
+//! Compares the rendered objects of a release with golden files, byte for byte.
 //!
-//! A difference means that releases made by an earlier version of the operator would be rendered differently now
-//! (design D4). If that is wanted, `UPDATE=1 cargo test --test goldens` rewrites the files; read the difference.
+//! A difference means that this version renders releases of an earlier version differently (design D4). If the change is
+//! intended, run `UPDATE=1 cargo test --test goldens` to rewrite the files, and read the difference.
 
-// Unwrapping and indexing are how a test fails.
+// A test fails by unwrapping or indexing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{fs, path::PathBuf};
@@ -53,20 +53,21 @@ fn cases() -> [Case; 2] {
     ]
 }
 
-/// The documents of a golden file.
+/// Documents of a golden file.
 #[derive(Default)]
 struct Documents(String);
 
 impl Documents {
     fn add(&mut self, object: &impl Serialize) {
-        // Sorted keys, and the defaults of absent fields left out, as the object goes over the wire.
+        // The same form as in a request: sorted keys, and no defaults of absent fields.
         let value = serde_json::to_value(object).unwrap();
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
         self.0.push_str("---\n");
         self.0.push_str(&serde_saphyr::to_string_with_options(&value, options).unwrap());
     }
 
-    /// Compares with the file of every version there was: what one of them made must not be made differently.
+    /// Compares the documents with the files of all versions: this version must render an object of an earlier version
+    /// unchanged.
     fn check(&self, file: &str) {
         if std::env::var_os("UPDATE").is_some() {
             let dir = corpus().join(env!("CARGO_PKG_VERSION"));
@@ -90,15 +91,15 @@ fn corpus() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// A directory for each version whose objects and statuses are kept.
+/// Returns the directories of the versions with golden files.
 fn versions() -> Vec<PathBuf> {
     let all: Vec<_> = fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(all.contains(&corpus().join(env!("CARGO_PKG_VERSION"))), "this version has none: {all:?}");
     all
 }
 
-/// Statuses that operators of each version left in each step, as an API server stored them: nothing of them is lost by
-/// reading and writing them.
+/// The files contain statuses of each version in each step, as an API server stored them. Reading and writing them loses no
+/// field.
 #[test]
 fn statuses_are_read_whole() {
     for version in versions() {
@@ -181,7 +182,7 @@ fn objects_of_the_resource() {
     }
 }
 
-/// One release with a spec, on blue.
+/// Returns the rendered Deployment of a release with this spec, on blue.
 fn deployment(spec: serde_json::Value, sleep_action: bool) -> serde_json::Value {
     let template = ReleaseTemplate::of(&serde_json::from_value(spec).unwrap());
     let hash = template.hash();

@@ -1,4 +1,4 @@
-//! `docs/proof.md` says by which tests each invariant is checked. This keeps it from saying what is not so.
+//! `docs/proof.md` names the tests that check each invariant. These tests compare the page with the code.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a test that cannot read its own repository fails
 
@@ -16,7 +16,7 @@ fn page() -> String {
     fs::read_to_string(root().join("docs/proof.md")).unwrap()
 }
 
-/// Names in backticks of the form `file#test`; `file` is a path from the root of the repository.
+/// Returns the names in backticks of the form `file#test`. `file` is a path from the root of the repository.
 fn references(text: &str) -> Vec<(String, String)> {
     text.split('`')
         .skip(1)
@@ -26,14 +26,14 @@ fn references(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a file defines a test of this name: a function, or a row of a table of tests.
+/// Returns whether a file defines a test of this name: a function, or a row of a table of tests.
 fn defines(file: &Path, test: &str) -> bool {
     let code = fs::read_to_string(file).unwrap_or_default();
     code.contains(&format!("fn {test}("))
         || code.lines().any(|line| line.trim().starts_with(&format!("{test}:")))
 }
 
-/// The rows of the table of invariants: the number, and the cells after it.
+/// Returns the rows of the table of invariants: the number, and the cells after it.
 fn rows(text: &str) -> Vec<(String, String)> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| I")?.split_once(" |"))
@@ -65,23 +65,24 @@ fn every_invariant_has_one_row_with_a_test_or_a_reason() {
     }
 }
 
-/// What stands in a column of the table of invariants: 1 is M, 2 is W.
+/// Returns the cells of a column of the table of invariants, by invariant: 1 is M, 2 is W.
 fn column(number: usize) -> BTreeMap<String, String> {
     let cell = |rest: &str| rest.split('|').nth(number).unwrap_or_default().trim().to_owned();
     rows(&page()).into_iter().map(|(name, rest)| (format!("I{name}"), cell(&rest))).collect()
 }
 
-/// The letters by which the page says why a column does not ask something.
+/// Returns the letters by which the page gives reasons why a column does not check an invariant.
 fn reasons() -> BTreeSet<String> {
     let letter = |line: &str| Some(line.strip_prefix("- *")?.split_once("*: ")?.0.to_owned());
     page().lines().filter_map(letter).filter(|letter| letter.len() == 1).collect()
 }
 
-/// The invariants that a model is asked for, and those that a watcher is, by the tags of their specification.
+/// Invariants that the model must check, by the tags of their specification.
 const FOR_MODELS: [usize; 29] = [
     1, 2, 3, 4, 5, 9, 10, 12, 13, 14, 15, 16, 17, 18, 21, 22, 23, 24, 25, 26, 27, 28, 33, 36, 37, 38, 40, 41,
     42,
 ];
+/// Invariants that the invariant checker does not check.
 const NOT_FOR_WATCHERS: [usize; 1] = [17];
 
 #[test]
@@ -104,7 +105,7 @@ fn what_a_column_does_not_ask_has_a_reason() {
     assert!(reasons.is_subset(&used), "a reason for nothing: {reasons:?}");
 }
 
-/// The invariants that the words of a broken law begin with: `"I1, I10: a front Service ...`.
+/// Returns the invariants that messages of violations name: `"I1, I10: a front Service ...`.
 fn laws(code: &str) -> BTreeSet<String> {
     let named = |words: &str| {
         let names = words.split_once(':')?.0.split(", ").map(str::to_owned).collect::<Vec<_>>();
@@ -115,8 +116,8 @@ fn laws(code: &str) -> BTreeSet<String> {
     code.split('"').filter_map(named).flatten().collect()
 }
 
-/// Whatever breaks a law in the model or the simulator names the invariant; the page calls modelled just those that the
-/// code names that judges.
+/// A violation in the model or the simulator names its invariant. Column M has "yes" exactly for the invariants in these
+/// messages.
 #[test]
 fn what_is_called_modelled_is_judged_by_the_model() {
     let judges = [
@@ -136,7 +137,7 @@ fn model(file: &str) -> String {
     fs::read_to_string(root().join("crates/model/src").join(file)).unwrap()
 }
 
-/// Every guard that is taken away is on the page, with the law that breaks; or among those that are not missed.
+/// The page lists each guard that a test removes, with the violated invariant, or as redundant.
 #[test]
 fn every_ablation_is_on_the_page_with_the_law_that_it_breaks() {
     let (code, page) = (model("ablation_cases.rs"), page());
@@ -159,7 +160,7 @@ fn every_ablation_is_on_the_page_with_the_law_that_it_breaks() {
     assert!(count > 30, "only {count} ablations: has their form changed?");
 }
 
-/// The tables of searches are those of `make model` and `make model-deep`.
+/// The page's tables list the searches of `make model` and `make model-deep`.
 #[test]
 fn every_search_is_on_the_page() {
     let (code, page) = (model("searches.rs"), page());
@@ -173,7 +174,8 @@ fn every_search_is_on_the_page() {
     }
 }
 
-/// The page calls watched just what the watcher asks: of every event and at rest, or of requests.
+/// Column W has "yes" exactly for the invariants that the invariant checker checks at events and at rest, and "requests"
+/// for the invariants of requests.
 #[test]
 fn what_is_called_watched_is_a_rule_of_the_watcher() {
     let events = invariants::INVARIANTS.iter().map(|one| one.name).chain(["I33"]);

@@ -1,6 +1,6 @@
-//! The CRD against every released one: what a user has stays valid (contract C53, design D17).
+//! Compares the CRD with each released CRD: resources of users stay valid (contract C53, design D17).
 
-// Unwrapping, indexing and panicking are how a test fails.
+// A test fails by unwrapping, indexing or panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs;
@@ -17,7 +17,7 @@ fn read(path: &Path) -> Value {
     serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What of `old` is no longer accepted, or no longer kept, by `new`.
+/// Returns the incompatible changes: values and fields of `old` that `new` refuses or drops.
 fn broken(old: &Value, new: &Value) -> Vec<String> {
     let mut found = vec![];
     for before in old["spec"]["versions"].as_array().unwrap() {
@@ -68,7 +68,7 @@ fn compare(old: &Value, new: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What was valid must stay valid.
+/// Adds the bounds that `new` tightens: a valid value must stay valid.
 fn tightened(old: &Value, new: &Value, path: &str, found: &mut Vec<String>) {
     let all = |node: &Value, key: &str| node[key].as_array().cloned().unwrap_or_default();
     for name in all(new, "required") {
@@ -122,7 +122,7 @@ fn nothing_of_a_released_crd_is_broken() {
     }
 }
 
-/// Version 0.1.0 is known by its documentation only, so its bounds are not.
+/// The only source for version 0.1.0 is its documentation, which does not contain the bounds.
 #[test]
 fn the_fields_that_0_1_0_documents_are_there() {
     let now = serde_json::to_value(crd()).unwrap();
@@ -131,7 +131,7 @@ fn the_fields_that_0_1_0_documents_are_there() {
     assert_eq!(found, Vec::<String>::new());
 }
 
-/// The comparison finds what it is for.
+/// The comparison finds each kind of incompatible change.
 #[test]
 fn damage_is_found() {
     let old = serde_json::to_value(crd()).unwrap();

@@ -1,7 +1,7 @@
-//! Least rights: all that the shipped roles grant was used by the scenarios, which ran under them and were refused nothing.
-//! Runs after them: `cargo test --test scenarios && cargo test --test rights -- --ignored`.
+//! Least privilege: the scenarios used all rights of the shipped roles, and the API server refused none of their requests.
+//! Run this test after them: `cargo test --test scenarios && cargo test --test rights -- --ignored`.
 
-// Unwrapping, indexing and panicking are how a test fails.
+// A test fails by unwrapping, indexing or panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Granted, but asked for by an admission plugin of some clusters only, not by a request of its own: the plugin
-/// OwnerReferencesPermissionEnforcement checks it when an owner reference blocks the owner's deletion.
+/// Rights that no request of the operator uses. In some clusters the admission plugin OwnerReferencesPermissionEnforcement
+/// checks them when an owner reference blocks the deletion of the owner.
 const ASKED_BY_ADMISSION: &[&str] = &["update e6data.io metadataservices/finalizers"];
 
 fn granted() -> BTreeSet<String> {

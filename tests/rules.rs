@@ -1,8 +1,8 @@
-//! The CEL rules, evaluated here: what they let pass, what they refuse, and where.
+//! Evaluates the CEL rules in this process: accepted values, refused values, and the field of each error.
 //!
-//! That the API server compiles them and judges alike is tested against a real one.
+//! The scenarios test that a real API server compiles the rules and gives the same results.
 
-// Unwrapping and indexing are how a test fails.
+// A test fails by unwrapping or indexing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::{collections::BTreeSet, time::Instant};
@@ -26,7 +26,7 @@ fn judge(name: &str, spec: &Value) -> Vec<Violation> {
     Validator::shared().validate_spec_value(name, spec).err().unwrap_or_default()
 }
 
-/// A copy of a spec with one value set; the parents are made.
+/// Returns the spec with a value set. Missing parents are created.
 fn with(mut spec: Value, path: &str, value: Value) -> Value {
     let mut node = &mut spec;
     for key in path.split('.') {
@@ -77,7 +77,7 @@ const RANGES: [(&str, i64, i64); 13] = [
 
 #[test]
 fn ranges_are_enforced_at_both_bounds() {
-    // Room for the fields that must also be below another one.
+    // High limits for the fields that must also be below another field.
     let part =
         json!({"imageTag": "1", "terminationGracePeriodSeconds": 3600, "progressDeadlineSeconds": 86_400});
     let roomy = json!({"storage": part, "schema": part, "rollout": {"deployTimeoutSeconds": 7200}});
@@ -123,7 +123,7 @@ fn legal_values_pass() {
         ("storage.podLabels", json!({"azure.workload.identity/use": "true", "x": ""})),
         ("rollout", json!({"switchDwellSeconds": 0, "cleanupDelaySeconds": 3})),
         ("rollout", json!({"switchDwellSeconds": 3, "cleanupDelaySeconds": 0})),
-        // An enumeration is the server's to judge; a value of a newer version stays readable.
+        // Only the API server checks the enumeration, so the operator can read a value of a newer version.
         ("cloud", json!("OCI")),
     ];
     for (path, value) in legal {
@@ -131,7 +131,7 @@ fn legal_values_pass() {
     }
 }
 
-/// What to set, and the field that is blamed.
+/// Path of the field to set, its value, and the field of the expected error.
 type Case = (&'static str, Value, &'static str);
 
 fn illegal() -> Vec<Case> {
@@ -262,7 +262,7 @@ fn a_verdict_is_cheap_enough_for_every_spec_change() {
     let compiling = Instant::now();
     let validator = Validator::shared();
     let compiling = compiling.elapsed();
-    // The fastest of ten, since other work on the machine slows some of them.
+    // The fastest of ten evaluations, because other work on the machine slows some of them.
     let judge_once = || {
         let start = Instant::now();
         assert_eq!(validator.validate_spec("sample1", &spec), Ok(()));

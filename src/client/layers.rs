@@ -44,7 +44,7 @@ pub struct RequestCountService<S> {
     metrics: Metrics,
 }
 
-/// Counts its request when dropped, so that a cancelled request counts too.
+/// Counts its request when dropped, so that a canceled request counts too.
 struct Counted {
     metrics: Metrics,
     method: Method,

@@ -67,7 +67,7 @@ pub struct Shared {
     pub concurrency: u16,
     /// How often a resource without a rollout in progress is reconciled.
     pub resync: Duration,
-    /// Cancelled when the process has to end.
+    /// Canceled when the process has to end.
     pub stopping: CancellationToken,
 }
 

@@ -1,8 +1,8 @@
 //! Zero failed requests on a real node: two clients send requests to both front Services during rollouts and failures.
 //!
 //! Each test has its own cluster with a real node, an operator, a resource whose Pods run `examples/workload.rs`, and
-//! two clients (`examples/load.rs`): one on the node, one in a Pod. The tests need root; without it they print why they
-//! were skipped. Each test checks the invariants of its history as the scenarios do.
+//! two clients (`examples/load.rs`). The first client runs on the node, the second in a Pod. The tests need root; without
+//! root they print a reason and skip. Each test checks the invariants of its history as the scenarios do.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,5 +27,5 @@ mod upgrades;
 
 use testbed::harness::Suite;
 
-/// What these tests share.
+/// Common clusters and settings of these tests.
 pub static SUITE: Suite = Suite::new("e2e", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"));

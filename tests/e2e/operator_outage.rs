@@ -34,7 +34,7 @@ fn the_operator_is_killed_in_every_step() {
         resource.keep_old_pods(60).await;
         resource.upgrade().await;
         resource.step("Watching").await;
-        // One of two Pods, so that the other one answers until an operator switches traffic back.
+        // Only the first of two Pods: the second answers until an operator switches traffic back.
         set_behavior(&resource, "storage", "unready", 1).await;
         resource.step("RollingBack").await;
         resource.env.kill().await;

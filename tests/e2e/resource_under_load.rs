@@ -165,7 +165,7 @@ impl ResourceUnderLoad {
         self.keep_old_pods(2).await;
     }
 
-    /// Keeps the Pods of the previous color for so long.
+    /// Sets the time for which the operator keeps the Pods of the previous color.
     pub async fn keep_old_pods(&self, seconds: u32) {
         self.subject.edit(&json!({"rollout": {"cleanupDelaySeconds": seconds}})).await.unwrap();
     }

@@ -10,7 +10,7 @@ use testbed::proxy::{Fault, Plan};
 
 use crate::scenario::Scenario;
 
-/// One fault at one write of a scenario, or two faults at two writes.
+/// A fault at a write of a scenario, or two faults at two writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     /// The scenario.
@@ -125,7 +125,7 @@ const KEPT: [Case; 7] = [
     Case::one(Scenario::Supersede, 6, Fault::Delay(Duration::from_secs(6))),
     // Pods were rejected, and their release failed, while the ServiceAccount was created.
     Case::one(Scenario::Settings, 2, Fault::Delay(Duration::from_secs(6))),
-    // One of two concurrent writes was outdated, and the operator ignored the 429 of the other one. Their order
+    // The first of two concurrent writes was outdated, and the operator ignored the 429 of the second. Their order
     // depends on chance.
     Case {
         scenario: Scenario::Upgrade,

@@ -40,7 +40,7 @@ use crate::progress::Progress;
 use crate::run::{Outcome, Reference};
 use crate::scenario::Scenario;
 
-/// What these tests share.
+/// Common cluster and settings of these tests.
 pub static SUITE: Suite =
     Suite::new("faults", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"));
 

@@ -1,12 +1,12 @@
-# Sourced by guide.sh: the outside world of the guide, played on this machine, and its blocks as commands.
+# Sourced by guide.sh: local replacements of the guide's external services, and functions that run the guide's blocks.
 # shellcheck shell=bash
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# Who plays the pods: kwok, or a real node.
+# Kind of node: kwok or real.
 bed=${1:-kwok}
 use_tools kubectl helm
 
-# === The outside world ===
+# === Replacements of external services ===
 site=$work/site
 mkdir -p "$site/charts" "$site/e6data/e6-operator/releases/download/v$version" "$site/repos/e6data/e6-operator/releases"
 HOME=$real_home "$root/hack/release.sh" --no-image "$work/release" >/dev/null
@@ -42,20 +42,20 @@ mkdir -p "$HELM_DATA_HOME/plugins/diff"
 cat >"$HELM_DATA_HOME/plugins/diff/plugin.yaml" <<'PLUGIN'
 name: diff
 version: 0.0.1
-usage: compares what is deployed with what an upgrade would deploy
-description: stands in for helm-diff
+usage: compares the deployed manifests with the manifests of an upgrade
+description: replaces helm-diff
 command: $HELM_PLUGIN_DIR/diff.sh
 PLUGIN
 cat >"$HELM_DATA_HOME/plugins/diff/diff.sh" <<'PLUGIN'
 #!/usr/bin/env bash
-# helm diff upgrade RELEASE CHART ...: what an upgrade would change; nothing, twice in a row, if rendering is deterministic.
+# helm diff upgrade RELEASE CHART ...: prints the changes of an upgrade. Fails if two renderings differ.
 set -euo pipefail
 shift
 release=$1
 shift
 namespace=$HELM_NAMESPACE
 would() { helm upgrade "$release" "$@" --namespace "$namespace" --dry-run=server --hide-notes | sed -n '/^MANIFEST:/,$p' | sed 1d; }
-[ "$(would "$@")" = "$(would "$@")" ] || { echo "rendering twice gives two results" >&2; exit 1; }
+[ "$(would "$@")" = "$(would "$@")" ] || { echo "error: two renderings of the chart differ" >&2; exit 1; }
 diff -u <(helm get manifest "$release" --namespace "$namespace") <(would "$@") || true
 PLUGIN
 chmod +x "$HELM_DATA_HOME/plugins/diff/diff.sh"
@@ -73,8 +73,8 @@ mkdir "$session"
 commands=0
 said=
 
-# Runs a block of the guide, as printed; at a terminal if it asks for one. There, kubectl attaches to a container that runs
-# already and loses what it said before; so Enter is pressed, and our curl waits for it.
+# Runs a block of the guide as printed, at a terminal if the block uses one. There kubectl attaches to a running container and
+# loses earlier output. So the replacement of curl waits for Enter, and this function sends it.
 guide() { # [NEEDED TEXT IN THE OUTPUT]; the block is on standard input
   local block
   block=$(cat)
@@ -83,11 +83,11 @@ guide() { # [NEEDED TEXT IN THE OUTPUT]; the block is on standard input
     run_block() { echo "$block" >"$work/block" && echo | script -qec "bash '$work/block'" /dev/null; }
   fi
   said=$(cd "$session" && run_block 2>&1) || die "the guide's block failed: $block: $said"
-  [ -z "${1:-}" ] || grep -qF -- "$1" <<<"$said" || die "'$1' is not in what the guide's block said: $block: $said"
+  [ -z "${1:-}" ] || grep -qF -- "$1" <<<"$said" || die "'$1' is not in the output of the guide's block: $block: $said"
   commands=$((commands + 1))
   passed "$(one_line <<<"$block")"
 }
-# A block that needs pods that run.
+# Runs a block that needs running Pods.
 guide_on_node() {
   if [ "$bed" = real ]; then
     guide "$@"
@@ -96,14 +96,14 @@ guide_on_node() {
   fi
 }
 settled() { [ "$(part autoscalingv2 "$1" .status.phase)/$(part autoscalingv2 "$1" .status.deploymentPhase)" = "${2:-Stable/Stable}" ]; }
-# Where no pod runs, the operator runs beside the cluster with its pod's rights.
+# With KWOK no Pod runs, so the operator runs as a process with the rights of its Pod.
 beside_the_cluster() { [ "$bed" = real ] || start_operator --log-level info; }
 at_end() { for pid in "${site_pids[@]}"; do kill "$pid" 2>/dev/null || true; done; }
 
 one_line() { tr -s ' \n' ' ' | cut -c 1-140; }
 
 # === Images, for a node without a registry ===
-# A docker archive under further names.
+# Writes a docker archive with other image names.
 renamed() { # ARCHIVE FILE NAME...
   local dir
   dir=$(mktemp -d "$work/image.XXXXXX")
@@ -112,7 +112,7 @@ renamed() { # ARCHIVE FILE NAME...
   tar -cf "$2" -C "$dir" .
   rm -rf "$dir"
 }
-# A docker archive of one layer with what is in a directory.
+# Writes a docker archive with a single layer, the contents of a directory.
 packed() { # DIRECTORY FILE CONFIG NAME...
   local dir
   dir=$(mktemp -d "$work/image.XXXXXX")
@@ -124,7 +124,7 @@ packed() { # DIRECTORY FILE CONFIG NAME...
   tar -cf "$2" -C "$dir" .
   rm -rf "$dir"
 }
-# What the image promises (docs/operations.md): one static program of no user's, labelled, and small.
+# Checks the image's properties in docs/operations.md: a static program, an unprivileged user, the version label, the size.
 check_image() {
   local dir config
   dir=$(mktemp -d "$work/image.XXXXXX")
@@ -137,8 +137,8 @@ check_image() {
   says "statically linked" ldd "$root/target/image/e6-operator"
   rm -rf "$dir"
 }
-# The operator's image as hack/image.sh built it; storage and schema played by examples/workload.rs; and a curl, which finds
-# Services by the variables of the pod, since no DNS runs in the bed, and starts when its terminal is attached.
+# Builds the images of the guide: the operator from hack/image.sh, storage and schema from examples/workload.rs, and curl. The
+# node has no DNS, so curl finds Services by environment variables of the Pod. It starts after Enter at its terminal.
 make_images() {
   local component port tags program file
   [ -f "${E6_TEST_IMAGE:-}" ] || die "E6_TEST_IMAGE must name the image's archive (hack/image-archive.sh)"
@@ -155,7 +155,7 @@ make_images() {
       "{\"Entrypoint\": [\"/workload\"], \"User\": \"65532:65532\", \"Env\": [\"COMPONENT=$component\", \"PORT=$port\"]}" \
       "${tags[@]/#/docker.io/e6data/$component:}"
   done
-  # This machine's curl with what it is linked to.
+  # The curl of this machine with its libraries.
   for program in "$real_curl" "$(command -v tr)" "$(readlink -f /bin/sh)"; do
     { echo "$program" && ldd "$program" | grep -oE '/[^ ]+'; } | while read -r file; do
       mkdir -p "$work/curl/$(dirname "$file")"
@@ -181,7 +181,7 @@ import_images() {
   for image in operator storage schema curl; do
     "$cluster_tool" import "$work/$image.tar" --dir "$(dirname "$KUBECONFIG")" >/dev/null || die "$image is not imported"
   done
-  # An image without a tag would be pulled, whatever the node has.
+  # kubelet always pulls an image without a tag, even if the node has the image.
   kubectl apply -f - >/dev/null <<'POLICY'
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicy
@@ -208,7 +208,8 @@ spec:
   policyName: no-registry
 POLICY
 }
-# What `kubectl top` asks: its own manifests, but for the image's name and the kubelet's certificate, which is self-signed.
+# Installs metrics-server for `kubectl top`, from its own manifests. The patches set the image's name and accept the self-signed
+# certificate of kubelet.
 install_metrics_server() {
   local manifests
   manifests=$(HOME=$real_home "$cluster_tool" path metrics-server-manifests)

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Every command of the upgrade guide, as printed, in its order, on one live installation that goes from 0.1.0 to this version.
+# Runs every command of the upgrade guide as printed, in the guide's order, on an installation that is upgraded from 0.1.0 to
+# this version.
 #
-#   guide.sh [kwok|real]      KWOK plays the pods, and the operator runs beside the cluster under its ServiceAccount's token;
-#                             or a real node (root) runs all of it, the operator as a pod
+#   guide.sh [kwok|real]      kwok: KWOK simulates the Pods, and the operator runs as a process with its ServiceAccount's token
+#                             real: a real node (root) runs all Pods, including the operator
 #
-# What is mapped, and nothing else:
-#   https://github.com, https://api.github.com   a local server with what hack/release.sh lays out, and a git repository of
-#                                                this work tree with the tag of this version (by wrappers of curl and kubectl
-#                                                and by git's insteadOf)
+# The test replaces only these external services:
+#   https://github.com, https://api.github.com   a local server with the files of hack/release.sh, and a git repository of this
+#                                                work tree with the tag of this version (by wrappers of curl and kubectl, and
+#                                                by git's insteadOf)
 #   the Helm repository e6data                   the charts of this work tree on that server, also packed as 0.1.0
-#   helm diff                                    a plugin of that name that compares by helm's own dry run: the real one is in
-#                                                no registry that we reach
-#   kubectl edit, watch                          an editor that replaces the tags; watch ends after a few seconds
-#   kubectl top                                  on a real node, where metrics-server runs; refused where KWOK plays one
+#   helm diff                                    a plugin of the same name that compares by Helm's dry run
+#   kubectl edit, watch                          an editor that replaces the tags; watch ends after 8 seconds
+#   kubectl top                                  metrics-server on a real node; KWOK has no metrics, so the command fails
 #   the staging cluster                          a second cluster
 #   the image registry                           the node's store; an admission policy keeps kubelet from pulling :latest
-#   curlimages/curl                              this machine's curl, which finds Services by the pod's variables: no DNS runs in
-#                                                the bed; it starts on Enter, when kubectl is attached
-# Images of 0.1.0 are this version's under another tag. Blocks that the guide's text has lost are not here.
+#   curlimages/curl                              the curl of this machine, which finds Services by environment variables of the
+#                                                Pod, because the node has no DNS; it starts after Enter
+# The images of 0.1.0 are the images of this version with another tag. Blocks that are missing in the guide's text are not here.
 source "$(dirname "${BASH_SOURCE[0]}")/guide-lib.sh"
 
 start_cluster production "$bed"
@@ -34,7 +34,7 @@ says deployed helm install e6-operator-crds e6data/e6-operator-crds --namespace 
 says deployed helm install e6-operator e6data/e6-operator --namespace "$system" --version 0.1.0
 beside_the_cluster
 sample sample1 1.0.437-old 1.0.547-old | kubectl apply -n autoscalingv2 -f - >/dev/null
-eventually "the first release serves" settled sample1
+eventually "the first release is active" settled sample1
 kubectl config set-context --current --namespace=autoscalingv2 >/dev/null
 
 echo "--- Pre-Upgrade Checklist"
@@ -65,7 +65,7 @@ tar -czf $BACKUP_DIR.tar.gz $BACKUP_DIR/
 echo "Backup complete: $BACKUP_DIR.tar.gz"
 X
 guide "Backup complete" <<<"bash -e backup-operator-state.sh"
-sleep 1 # its name is of one second
+sleep 1 # the name of a backup has a resolution of 1 s
 guide "Backup complete" <<<"bash $root/scripts/backup-operator-state.sh"
 guide "/e6-operator:0.1.0" <<'X'
 # Operator version
@@ -98,7 +98,7 @@ jq -r '.items[] | select(.status.phase != "Stable") | "\(.metadata.name) - \(.st
 X
 same "nothing is degraded" "" "$said"
 if [ "$bed" = real ]; then
-  eventually "metrics-server has looked at the node" kubectl top nodes
+  eventually "metrics-server has metrics of the node" kubectl top nodes
   guide "CPU(cores)" <<'X'
 # Check cluster resources
 kubectl top nodes
@@ -204,7 +204,7 @@ kubectl patch metadataservices sample1 -n autoscalingv2 --type=merge -p '
 }
 }'
 X
-# The same command as printed, but for the end that watch does not have.
+# Ends the guide's watch command after 8 s. Without this it does not end.
 write_tool watch "timeout 8 $(command -v watch) \"\$@\" || [ \$? -eq 124 ]"
 guide "Deploying: blue -> green" <<'X'
 # Watch deployment phase
@@ -241,7 +241,7 @@ guide_on_node "schema" <<'X'
 kubectl run -it --rm debug --image=curlimages/curl --restart=Never -- \
 curl -v http://sample1-schema-green:9006
 X
-# grep finds nothing, which is as it should be.
+# grep must find no line.
 guide_on_node <<'X'
 # Check logs for errors
 kubectl logs -n autoscalingv2 -l app=sample1 --tail=100 | grep ERROR || [ $? -eq 1 ]
@@ -255,7 +255,7 @@ e6data.io/rollback-to=$(kubectl get metadataservices sample1 -n autoscalingv2 \
 -o jsonpath='{.status.releaseHistory[-2].version}')
 X
 back() { serves autoscalingv2 sample1 1.0.437-old; }
-eventually "the release before serves" back
+eventually "the previous release is active" back
 guide "1.0.437-old: 1.0.547-old" <<'X'
 kubectl get metadataservices sample1 -n autoscalingv2 \
 -o jsonpath='{.spec.storage.imageTag}: {.spec.schema.imageTag}'
@@ -264,7 +264,7 @@ refuses "there are: " bash -c 'kubectl annotate metadataservices sample1 -n auto
 
 echo "--- Batch Upgrades"
 sample sample2 1.0.437-old 1.0.547-old | kubectl apply -n autoscalingv2 -f - >/dev/null
-eventually "the second resource serves" settled sample2
+eventually "the second resource has an active release" settled sample2
 cat >"$session/batch-upgrade.sh" <<'X'
 #!/bin/bash
 # batch-upgrade.sh
@@ -299,10 +299,10 @@ done
 echo "All upgrades complete"
 X
 guide "All upgrades complete" <<<"bash -e batch-upgrade.sh"
-# Its loop reads the phase right after the patch: the old Stable must not be there any more.
-grep -q "  Phase: Deploying" <<<"$said" || die "the batch script saw a phase of before the upgrade: $said"
+# The loop of the script reads the phase right after the patch. It must not read the earlier phase Stable.
+grep -q "  Phase: Deploying" <<<"$said" || die "the batch script read the phase before the upgrade: $said"
 for name in sample1 sample2; do serves autoscalingv2 "$name" 1.0.500-new >/dev/null || die "$name was not upgraded"; done
-passed "both serve the new release"
+passed "the new release is active in both resources"
 before="$(pods_of autoscalingv2 sample1) $(pods_of autoscalingv2 sample2)"
 
 echo "--- Rollback Operator"
@@ -344,7 +344,7 @@ kubectl rollout undo deployment/e6-operator-controller-manager \
 -n e6-operator-system
 X
 verify_operator "e6data/e6-operator:$version"
-same "no workload was touched by any of this" "$before" "$(pods_of autoscalingv2 sample1) $(pods_of autoscalingv2 sample2)"
+same "none of these commands changed a workload" "$before" "$(pods_of autoscalingv2 sample1) $(pods_of autoscalingv2 sample2)"
 
 echo "--- Rollback CRDs"
 cp "$root/tests/data/crd-v0.1.0.yaml" "$session/crd-v0.1.0.yaml"
@@ -362,8 +362,8 @@ kubectl logs -n e6-operator-system deployment/e6-operator-controller-manager \
 | grep ERROR || [ $? -eq 1 ]
 X
 kubectl apply -f "$root/crds/metadataservices.e6data.io.yaml" >/dev/null
-eventually "with the CRD of this version all is well" settled sample1
-same "no workload was touched" "$before" "$(pods_of autoscalingv2 sample1) $(pods_of autoscalingv2 sample2)"
+eventually "the resource is stable with the CRD of this version" settled sample1
+same "no workload was changed" "$before" "$(pods_of autoscalingv2 sample1) $(pods_of autoscalingv2 sample2)"
 
 echo "--- Troubleshooting"
 guide_on_node "Events" <<'X'

@@ -1,12 +1,12 @@
-# Sourced by the tests of this folder: a control plane on loopback, the operator beside it under its ServiceAccount, and
-# checks that say what they saw. Each test cleans up after itself, whatever becomes of it.
+# Sourced by the tests of this folder: a control plane on loopback, the operator as a process with the rights of its
+# ServiceAccount, and checks that print their result. Each test cleans up when it ends, also after a failure.
 # shellcheck shell=bash
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 cluster_tool=${CLUSTER_TOOL:-$target/debug/cluster}
-# shellcheck disable=SC2034 # for those who source this
+# shellcheck disable=SC2034 # tests that source this file use it
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -1)
 test_name=$(basename "$0" .sh)
 system=e6-operator-system
@@ -14,8 +14,8 @@ manager=e6-operator-controller-manager
 patience=${PATIENCE:-180}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/e6-$test_name-XXXXXX")
-real_home=$HOME # the cache of tools is there
-# Commands find our kubectl and, by its name, the Helm that is asked for; nothing of the person's own configuration.
+real_home=$HOME # contains the cache of tools
+# Commands find the test's kubectl, and its Helm under the name helm. They do not read the configuration of the user.
 mkdir -p "$work/bin" "$work/home"
 export HOME=$work/home KUBECONFIG=/nonexistent
 export HELM_CONFIG_HOME=$work/home/helm HELM_CACHE_HOME=$work/home/helm-cache HELM_DATA_HOME=$work/home/helm-data
@@ -24,7 +24,7 @@ clusters=()
 operator_pid=
 checks=0
 
-at_end() { :; } # what a test has to end itself
+at_end() { :; } # a test that starts processes replaces this function and ends them here
 finish() {
   local code=$?
   trap - EXIT
@@ -38,7 +38,7 @@ finish() {
     echo "$test_name: $checks checks passed in $SECONDS s"
     [ -n "${E6_TEST_KEEP:-}" ] || rm -rf -- "$work"
   else
-    echo "$test_name: FAILED (exit code $code); what it left: $work" >&2
+    echo "$test_name: FAILED (exit code $code); its files are in $work" >&2
   fi
   exit "$code"
 }
@@ -55,11 +55,12 @@ passed() {
   echo "  ok: $*"
 }
 
-# The programs that tests run; built by the caller (make) beforehand. Those of a real node's network are entered by a prefix.
+# Makes the programs of a test available by their names. The caller (make) has built them. On a real node a prefix runs them in
+# the network namespace of the cluster.
 use_tools() { # kubectl helm helm3
   local tool path name
   for tool in "$@"; do
-    # The cache is beside the real home.
+    # The cache of tools is in the home directory of the user.
     path=$(HOME=$real_home "$cluster_tool" path "$tool")
     name=${tool%3}
     write_tool "$name" "exec \${BED_PREFIX:-} '$path' \"\$@\""
@@ -72,20 +73,20 @@ write_tool() { # NAME SCRIPT
 BED_PREFIX=
 export BED_PREFIX
 
-# A new, empty cluster; kubectl speaks to it from now on.
+# Starts a new, empty cluster. kubectl uses it from now on.
 start_cluster() { # NAME [kwok|real [FLAGS OF cluster up...]]
   local dir=$work/$1
   HOME=$real_home "$cluster_tool" up --dir "$dir" --node "${2:-kwok}" "${@:3}" >"$work/cluster-up.log" 2>&1 ||
     die "the cluster does not start: $(cat "$work/cluster-up.log")"
   clusters+=("$dir")
   export KUBECONFIG=$dir/kubeconfig
-  # A real node has a network of its own; `cluster up` prints what leads into it.
+  # A real node has its own network. `cluster up` prints the prefix of commands in it.
   BED_PREFIX=$(sed -n 's/^  \(nsenter .*[^ ]\) *$/\1/p' "$work/cluster-up.log" | grep -v kubectl | head -n 1 || true)
-  # shellcheck disable=SC2034 # for those who source this
+  # shellcheck disable=SC2034 # tests that source this file use it
   audit_log=$dir/logs/audit.log
 }
 
-# A kubeconfig with a token of a ServiceAccount and nothing else: the rights of a pod under it.
+# Writes a kubeconfig with a token of a ServiceAccount: it has the rights of the ServiceAccount's Pods.
 kubeconfig_of() { # NAMESPACE SERVICEACCOUNT FILE
   local token
   token=$(kubectl create token "$2" -n "$1" --duration=1h)
@@ -93,15 +94,15 @@ kubeconfig_of() { # NAMESPACE SERVICEACCOUNT FILE
     jq --arg token "$token" '.users[0].user = {token: $token}' >"$3"
 }
 
-# The operator as a process with the rights of its pod. KWOK plays the pods of its Deployment, which run nothing.
+# Starts the operator as a process with the rights of its Pod. KWOK simulates the Pods of its Deployment, which run no program.
 start_operator() { # [FLAGS...]
   kubeconfig_of "$system" "$manager" "$work/operator.kubeconfig"
-  # The API server learns of rights a moment after they are granted; a pod starts later than that.
+  # The API server needs a moment until new rights take effect.
   until kubectl --kubeconfig "$work/operator.kubeconfig" get leases -n "$system" none --ignore-not-found >/dev/null 2>&1; do
     [ "$SECONDS" -lt 1800 ] || die "the operator's rights are not in force"
     sleep 0.2
   done
-  # A copy: a build meanwhile must not change what is tested.
+  # A copy, so that a build during the test does not replace the program.
   [ -e "$work/e6-operator" ] || cp "$target/debug/e6-operator" "$work/e6-operator"
   KUBECONFIG=$work/operator.kubeconfig "$work/e6-operator" \
     --leader-elect-namespace "$system" --metrics-bind-address 0 --health-probe-bind-address 0 \
@@ -117,9 +118,9 @@ stop_operator() {
   fi
 }
 
-# Runs a command until it succeeds. Time spent waiting for the cluster is no verdict: a second that the command itself takes
-# means a late cluster, and extends the limit several times over.
-eventually() { # WHAT COMMAND...
+# Runs a command until it succeeds. On a slow cluster the command itself takes longer, so each second of the command extends the
+# time limit by 5 s.
+eventually() { # TEXT COMMAND...
   local what=$1 start=$SECONDS deadline=$((SECONDS + patience)) asked
   shift
   while asked=$SECONDS && ! "$@" >"$work/eventually.log" 2>&1; do
@@ -133,16 +134,16 @@ eventually() { # WHAT COMMAND...
   passed "$what"
 }
 
-# A command whose output (both streams) must hold a text; its code must be 0.
+# Checks that a command succeeds and that its output (both streams) contains a text.
 says() { # TEXT COMMAND...
   local text=$1 output
   shift
   output=$("$@" 2>&1) || die "failed: $*: $output"
-  grep -qF -- "$text" <<<"$output" || die "'$text' is not in what '$*' said: $output"
+  grep -qF -- "$text" <<<"$output" || die "'$text' is not in the output of '$*': $output"
   passed "$* says: $text"
 }
 
-# The same for a command that must fail.
+# Checks that a command fails and that its output contains a text.
 refuses() { # TEXT COMMAND...
   local text=$1 output
   shift
@@ -151,17 +152,17 @@ refuses() { # TEXT COMMAND...
   passed "$* is refused: $text"
 }
 
-same() { # WHAT EXPECTED ACTUAL
+same() { # TEXT EXPECTED ACTUAL
   [ "$2" = "$3" ] || die "$1: expected '$2', not '$3'"
   passed "$1"
 }
 
-# A part of a MetadataServices.
+# Prints a part of a MetadataServices.
 part() { # NAMESPACE NAME JSONPATH
   kubectl get metadataservices "$2" -n "$1" -o "jsonpath={$3}"
 }
 
-# A resource that rolls out in seconds.
+# Prints a MetadataServices with a rollout of a few seconds.
 sample() { # NAME STORAGE SCHEMA
   cat <<SAMPLE
 apiVersion: e6data.io/v1alpha1
@@ -180,7 +181,7 @@ spec:
 SAMPLE
 }
 
-# Whether a resource is settled on a storage tag.
+# Returns whether a resource is Stable and its active release has a storage tag.
 serves() { # NAMESPACE NAME TAG
   kubectl get metadataservices "$2" -n "$1" -o json | jq -e --arg tag "$3" '
     .status.deploymentPhase == "Stable" and .status.observedGeneration == .metadata.generation
@@ -188,7 +189,7 @@ serves() { # NAMESPACE NAME TAG
     | any(.status.releaseHistory[]; .version == $active and .storageTag == $tag and .status == "Active")'
 }
 
-# Names and UIDs of the pods of a resource: they change if anything was restarted.
+# Prints names and UIDs of the Pods of a resource. They change if a Pod was replaced.
 pods_of() { # NAMESPACE NAME
   kubectl get pods -n "$1" -l "app=$2" -o json |
     jq -r '[.items[] | select(.metadata.deletionTimestamp == null) | "\(.metadata.name) \(.metadata.uid)"] | sort[]'

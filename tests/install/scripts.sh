@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The scripts of the guide: backup, restore in each case that it is for, batch upgrade.
+# The scripts of the guide: backup, restore in each supported case, batch upgrade.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_tools kubectl
 backup=$root/scripts/backup-operator-state.sh
@@ -11,16 +11,16 @@ install() {
   kubectl wait crd metadataservices.e6data.io --for=condition=Established >/dev/null
 }
 latest() { find "$1" -maxdepth 1 -name 'backup-*.tar.gz' | sort | tail -n 1; }
-nothing_left_in() { same "nothing half done is left in $1" "" "$(find "$1" -mindepth 1)"; }
-history() { # NAMESPACE NAME: versions and what became of them
+nothing_left_in() { same "no incomplete file is left in $1" "" "$(find "$1" -mindepth 1)"; }
+history() { # NAMESPACE NAME: versions, states and storage tags of the releases
   kubectl get metadataservices "$2" -n "$1" -o json | jq -c '[.status.releaseHistory[] | [.version, .status, .storageTag]]'
 }
 
-# === Backup: what goes wrong ===
+# === Backup: errors ===
 mkdir "$work/out"
 refuses "is this the right cluster" "$backup" "$work/out"
 start_cluster first
-refuses "the CRD metadataservices.e6data.io cannot be read" "$backup" "$work/out"
+refuses "reading the CRD metadataservices.e6data.io failed" "$backup" "$work/out"
 install
 refuses "create it, or name another" "$backup" "$work/no-such-directory"
 refuses "unknown option --all" "$backup" --all
@@ -37,14 +37,14 @@ refuses "controllerrevisions.apps is forbidden" env KUBECONFIG="$work/reader.kub
 refuses "nothing was saved" env KUBECONFIG="$work/reader.kubeconfig" "$backup" "$work/out"
 nothing_left_in "$work/out"
 
-# === A fleet with a past ===
+# === Four resources with a history ===
 start_operator --log-level info
 kubectl create namespace shop >/dev/null
 kubectl create namespace bar >/dev/null
 for name in sample1 sample2 failed; do sample "$name" 1.0.437-old 1.0.547-old | kubectl apply -n shop -f - >/dev/null; done
 sample other 1.0.1 1.0.1 | kubectl apply -n bar -f - >/dev/null
-for name in sample1 sample2 failed; do eventually "$name serves" serves shop "$name" 1.0.437-old; done
-eventually "other serves" serves bar other 1.0.1
+for name in sample1 sample2 failed; do eventually "$name has an active release" serves shop "$name" 1.0.437-old; done
+eventually "other has an active release" serves bar other 1.0.1
 
 # === Batch upgrade ===
 run_batch() { "$batch" --interval 1 --timeout 600 -n shop "$@"; }
@@ -54,7 +54,7 @@ refuses "needs a number of at least 1" run_batch --storage 1 --schema 1 --max-pa
 refuses "unknown option" run_batch --storage 1 --schema 1 --force
 says "There are no MetadataServices in namespace default" "$batch" -n default --storage 1 --schema 1
 refuses "is it the right one" "$batch" -n shpo --storage 1 --schema 1
-# shellcheck disable=SC2016 # it must not be carried out
+# shellcheck disable=SC2016 # the script must not execute it
 refuses "is no name of a resource" run_batch --storage 1 --schema 1 '$(touch carried-out)'
 says "nothing was changed" run_batch --storage 1.0.500-new --schema 1.0.600-new --dry-run
 same "a dry run changes nothing" 1.0.437-old "$(part shop sample1 .spec.storage.imageTag)"
@@ -66,11 +66,11 @@ serves shop failed 1.0.500-new >/dev/null || die "failed was not upgraded"
 says "All upgrades complete" run_batch --storage 1.0.500-new --schema 1.0.600-new --max-parallel 3
 # The guide's own variables.
 says "other upgrade complete" env NEW_STORAGE_TAG=1.0.2 NEW_SCHEMA_TAG=1.0.2 NAMESPACE=bar "$batch" --interval 1
-# An automatic rollback is no success, and the rest is not begun.
+# An automatic rollback counts as a failure, so the script does not start the other upgrades.
 refuses "not upgraded: failed; not started: sample1 sample2" \
   run_batch --storage 1.0.501-crash --schema 1.0.601 --stop-on-failure failed sample1 sample2
 refuses "e6data.io/retry" run_batch --storage 1.0.501-crash --schema 1.0.601 failed
-same "what was not started is as it was" 1.0.500-new "$(part shop sample1 .spec.storage.imageTag)"
+same "a resource without a started upgrade is unchanged" 1.0.500-new "$(part shop sample1 .spec.storage.imageTag)"
 
 # === Backup ===
 past=$(history shop sample1)
@@ -89,12 +89,12 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=16k tmp
   refuses "is there room left" "$backup" "$work/small"
   left=$(find "$work/small" -mindepth 1)
   umount "$work/small"
-  same "nothing half done is left on a full disk" "" "$left"
+  same "no incomplete file is left on a full disk" "" "$left"
 else
   echo "  SKIPPED a full disk: needs root and mount"
 fi
 
-# === Restore: what goes wrong ===
+# === Restore: errors ===
 refuses "cannot be read" "$restore" "$work/no-such-file"
 head -c 500 "$archive" >"$work/torn.tar.gz"
 refuses "is not a whole backup" "$restore" "$work/torn.tar.gz"
@@ -108,70 +108,71 @@ refuses "cannot be restored by this script" "$restore" "$work/raw.tar.gz"
 # === Restore: nothing is missing ===
 before=$(pods_of shop sample1)
 says "shop/sample1 is there and stays as it is" "$restore" "$archive"
-same "the operator's Deployment is as it was" 1 "$(replicas)"
-# An earlier run was killed while the operator was stopped.
+same "the operator's Deployment is unchanged" 1 "$(replicas)"
+# An earlier run was killed after it had stopped the operator.
 kubectl annotate deployment "$manager" -n "$system" e6data.io/replicas-before-restore=2 >/dev/null
 kubectl scale deployment "$manager" -n "$system" --replicas=0 >/dev/null
 says "is started again" "$restore" "$archive"
-same "the operator has the replicas of before" 2 "$(replicas)"
+same "the operator has its earlier number of replicas" 2 "$(replicas)"
 kubectl scale deployment "$manager" -n "$system" --replicas=0 >/dev/null
 says "has 0 replicas, and is left so" "$restore" "$archive"
 kubectl scale deployment "$manager" -n "$system" --replicas=1 >/dev/null
 
 # === Restore: the status is lost ===
 kubectl get metadataservices sample1 -n shop -o json | jq '.status = {}' | kubectl replace --subresource=status -f - >/dev/null
-eventually "a lost status is rebuilt by the operator" serves shop sample1 1.0.500-new
-same "with its history" "$past" "$(history shop sample1)"
-same "and no pod was restarted" "$before" "$(pods_of shop sample1)"
+eventually "the operator rebuilds a lost status" serves shop sample1 1.0.500-new
+same "the rebuilt status has the earlier history" "$past" "$(history shop sample1)"
+same "no Pod was restarted" "$before" "$(pods_of shop sample1)"
 
 # === Restore: deleted with --cascade=orphan ===
-# Once with the restore script, once by applying the backup as the guide has it.
+# The test restores sample1 and failed with the script, and sample2 by applying the backup, as in the guide.
 failing=$(pods_of shop failed)
 kubectl delete metadataservices sample1 failed -n shop --cascade=orphan >/dev/null
 says "would create metadataservices shop/failed" "$restore" --dry-run "$archive"
 says "the operator adopts them" "$restore" -n shop "$archive"
 kubectl delete metadataservices sample2 -n shop --cascade=orphan >/dev/null
 kubectl apply -f "$work/files/metadataservices.yaml" >/dev/null
-eventually "sample1 serves what it served" serves shop sample1 1.0.500-new
-eventually "sample2 serves what it served" serves shop sample2 1.0.500-new
+eventually "sample1 has its earlier active release" serves shop sample1 1.0.500-new
+eventually "sample2 has its earlier active release" serves shop sample2 1.0.500-new
 degraded() { serves "$1" failed 1.0.500-new && [ "$(part "$1" failed .status.phase)" = Degraded ]; }
 eventually "the blocked release stays blocked" degraded shop
 same "history of sample1" "$past" "$(history shop sample1)"
-same "no pod of sample1 was restarted" "$before" "$(pods_of shop sample1)"
-same "no pod of the blocked one was restarted" "$failing" "$(pods_of shop failed)"
+same "no Pod of sample1 was restarted" "$before" "$(pods_of shop sample1)"
+same "no Pod of the blocked resource was restarted" "$failing" "$(pods_of shop failed)"
 owned() {
   [ "$(kubectl get controllerrevisions,deployments,services,configmaps -n shop -l app=sample1 -o json |
     jq '[.items[] | select((.metadata.ownerReferences // []) == [])] | length')" = 0 ]
 }
-eventually "everything has its owner again" owned
+eventually "all objects have their owner again" owned
 
 # === Restore: the whole cluster is lost ===
 stop_operator
 start_cluster second
 says "would create metadataservices shop/sample1" "$restore" --dry-run "$archive"
 same "a dry run creates nothing" "" "$(kubectl get crds -o name)"
-# A status that cannot be written, and a run that is killed before it writes one: run again, it is made good.
+# The script cannot write the status in the first run. Then a resource exists without a status, as after a killed run. A new run
+# of the script restores both.
 mkdir "$work/failing"
 printf '#!/usr/bin/env bash\ncase "$*" in *--subresource=status*) exit 1 ;; esac\nexec "%s" "$@"\n' "$work/bin/kubectl" >"$work/failing/kubectl"
 chmod +x "$work/failing/kubectl"
-refuses "the resource was taken away again" env PATH="$work/failing:$PATH" "$restore" "$archive"
+refuses "the resource was deleted again" env PATH="$work/failing:$PATH" "$restore" "$archive"
 same "no resource without its status" "" "$(kubectl get metadataservices -A -o name)"
 jq '.items |= map(select(.metadata.namespace == "bar"))' "$work/files/metadataservices.yaml" | kubectl create -f - >/dev/null
 says "wrote the status of bar/other" "$restore" "$archive"
 says "Restore complete" "$restore" "$archive"
-same "the CRD is back" "customresourcedefinition.apiextensions.k8s.io/metadataservices.e6data.io" \
+same "the CRD is restored" "customresourcedefinition.apiextensions.k8s.io/metadataservices.e6data.io" \
   "$(kubectl get crd metadataservices.e6data.io -o name)"
 install
 start_operator --log-level info
-for name in sample1 sample2; do eventually "$name serves" serves shop "$name" 1.0.500-new; done
-eventually "other serves" serves bar other 1.0.2
-eventually "the blocked release is still blocked, and the one that served serves" degraded shop
+for name in sample1 sample2; do eventually "$name has its active release" serves shop "$name" 1.0.500-new; done
+eventually "other has its active release" serves bar other 1.0.2
+eventually "the failed release is still blocked, and the earlier release is active" degraded shop
 same "history of sample1 on the new cluster" "$past" "$(history shop sample1)"
-same "history of the blocked one on the new cluster" "$failed_past" "$(history shop failed)"
+same "history of the blocked resource on the new cluster" "$failed_past" "$(history shop failed)"
 ready() { [ "$(part shop "$1" '.status.conditions[?(@.type=="Ready")].status')" = True ]; }
 eventually "sample1 is ready" ready sample1
-eventually "the one that served is ready" ready failed
-# What was recorded can be gone back to.
+eventually "the blocked resource is ready" ready failed
+# A rollback to a restored release is possible.
 kubectl annotate metadataservices sample1 -n shop \
   "e6data.io/rollback-to=$(part shop sample1 '.status.releaseHistory[-2].version')" >/dev/null
 eventually "a rollback to a release from before the loss" serves shop sample1 1.0.437-old

@@ -27,6 +27,6 @@ mod takeover;
 
 use testbed::harness::Suite;
 
-/// What these tests share.
+/// Common cluster and settings of these tests.
 pub static SUITE: Suite =
     Suite::new("multi_operator", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"));

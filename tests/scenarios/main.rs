@@ -4,7 +4,7 @@
 //! ([`testbed::harness::TestEnv`]). Assertions read the timeline, the API server and its audit log, never the operator's
 //! own reports. At the end of each scenario all invariants of its history are checked ([`testbed::invariants`]).
 
-// Unwrapping, indexing and panicking are how a test fails.
+// A test fails by unwrapping, indexing or panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod after_switch;
@@ -26,7 +26,7 @@ mod wait_times;
 
 use testbed::harness::Suite;
 
-/// What these tests share.
+/// Common cluster and settings of these tests.
 pub static SUITE: Suite =
     Suite::new("scenarios", env!("CARGO_BIN_EXE_e6-operator"), env!("CARGO_TARGET_TMPDIR"))
         .on_existing_cluster();

@@ -1,4 +1,4 @@
-{{/* Prefix of all names: the release. 44 characters leave room for the longest suffix in a Service's 63. */}}
+{{/* Prefix of all names: the name of the Helm release, cut to 44 characters. With the longest suffix a Service's name has 63. */}}
 {{- define "e6.prefix" -}}
 {{- .Release.Name | trunc 44 | trimSuffix "-" }}
 {{- end }}
@@ -15,7 +15,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Name of the ClusterRole: the guide's for the release e6-operator; others must not collide with it. */}}
+{{/* Name of the ClusterRole. The release e6-operator has the name of the upgrade guide. Other releases need other names. */}}
 {{- define "e6.role" -}}
 {{- if eq .Release.Name "e6-operator" -}}
 metadataservices-operator-manager-role
@@ -24,7 +24,7 @@ metadataservices-operator-manager-role
 {{- end }}
 {{- end }}
 
-{{/* Never changes, in no version and no install method: a Deployment's selector is immutable. */}}
+{{/* A Deployment's selector is immutable, so it is the same in all versions and for all ways of installation. */}}
 {{- define "e6.selector" -}}
 control-plane: controller-manager
 app.kubernetes.io/name: e6-operator
@@ -39,33 +39,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* The image. A tag that YAML takes for an integer is one all the same; a fraction would lose its zeros, and is refused. */}}
+{{/* Image of the operator. The tag may be a YAML integer. The schema refuses a fraction, because YAML drops its final zeros. */}}
 {{- define "e6.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion }}
 {{- if kindIs "float64" $tag }}{{ $tag = int64 $tag }}{{ end }}
 {{- .Values.image.repository }}:{{ $tag }}
 {{- end }}
 
-{{/* What makes no sense together is refused before anything is created. */}}
+{{/* Refuses contradicting values before Helm creates an object. */}}
 {{- define "e6.check" -}}
 {{- if and (gt (int .Values.replicaCount) 1) (not .Values.leaderElection.enabled) }}
-{{- fail "replicaCount is more than 1 with leaderElection.enabled=false: several operators would work at once. Set replicaCount=1, or leaderElection.enabled=true." }}
+{{- fail "replicaCount is more than 1 with leaderElection.enabled=false: several operators would act at the same time. Set replicaCount=1, or leaderElection.enabled=true." }}
 {{- end }}
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
-{{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount that the operator is to use." }}
+{{- fail "serviceAccount.create is false and serviceAccount.name is empty: name the ServiceAccount of the operator." }}
 {{- end }}
 {{- if eq (int .Values.metrics.port) 8081 }}
-{{- fail "metrics.port is 8081, where the probes are: choose another port." }}
+{{- fail "metrics.port is 8081, the port of the probes: choose another port." }}
 {{- end }}
 {{- include "e6.checkSecond" . }}
 {{- end }}
 
-{{/* Two operators must not manage the same resources. Helm looks only where it has a cluster: not in `helm template`. */}}
+{{/* Refuses a second operator for the same resources. `helm template` reads no cluster, so it does not check this. */}}
 {{- define "e6.checkSecond" -}}
 {{- range (lookup "apps/v1" "Deployment" .Release.Namespace "").items }}
 {{- $labels := .metadata.labels | default dict }}
 {{- if and (eq (get $labels "control-plane") "controller-manager") (eq (get $labels "app.kubernetes.io/name") "e6-operator") (ne .metadata.name (include "e6.manager" $)) }}
-{{- fail (printf "the namespace %s holds an E6 Operator already, Deployment %s: install this release into a namespace of its own, or uninstall that one." $.Release.Namespace .metadata.name) }}
+{{- fail (printf "the namespace %s holds an E6 Operator already, Deployment %s: install this release into another namespace, or uninstall the other release." $.Release.Namespace .metadata.name) }}
 {{- end }}
 {{- end }}
 {{- if and .Values.rbac.create (not .Values.allowSecondRelease) }}
@@ -84,7 +84,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 {{- if and $others (not $asBefore) }}
-{{- fail (printf "this cluster has an E6 Operator already, ClusterRole %s: two operators must not manage the same resources. Set watchNamespaces in both releases, to different namespaces; or set allowSecondRelease=true if the other one manages other namespaces." (first $others)) }}
+{{- fail (printf "this cluster has an E6 Operator already, ClusterRole %s: two operators must not manage the same resources. Set watchNamespaces in both releases to different namespaces. Or set allowSecondRelease=true if the other operator manages other namespaces." (first $others)) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -129,7 +129,7 @@ pub enum RecordStatus {
     Pending,
     /// The release receives the traffic.
     Active,
-    /// Another release replaced it after it was active, or it was cancelled before.
+    /// Another release replaced it after it was active, or it was canceled before.
     Superseded,
     /// The release failed. The operator does not try it again without a request. A value of a newer operator version
     /// is read as this one, because a release in an unknown state must not start without a request.

@@ -67,7 +67,7 @@ pub enum Front {
 pub struct FrontState {
     /// The color it selects; `None` for `strategy: none`.
     pub selects: Option<Color>,
-    /// Whether the selector has exactly our keys.
+    /// True if the selector has exactly our keys.
     pub exact: bool,
     /// The release version in its annotations.
     pub version: Option<String>,
@@ -136,7 +136,7 @@ pub struct Workload {
     pub config_map: ObjectState,
     /// The color Service.
     pub service: ObjectState,
-    /// Whether a ReplicaSet with the color's selector exists.
+    /// True if a ReplicaSet with the color's selector exists.
     pub replica_sets: bool,
     /// Its Pods.
     pub pods: Pods,
@@ -166,7 +166,7 @@ pub enum Deployment {
 pub struct DeploymentState {
     /// The release that it was created for.
     pub tag: ReleaseRef,
-    /// Whether `status.observedGeneration >= metadata.generation`: its counts describe its current spec.
+    /// True if `status.observedGeneration >= metadata.generation`: its counts describe its current spec.
     pub observed: bool,
     /// `spec.replicas`.
     pub desired: i32,
@@ -308,7 +308,7 @@ impl Cause {
         }
     }
 
-    /// What a person can do about it, as an imperative.
+    /// Returns the remedy of the failure as an imperative, without a period.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::InvalidImage => "correct imageRepository, imageTag or imageDigest in the spec",

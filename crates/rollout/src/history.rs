@@ -101,7 +101,7 @@ pub fn sort_during_rollout(history: &mut Vec<ReleaseRecord>, attempt: &str) {
     history.extend(attempt);
 }
 
-/// Ends a cancelled attempt. Its template is not blocked. A cancelled restart leaves no trace, since its release is
+/// Ends a canceled attempt. Its template is not blocked. A canceled restart leaves no trace, since its release is
 /// active.
 pub fn abandon(history: &mut [ReleaseRecord], version: &str, why: Verdict, now: Timestamp) {
     let serves = |record: &ReleaseRecord| record.version == version && record.status == RecordStatus::Active;
@@ -177,7 +177,7 @@ fn is_good(record: &ReleaseRecord) -> bool {
 
 /// Sorts the rollback targets among themselves by their last activation.
 ///
-/// A cancelled new attempt moves a record out of that order.
+/// A canceled new attempt moves a record out of that order.
 fn sort_served(history: &mut [ReleaseRecord]) {
     let mut good: Vec<_> = history.iter().filter(|record| is_good(record)).cloned().collect();
     good.sort_by_key(|record| record.activated_at.as_ref().map(|time| time.0));
@@ -359,8 +359,8 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-        /// Whatever users name their releases, whatever the clock says, and however little hashes differ: no two
-        /// releases have one name, and a name is a label value.
+        /// For all names that users choose, all times and all similar hashes: two releases have different names, and each
+        /// name is a label value.
         #[test]
         fn no_two_releases_have_one_name(
             releases in proptest::collection::vec(

@@ -12,7 +12,7 @@ pub struct Intent {
     pub namespace: String,
     /// `metadata.generation`.
     pub generation: i64,
-    /// Whether the resource is being deleted. The operator then does nothing more.
+    /// True if the resource is being deleted. The operator then does nothing more.
     pub deleted: bool,
     /// The release that the spec describes.
     pub wanted: Wanted,
@@ -53,13 +53,13 @@ pub struct Policy {
     pub dwell: i64,
     /// How long the previous release keeps running after the switch is proved.
     pub cleanup_delay: i64,
-    /// Whether a failed release is rolled back automatically.
+    /// True if the operator rolls back a failed release automatically.
     pub auto_rollback: bool,
     /// How long a hard failure lasts before the release fails.
     pub failure_threshold: i64,
-    /// Whether an automatic rollback also writes the template of the active release into the spec.
+    /// True if an automatic rollback also writes the template of the active release into the spec.
     pub revert_spec: bool,
-    /// Whether no new release may start.
+    /// True if no new release may start.
     pub paused: bool,
     /// Length of the history, 2 to 10 records.
     pub history_limit: usize,

@@ -14,7 +14,7 @@
 //! | [`health`] | judgments on one color |
 //! | `assessment` | why and when a release fails, before and after the switch |
 //! | [`history`] | order and content of the release history |
-//! | `steps` | the state machine, one file for each step |
+//! | `steps` | the state machine |
 //! | `actions` | writes that several steps share |
 //! | `requests` | rollback, retry and restart by annotation |
 //! | `transition` | the next persisted status |

@@ -5,7 +5,7 @@ use api::status::MetadataServicesStatus;
 
 use crate::facts::{ObjectId, ReleaseRef, Route, Setting};
 
-/// One decision.
+/// A decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The one effect to carry out now.
@@ -43,7 +43,7 @@ pub enum WriteClass {
     Rollout,
 }
 
-/// One write to an object of the resource.
+/// A write to an object of the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Create a front Service that selects nothing yet.
@@ -80,7 +80,7 @@ pub struct ResourcePatch {
     pub remove: Vec<&'static str>,
 }
 
-/// One Event to publish and to count.
+/// An Event to publish and to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventNote {
     /// The reason.
@@ -104,9 +104,9 @@ pub enum EventReason {
     RolloutFailed,
     /// The operator returned to the previous release by itself.
     RolledBack,
-    /// A pending release was cancelled because the spec returned to the active release.
+    /// A pending release was canceled because the spec returned to the active release.
     Aborted,
-    /// A pending release was cancelled for a newer one.
+    /// A pending release was canceled for a newer one.
     Superseded,
     /// A release was left after the switch because the spec returned to the previous release.
     Undone,
@@ -126,7 +126,7 @@ pub enum EventReason {
     NameTaken,
     /// The API server rejects a write.
     WriteRefused,
-    /// The installed CRD lacks fields that this operator writes.
+    /// The installed CRD hides the state of a rollout.
     CrdOutdated,
     /// The status was rebuilt from the objects.
     StatusRebuilt,

@@ -168,7 +168,7 @@ fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
 fn claims(facts: &Facts) -> Vec<Claim> {
     let claim = |state: &FrontState| {
         let version = state.version.clone()?;
-        // The Deployments tell the color of the release. The selector is only a hint.
+        // The Deployments show the color of the release. The selector is only a hint.
         let strategy = color_of(facts, &version, state.selects)?;
         Some(Claim { side: Side { strategy, version }, epoch: state.epoch })
     };
@@ -196,7 +196,7 @@ enum Serving {
 ///
 /// - Both Services agree: that release, unless it failed or is not Full while the other color is Full and did not fail.
 ///   The status may have been lost just before a rollback.
-/// - They disagree: prefer (1) the release that did not fail, (2) one that can serve, (3) the higher epoch. A release is
+/// - They disagree: prefer (1) the release that did not fail, (2) a release that can serve, (3) the higher epoch. A release is
 ///   marked as failed before its rollback starts, so traffic never returns to it.
 fn serving(facts: &Facts, status: &MetadataServicesStatus, claims: &[Claim]) -> Serving {
     let able = |claim: &Claim| can_serve(facts, status, &claim.side);

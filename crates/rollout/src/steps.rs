@@ -1,11 +1,11 @@
-//! The state machine: one file for each step (design D7, D9, D13).
+//! The state machine: a file for each step, and two for the ways in and back (design D7, D9, D13).
 //!
 //! ```text
 //! Stable -> Deploying -> Switching -> Watching -> Prune -> Stable | Deploying
 //!               |            |           |          ^
 //!               |            +-----------+-> RollingBack
 //!               +-------------------------------->+       (failed, aborted, superseded)
-//! Stable -> Prune (orphans)      Switching -> Stable (first release)
+//! Stable -> Prune (orphans)      Switching -> Stable (first release)      Switching -> Prune (deadlock)
 //! ```
 //!
 //! Each step returns the one plan that is due now, a wait, or `None` if nothing is due.

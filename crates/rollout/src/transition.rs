@@ -26,7 +26,7 @@ pub(crate) struct Transition<'a> {
 pub(crate) enum Outcome {
     /// The release failed. It stays blocked until a user asks for it.
     Failed(Verdict),
-    /// The attempt was cancelled: the Event to publish, and why.
+    /// The attempt was canceled: the Event to publish, and why.
     Cancelled(EventReason, Verdict),
 }
 

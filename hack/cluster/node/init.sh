@@ -1,17 +1,17 @@
 #!/bin/sh
-# The first process of a real node's namespaces (network, mounts, processes): it prepares them and then sleeps.
-# When it is gone, however it went, the kernel ends every process in them and takes away every mount and interface.
+# The first process in the namespaces of a real node (network, mounts, processes). It prepares them and then sleeps.
+# When it ends, for any reason, the kernel ends all processes in them and removes their mounts and interfaces.
 # Usage: init.sh RUN_DIRECTORY ADDRESS
 set -eu
 dir=$1
 address=$2
 
-# Sockets of shims, network namespaces of pods, locks of iptables: all theirs, none the machine's.
+# The node gets its own /run: sockets of shims, network namespaces of Pods, locks of iptables.
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock "$dir/logs/pods"
 mount --bind "$dir/logs/pods" /var/log
 
-# kubelet wants these values of the whole machine's kernel. It finds them here, so it changes nothing.
+# kubelet sets these kernel values of the whole machine. It reads the expected values here, and so changes nothing.
 for wanted in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
   kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
   shown="/run/sysctl-$(echo "${wanted%=*}" | tr / -)"
@@ -20,12 +20,12 @@ for wanted in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/pa
 done
 
 ip link set lo up
-# Not every kernel has dummy links; a pair whose far end nobody reads serves as well.
+# Some kernels lack dummy links. A veth pair with an unused end has the same effect.
 ip link add node type veth peer name wire
 ip address add "$address/24" dev node
 ip link set node up
 ip link set wire up
-# Nothing leaves by it, but kubelet and kube-proxy look for it to learn the node's address.
+# No packet leaves by this route. kubelet and kube-proxy read the node's address from it.
 ip route add default dev node
 echo 1 >/proc/sys/net/ipv4/ip_forward
 

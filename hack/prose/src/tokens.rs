@@ -9,7 +9,7 @@ pub enum Token {
     Word {
         /// The word in lower case.
         text: String,
-        /// Whether its first letter is a capital.
+        /// True if its first letter is a capital.
         capital: bool,
     },
     /// Code, quoted text or a placeholder of a format string: it takes the place of a noun and is not measured.

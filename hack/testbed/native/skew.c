@@ -1,5 +1,5 @@
-/* A wall clock that is wrong by E6_TEST_SKEW seconds, for one process: preloaded (LD_PRELOAD), it stands in for libc's. The
- * monotonic clocks stay right, as they do on a node whose time is set wrong. */
+/* Shifts the wall clock of a process by E6_TEST_SKEW seconds. The library is preloaded (LD_PRELOAD) and replaces the functions
+ * of libc. The monotonic clocks stay correct, as on a node with a wrong time. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/syscall.h>

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, IoContext, Result};
 
-/// One request to the API server.
+/// A request to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Unique for the request.
@@ -38,7 +38,7 @@ pub struct Request {
     pub code: u16,
     /// When the request came in, by the API server's clock, to the microsecond.
     pub time: Timestamp,
-    /// Whether the user has no right to it. A quota, a policy or the end of a namespace answers 403 as well.
+    /// True if the user lacks the right. Otherwise a 403 comes from a quota, a policy or a terminating namespace.
     pub denied: bool,
     /// The last stage seen: `ResponseComplete`, `ResponseStarted` (an open watch) or `Panic`.
     pub stage: String,

@@ -200,7 +200,7 @@ impl Cluster {
         self.local()?.signal(name, Signal::STOP)
     }
 
-    /// Lets a frozen component go on (SIGCONT).
+    /// Resumes a frozen component (SIGCONT).
     ///
     /// # Errors
     /// When the cluster is not ours or the component does not run.

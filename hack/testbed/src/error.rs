@@ -16,7 +16,7 @@ pub enum Error {
     /// The Go toolchain is missing, too old, or could not build; the message names the remedy.
     #[error("{0}")]
     Go(String),
-    /// A component of the control plane ended by itself or could not be signalled.
+    /// A component of the control plane ended by itself or could not be signaled.
     #[error("{name}: {reason}; its log is {}", log.display())]
     Component {
         /// The component, as `kube-apiserver`.

@@ -120,7 +120,7 @@ pub(crate) const ARGO_ROLLOUTS: Module = Module {
     duration: "5 minutes",
 };
 
-/// What `kubectl top` asks on a real node.
+/// The source of `kubectl top` on a real node.
 pub(crate) const METRICS_SERVER: Module = Module {
     folder: "metrics-server",
     path: "sigs.k8s.io/metrics-server",

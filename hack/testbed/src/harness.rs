@@ -6,8 +6,8 @@
 //! - [`TestCluster`]: a cluster whose namespaces each hold one [`WatchedResource`], and any number of operators
 //!   behind proxies ([`ProxiedOperator`]).
 //!
-//! Tests assert what the timeline and the audit log show, never what the operator reports about itself. A helper that
-//! cannot continue panics, and so fails its test.
+//! Tests check the objects and requests that the timeline and the audit log show, never the operator's own reports. A
+//! helper that cannot continue panics, and so fails its test.
 
 #![allow(
     clippy::unwrap_used,

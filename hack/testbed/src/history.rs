@@ -86,7 +86,7 @@ impl Kind {
     }
 }
 
-/// What happened to an object.
+/// Type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// It came to be, or was there when the timeline began.
@@ -97,18 +97,18 @@ pub enum Verb {
     Deleted,
 }
 
-/// One event.
+/// An event of a watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The version the API server gave this state; for a deletion, the deletion's own.
     pub resource_version: u64,
-    /// What kind of object.
+    /// Kind of the object.
     pub kind: Kind,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What happened.
+    /// Type of the event.
     pub verb: Verb,
     /// The whole object, without managedFields.
     pub object: Value,

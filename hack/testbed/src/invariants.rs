@@ -43,7 +43,7 @@ pub struct Waived {
 }
 
 impl Waived {
-    /// Returns whether a delayed write may arrive after so many seconds.
+    /// Returns whether a delayed write may arrive after this number of seconds.
     fn is_late(&self, seconds: f64) -> bool {
         !self.late_writes.is_zero() && seconds <= self.late_writes.as_secs_f64()
     }
@@ -79,7 +79,7 @@ pub struct Invariant {
     check: fn(&Moment<'_>) -> Vec<String>,
 }
 
-/// One event, and the state after it.
+/// An event, and the state after it.
 struct Moment<'a> {
     state: &'a HistoryState<'a>,
     entry: &'a Entry,
@@ -96,8 +96,8 @@ const fn invariant(
     Invariant { name, statement, check }
 }
 
-/// The invariants that are checked at every event. One more is checked at rest ([`at_rest`], I33), and two are
-/// checked of requests ([`live_reads`], I41; [`writes_changed_something`], I29).
+/// Invariants that are checked at every event. I33 is checked at rest ([`at_rest`]). I41 and I29 are checked for requests
+/// ([`live_reads`], [`writes_changed_something`]).
 pub const INVARIANTS: [Invariant; 26] = [
     invariant(
         "I1",

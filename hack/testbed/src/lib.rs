@@ -2,8 +2,8 @@
 //!
 //! [`Cluster::start`] runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK, which simulates
 //! the node, from pinned Go modules. [`Operator`] runs the operator's binary beside it. [`Timeline`] watches the
-//! objects with its own client, and [`audit`] reads the audit log of the API server. Tests and the demo assert what
-//! these two show, never what the operator reports about itself. [`harness`] contains what the test binaries share.
+//! objects with its own client, and [`audit`] reads the audit log of the API server. Tests and the demo check the objects
+//! and requests that these two show, never the operator's own reports. [`harness`] contains the common parts of the tests.
 
 pub mod addresses;
 pub mod assets;

@@ -1,8 +1,8 @@
-//! A real node: containerd, kubelet and kube-proxy beside the control plane, all in namespaces of their own.
+//! A real node: containerd, kubelet and kube-proxy beside the control plane, all in their own namespaces.
 //!
-//! The whole cluster lives in one network namespace without an uplink, so nothing can leave the machine, and the
-//! node's daemons also in a mount and a process namespace. The kernel cleans up: when the first process of those
-//! namespaces is gone, so are all pods, mounts and interfaces, whatever became of this process.
+//! The whole cluster runs in a network namespace without an uplink, so no packet can leave the machine. The node's daemons
+//! also have their own mount and process namespaces. When the first process of these namespaces ends, the kernel removes
+//! all Pods, mounts and interfaces. This also happens if the test process crashes.
 //!
 //! ```no_run
 //! # use std::path::Path;
@@ -13,17 +13,16 @@
 //!     let node = cluster.node()?;
 //!     node.import(&Image::of_program(Path::new("target/hello"), &["local/hello:1"]))?; // static binary
 //!     node.import_archive(Path::new("image.tar"))?; // docker-archive or OCI
-//!     node.command("curl").arg("http://10.96.0.20").status().ok(); // from anywhere else
+//!     node.command("curl").arg("http://10.96.0.20").status().ok(); // from any other process
 //!     println!("{}", cluster.kubeconfig().display());
 //!     Ok(())
 //! })?
 //! # }
 //! ```
 //!
-//! Nothing else is needed: `with_node` says what is missing, installs it when it may (Debian, Ubuntu, root), builds
-//! kubelet and kube-proxy once, and stops everything at the end. Pods use `imagePullPolicy: IfNotPresent` (the
-//! operator's default) or `Never` and an image imported before; there is no registry and no DNS. `make cluster
-//! NODE=real` is the same for people.
+//! `with_node` reports missing programs, and installs them as root on Debian and Ubuntu. It builds kubelet and kube-proxy
+//! once, and stops all processes at the end. The node has no registry and no DNS. So import the images first, and use
+//! `imagePullPolicy: IfNotPresent` (the operator's default) or `Never`. `make cluster NODE=real` starts the same cluster.
 
 mod files;
 mod image;
@@ -44,7 +43,7 @@ use crate::options::Options;
 use crate::process::Program;
 pub(crate) use files::Files;
 
-/// The handle to a real node of a running cluster.
+/// Handle of the real node of a running cluster.
 #[derive(Debug)]
 pub struct RealNode {
     pub(crate) namespaces: Namespaces,
@@ -58,32 +57,32 @@ impl RealNode {
         Ok(Self { namespaces, files })
     }
 
-    /// The node of the cluster that another process started in `dir`, as `make cluster NODE=real` does.
+    /// Returns the node of the cluster that another process started in `dir`, for example `make cluster NODE=real`.
     ///
     /// # Errors
-    /// When none runs there.
+    /// When no node runs there.
     pub fn recorded(dir: &Path) -> Result<Self> {
         let namespaces = Namespaces::recorded(dir)?;
         Ok(Self { namespaces, files: Files::written(&dir.canonicalize().at("find", dir)?) })
     }
 
-    /// The node's daemons in the order they are started.
+    /// Returns the node's daemons in the order of their start.
     pub(crate) fn programs(&self, kubelet: &Path, proxy: &Path) -> Vec<Program> {
         let programs = self.files.programs(kubelet, proxy);
         programs.into_iter().map(|program| self.namespaces.hold(program)).collect()
     }
 
-    /// True when containerd answers.
+    /// Returns whether containerd answers.
     pub(crate) fn serves(&self) -> bool {
         self.ctr(&["version"]).is_ok()
     }
 
-    /// Ends everything that runs on the node.
+    /// Ends all processes of the node.
     pub(crate) fn end(&self) {
         self.namespaces.end();
     }
 
-    /// A command that runs `program` in the cluster's network namespace, wherever the caller is.
+    /// Returns a command that runs `program` in the cluster's network namespace, from any namespace.
     pub fn command(&self, program: &str) -> Command {
         let mut words = self.namespaces.network_prefix().into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -91,12 +90,12 @@ impl RealNode {
         command
     }
 
-    /// The words before a command that lead it into the network namespace, for a person or a script.
+    /// Returns the prefix by which a user or a script runs a command in the network namespace.
     pub fn prefix(&self) -> Vec<String> {
         self.namespaces.network_prefix()
     }
 
-    /// Puts an image of our own making into the node's store.
+    /// Imports an image of the test bed into the node's store.
     ///
     /// # Errors
     /// When a file cannot be read, or containerd refuses the image.
@@ -107,7 +106,7 @@ impl RealNode {
         self.import_archive(archive.path())
     }
 
-    /// Puts an image that somebody else built (a docker-archive or OCI tar) into the node's store.
+    /// Imports an image archive (docker-archive or OCI tar) into the node's store.
     ///
     /// # Errors
     /// When containerd refuses it.
@@ -128,7 +127,7 @@ impl RealNode {
     }
 }
 
-/// The image of the containers that hold the pods' namespaces.
+/// Returns the image of the pause containers, which hold the namespaces of Pods.
 pub(crate) fn pause_image() -> Result<Image> {
     Ok(Image::of_program(&static_programs::workload()?, &[files::PAUSE_IMAGE]).with_args(&["pause"]))
 }

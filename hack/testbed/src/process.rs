@@ -1,4 +1,4 @@
-//! Child processes: started in a process group of their own, signalled, and never left behind.
+//! Child processes: started in a process group of their own, signaled, and never left behind.
 //!
 //! Signals go to a process only while its command line holds a known text (for a cluster: its run directory),
 //! so that a process id that the system has given to somebody else is never hit.

@@ -96,7 +96,7 @@ struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     halts: mpsc::Sender<Halt>,
-    /// The present fault of the open watches.
+    /// Current fault of the open watches.
     watch_faults: watch::Sender<WatchFault>,
 }
 
@@ -243,7 +243,7 @@ async fn serve(socket: TcpStream, client: usize, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         async move { shared.answer(client, request).await }
     });
-    // A service's error cuts the connection without an answer: that is what `Cut` is for.
+    // An error of the service closes the connection without an answer. `Cut` is such an error.
     let served = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
     tokio::select! {
         _ = served => {}
@@ -284,7 +284,7 @@ impl Shared {
             Class::Lease => self.renew(head, body).await,
             Class::Read => self.read(client, target, head, body).await,
             Class::Watch => self.watch(target, head, body).await,
-            // In a task of its own: a client that hangs up does not stop it half-transport.
+            // In its own task, so that a client that disconnects does not interrupt the transport.
             Class::Write => tokio::spawn(self.write(client, target, head, body)).await.unwrap_or(Err(Cut)),
         }
     }

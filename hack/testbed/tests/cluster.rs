@@ -152,7 +152,7 @@ fn check_statuses(history: &History) {
     assert!(flaky.get("/status/containerStatuses/0/state/running").is_some());
 }
 
-/// What happens later happens when it should.
+/// Delayed events arrive at the expected times.
 fn check_clocks(history: &History, late: Duration) {
     let ready = |entry: &Entry| entry.condition("Ready") == "True";
     let unready = |entry: &Entry| entry.condition("Ready") == "False";

@@ -53,7 +53,7 @@ impl Peer {
         }
     }
 
-    /// One word for names of files.
+    /// Returns a word for names of files.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ours => "ours",

@@ -34,7 +34,7 @@ const LATE: &str = "10";
 /// Microseconds within which a machine that is not busy answers.
 const QUICK: u64 = 300_000;
 
-/// What one run showed. Times are in microseconds.
+/// Result of a run. Times are in microseconds.
 #[derive(Debug)]
 struct Run {
     /// Failed requests, and how long both releases answered: of an upgrade, and of the uneven one.
@@ -68,7 +68,7 @@ fn peers() {
     }
 }
 
-/// Writes the table of the runs so far, so that a bench that is stopped has not run in vain.
+/// Writes the table of the finished runs, so that an interrupted benchmark keeps its results.
 fn tell(count: usize, all: &[(Peer, Vec<Run>)]) {
     let rows: String = all.iter().map(|(peer, runs)| row(*peer, runs)).collect();
     publish(
@@ -81,7 +81,7 @@ fn tell(count: usize, all: &[(Peer, Vec<Run>)]) {
     );
 }
 
-/// One peer, from its first release on, on a cluster of its own.
+/// Runs a peer from its first release on its own cluster.
 async fn run(cluster: &Cluster, peer: Peer) -> Run {
     let env = SUITE.env_on(cluster, "peer", &[]).await;
     let mut run = peer.open(cluster, env).await;

@@ -33,7 +33,7 @@ const RESOURCES: usize = 20;
 /// Time limit of one rollout on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// What all parts of a soak share.
+/// Common state of all parts of a soak.
 pub struct Soak {
     cluster: TestCluster,
     seed: u64,
@@ -55,7 +55,7 @@ impl Soak {
     }
 }
 
-/// Returns the random numbers of one part, so that a seed repeats what each part does.
+/// Returns the random numbers of a part. With the same seed each part repeats its actions.
 fn chance(soak: &Soak, part: u64) -> Chance {
     Chance::new(soak.seed).branch(part)
 }

@@ -1,4 +1,4 @@
-//! The message of condition `Progressing`: what the rollout waits for, and until when.
+//! The message of condition `Progressing`: the event that the rollout waits for, and the time limit.
 
 use api::names::{self, Color, Component, RETRY};
 use api::status::Step;

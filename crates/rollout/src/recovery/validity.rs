@@ -1,7 +1,7 @@
-//! Whether the persisted status can be trusted.
+//! Checks whether the persisted status is consistent.
 //!
-//! The status is input: people edit it, and a restored backup brings an older one back. A status that contradicts
-//! itself or the objects counts as lost and is rebuilt, since the objects are the truth (design D6, ADR 12).
+//! The status is input: users edit it, and a restored backup contains an older status. A status that contradicts itself or
+//! the objects counts as lost. The operator rebuilds it from the objects (design D6, ADR 12).
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::facts::{Facts, Route, is_epoch};
 
 /// Returns whether the persisted status is consistent with itself and with the observed objects.
 ///
-/// A step written by a newer operator is accepted unchecked.
+/// The caller has returned before if a newer operator wrote an unknown step.
 pub(crate) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
     rollout.step == Step::Unknown
         || (has_required_fields(status, rollout)

@@ -9,7 +9,7 @@ use crate::facts::{Deployment, ObjectId, ObjectState};
 use crate::plan::{Action, EventReason, Plan};
 use crate::transition::Transition;
 
-/// Deletes what the active release does not need. Then starts the next release, or enters Stable.
+/// Deletes the objects that the active release does not need. Then starts the next release, or enters Stable.
 pub(super) fn plan(ctx: &Context) -> Option<Plan> {
     if let plan @ Some(_) = route_fronts(ctx).or_else(|| restore_active(ctx)) {
         return plan;

@@ -75,7 +75,7 @@ enum Tool {
     Kubernetes130,
     /// The player of nodes and pods.
     Kwok,
-    /// What `kubectl top` asks on a real node.
+    /// The source of `kubectl top` on a real node.
     MetricsServer,
     /// The directory of its manifests.
     MetricsServerManifests,

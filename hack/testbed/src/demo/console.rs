@@ -13,7 +13,7 @@ const MARGIN: usize = 21;
 pub struct Console {
     colors: bool,
     writer: RefCell<Box<dyn Write>>,
-    /// Whether the last line has text.
+    /// True if the last line has text.
     written: RefCell<bool>,
 }
 

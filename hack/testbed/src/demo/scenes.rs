@@ -19,7 +19,7 @@ pub enum Expect {
     Event(&'static str, &'static str),
 }
 
-/// One command of a user, and the states around it.
+/// A command of a user, with the states before and after it.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene {
     /// The heading; empty if the scene continues the one before.

@@ -14,7 +14,7 @@ const TIMERS: (u64, u64) = (4, 2 + 4);
 /// An observation that held, or did not.
 #[derive(Debug)]
 pub struct Check {
-    /// Whether the observation is the expected one.
+    /// True if the observation is as expected.
     pub held: bool,
     /// The text for the reader, with the expected state if the check failed.
     pub text: String,

@@ -1,4 +1,4 @@
-//! One test binary: its operator, its directory and its shared cluster.
+//! A test binary: its operator, its directory and its shared cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

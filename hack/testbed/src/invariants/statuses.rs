@@ -185,7 +185,7 @@ pub fn marked(moment: &Moment<'_>) -> Vec<String> {
     when(!unmarked.is_empty(), || format!("{unmarked:?} failed, and the records do not say so"))
 }
 
-/// Whether a user has asked for something by annotation, which may be noted already.
+/// Returns whether the resource has a request of a user, by annotation or already in the status.
 fn asked(entry: &Entry) -> bool {
     let annotations = ["rollback-to", "retry", "restart"];
     annotations.iter().any(|key| entry.annotation(&format!("e6data.io/{key}")).is_some())

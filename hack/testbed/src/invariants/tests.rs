@@ -1,4 +1,4 @@
-//! Artificial histories: one without a violation, and one for each invariant with a violation that must be found.
+//! Artificial histories: a history without a violation, and a history for each invariant with a violation to find.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl Story {
         self
     }
 
-    /// What there is when the first release serves.
+    /// Returns the history up to the first active release.
     fn served() -> Self {
         let mut story = Self::default();
         story.owner("Deploying", "", 1).fronts("none", 0).color("blue", Verb::Added);
@@ -129,7 +129,7 @@ impl Story {
         story
     }
 
-    /// ... and when the second release has traffic, while both colors live.
+    /// Returns the history up to the switch to a second release: it has traffic, and both colors exist.
     fn switched() -> Self {
         let mut story = Self::served();
         story.owner("Deploying", "blue", 3).color("green", Verb::Added).owner("Switching", "blue", 4);
