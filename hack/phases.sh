@@ -7,7 +7,7 @@
 # arguments.
 #
 # A plus sign after the name marks a CPU-bound phase. These run one at a time, at low priority. The other phases mostly wait
-# for a cluster: E6_TEST_PHASES of them run in parallel (default: number of cores plus 1).
+# for a cluster: E6_TEST_PHASES of them run in parallel (default: the number of cores).
 #
 # After a failure the script stops the other phases. With --keep-going it only omits the phases that depend on the failed one.
 set -uo pipefail
@@ -18,7 +18,7 @@ if [ "${1:-}" = --keep-going ]; then
   keep_going=yes
   shift
 fi
-most=${E6_TEST_PHASES:-$(($(nproc) + 1))}
+most=${E6_TEST_PHASES:-$(nproc)}
 rm -rf target/phases
 mkdir -p target/phases
 

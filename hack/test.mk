@@ -9,10 +9,11 @@ COMPUTE_PHASES = node-programs+:control-plane static-programs+:build-tests helm-
 	model+:build-tests shellcheck:build-tests
 NODE_PROGRAMS = control-plane,node-programs,static-programs
 HELM_PROGRAMS = control-plane,helm-programs
-TEST_PHASES = e2e:$(NODE_PROGRAMS) faults-spread:control-plane scenarios:control-plane multi-operator:control-plane install-scripts:$(HELM_PROGRAMS) \
-	guide:$(NODE_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS)
-ALL_PHASES = build+:build-tests faults:control-plane,build e2e-all:$(NODE_PROGRAMS),$(HELM_PROGRAMS) multi-operator-all:control-plane soak:control-plane,build \
-	scenarios:control-plane install-scripts:$(HELM_PROGRAMS) compat:$(HELM_PROGRAMS) guide:$(NODE_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS) \
+TEST_PHASES = scenarios+:control-plane faults-spread+:control-plane \
+	e2e:$(NODE_PROGRAMS) multi-operator:control-plane install-scripts:$(HELM_PROGRAMS) guide:$(NODE_PROGRAMS) \
+	testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS)
+ALL_PHASES = build+:build-tests faults+:control-plane,build e2e-all:$(NODE_PROGRAMS),$(HELM_PROGRAMS) multi-operator-all:control-plane soak:control-plane,build \
+	scenarios+:control-plane install-scripts:$(HELM_PROGRAMS) compat:$(HELM_PROGRAMS) guide:$(NODE_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS) \
 	fuzz+:build-tests model-deep+:build-tests
 
 check: ## run the fast checks: format, clippy, unit and simulator tests, golden files, CRDs, structure, docs
