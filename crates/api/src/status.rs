@@ -96,7 +96,7 @@ pub struct ReleaseRecord {
     /// Time at which the last attempt of the release started.
     pub timestamp: Time,
     /// State of the release: `Active` receives the traffic, `Pending` is being deployed, `Superseded` was replaced or
-    /// cancelled, `Failed` is blocked until a retry or rollback request.
+    /// canceled, `Failed` is blocked until a retry or rollback request.
     pub status: RecordStatus,
     /// Cause of the last attempt: `Spec` (a change of the spec), `Rollback`, `Retry` or `Restart` (a request by
     /// annotation), or `AutoRollback` (the operator returned to the release).
