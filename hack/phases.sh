@@ -7,7 +7,8 @@
 # arguments.
 #
 # A plus sign after the name marks a CPU-bound phase. These run one at a time, at low priority. The other phases mostly wait
-# for a cluster: E6_TEST_PHASES of them run in parallel (default: the number of cores).
+# for a cluster: E6_TEST_PHASES of them run in parallel (default: the number of cores). An exclamation mark after the name
+# marks a phase that runs alone: on a real node, kubelet's probes of good Pods time out beside other work.
 #
 # After a failure the script stops the other phases. With --keep-going it only omits the phases that depend on the failed one.
 set -uo pipefail
@@ -23,15 +24,19 @@ rm -rf target/phases
 mkdir -p target/phases
 
 order=()
-declare -A after computes state pid_of
+declare -A after lane state pid_of
 for spec in "$@"; do
-  name=${spec%%:*}
-  after[${name%+}]=
-  if [ "$name" != "$spec" ]; then after[${name%+}]=${spec#*:}; fi
-  computes[${name%+}]=
-  if [ "$name" != "${name%+}" ]; then computes[${name%+}]=yes; fi
-  state[${name%+}]=waiting
-  order+=("${name%+}")
+  marked=${spec%%:*}
+  name=${marked%[+!]}
+  after[$name]=
+  if [ "$marked" != "$spec" ]; then after[$name]=${spec#*:}; fi
+  case "$marked" in
+    *+) lane[$name]=cpu ;;
+    *!) lane[$name]=alone ;;
+    *) lane[$name]=waits ;;
+  esac
+  state[$name]=waiting
+  order+=("$name")
 done
 
 # Each job gets its own process group, so that the script can end the job and its child processes together.
@@ -39,18 +44,22 @@ set -m
 stop_all() {
   local name
   for name in "${order[@]}"; do
-    if [ "${state[$name]}" = running ]; then
-      kill -TERM -- "-${pid_of[$name]}" 2>/dev/null
-      state[$name]=stopped
-    fi
+    case "${state[$name]}" in
+      running)
+        kill -TERM -- "-${pid_of[$name]}" 2>/dev/null
+        state[$name]=stopped
+        ;;
+      waiting) state[$name]=left-out ;;
+    esac
   done
   wait
 }
 trap 'trap - INT TERM; stop_all; exit 130' INT TERM
 
-# Prints yes, no or never: yes if the phase may begin now, never if a phase before it did not pass.
+# Prints whether a phase may begin: yes, no, or never, if a phase before it has failed.
 may_begin() {
-  local name before running=0 computing=0
+  local name before
+  declare -A count=([waits]=0 [cpu]=0 [alone]=0)
   for before in ${after[$1]//,/ }; do
     case "${state[$before]:-missing}" in
       ok) ;;
@@ -59,19 +68,18 @@ may_begin() {
     esac
   done
   for name in "${order[@]}"; do
-    [ "${state[$name]}" = running ] || continue
-    if [ -n "${computes[$name]}" ]; then computing=$((computing + 1)); else running=$((running + 1)); fi
+    if [ "${state[$name]}" = running ]; then count[${lane[$name]}]=$((count[${lane[$name]}] + 1)); fi
   done
-  if [ -n "${computes[$1]}" ]; then
-    if [ "$computing" -eq 0 ]; then echo yes; else echo no; fi
-  else
-    if [ "$running" -lt "$most" ]; then echo yes; else echo no; fi
-  fi
+  case "${lane[$1]}" in
+    cpu) [ $((count[cpu] + count[alone])) -eq 0 ] ;;
+    waits) [ "${count[alone]}" -eq 0 ] && [ "${count[waits]}" -lt "$most" ] ;;
+    alone) [ $((count[cpu] + count[waits] + count[alone])) -eq 0 ] ;;
+  esac && echo yes || echo no
 }
 
 begin() {
   local name=$1 nice=()
-  if [ -n "${computes[$name]}" ]; then nice=(nice -n 10); fi
+  if [ "${lane[$name]}" = cpu ]; then nice=(nice -n 10); fi
   printf '%-7s %-18s %5d s after the start\n' begin "$name" "$SECONDS"
   hack/phase.sh "$name" "${nice[@]}" "${MAKE:-make}" --no-print-directory "$name" &
   pid_of[$name]=$!

@@ -3,17 +3,18 @@
 
 .PHONY: check test test-all build-tests control-plane node-programs helm-programs static-programs api-server testbed scenarios
 
-# The phases after a colon must pass first. A plus sign marks a CPU-bound phase. Long phases come first.
+# The phases after a colon must pass first. A plus sign marks a CPU-bound phase, an exclamation
+# mark a phase that runs alone. Long phases come first.
 BUILD_PHASES = tools lint:tools check-generated:lint build-tests:check-generated control-plane+:build-tests
 COMPUTE_PHASES = node-programs+:control-plane static-programs+:build-tests helm-programs+:control-plane unit+:build-tests \
 	model+:build-tests shellcheck:build-tests
 NODE_PROGRAMS = control-plane,node-programs,static-programs
 HELM_PROGRAMS = control-plane,helm-programs
 TEST_PHASES = scenarios+:control-plane faults-spread+:control-plane \
-	e2e:$(NODE_PROGRAMS) multi-operator:control-plane install-scripts:$(HELM_PROGRAMS) guide:$(NODE_PROGRAMS) \
-	testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS)
-ALL_PHASES = build+:build-tests faults+:control-plane,build e2e-all:$(NODE_PROGRAMS),$(HELM_PROGRAMS) multi-operator-all:control-plane soak:control-plane,build \
-	scenarios+:control-plane install-scripts:$(HELM_PROGRAMS) compat:$(HELM_PROGRAMS) guide:$(NODE_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS) \
+	multi-operator:control-plane install-scripts:$(HELM_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS) \
+	e2e!:$(NODE_PROGRAMS) guide!:$(NODE_PROGRAMS)
+ALL_PHASES = build+:build-tests faults+:control-plane,build e2e-all!:$(NODE_PROGRAMS),$(HELM_PROGRAMS) multi-operator-all:control-plane soak:control-plane,build \
+	scenarios+:control-plane install-scripts:$(HELM_PROGRAMS) compat:$(HELM_PROGRAMS) guide!:$(NODE_PROGRAMS) testbed:$(NODE_PROGRAMS) charts:$(HELM_PROGRAMS) \
 	fuzz+:build-tests model-deep+:build-tests
 
 check: ## run the fast checks: format, clippy, unit and simulator tests, golden files, CRDs, structure, docs
