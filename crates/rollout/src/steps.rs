@@ -27,9 +27,7 @@ use crate::plan::Plan;
 
 /// The plan of the current step. The mark of a failed release comes before everything else.
 pub(crate) fn plan(ctx: &Context) -> Option<Plan> {
-    if ctx.rollout.step != Step::Unknown
-        && let plan @ Some(_) = record_failures(ctx)
-    {
+    if let plan @ Some(_) = record_failures(ctx) {
         return plan;
     }
     match ctx.rollout.step {

@@ -14,10 +14,9 @@ use crate::facts::{Facts, Route, is_epoch};
 ///
 /// The caller has returned before if a newer operator wrote an unknown step.
 pub(crate) fn is_consistent(status: &MetadataServicesStatus, rollout: &Rollout, facts: &Facts) -> bool {
-    rollout.step == Step::Unknown
-        || (has_required_fields(status, rollout)
-            && history_agrees(status, rollout)
-            && objects_agree(status, rollout, facts))
+    has_required_fields(status, rollout)
+        && history_agrees(status, rollout)
+        && objects_agree(status, rollout, facts)
 }
 
 /// Returns whether the fields that the step needs are set.
