@@ -29,6 +29,12 @@ RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile "$profile" --loc
 mkdir -p target/image
 cp "target/$target/$profile/e6-operator" target/image/e6-operator
 ls -l target/image/e6-operator
+# The image holds nothing but the program, and docs/operations.md states its size.
+size=$(stat -c %s target/image/e6-operator)
+if [ "$profile" = release ] && [ "$size" -gt 15000000 ]; then
+  echo "error: the program of a release has $size bytes, more than 15000000. Remedy: find the dependency or code that grew, or raise the limit with a reason" >&2
+  exit 1
+fi
 
 if ! command -v buildah >/dev/null && ! docker info >/dev/null 2>&1 && ! command -v podman >/dev/null; then
   hack/install-package.sh buildah || true
