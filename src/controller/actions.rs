@@ -36,11 +36,19 @@ impl Writer<'_> {
         route: &Route,
     ) -> Result<WriteOutcome, Error> {
         let name = names::front(&self.observed.owner.name, component);
-        let seen = find(&self.observed.services, &name)?;
+        let seen = self.seen_front(&name)?;
         self.patch::<Service>(&name, &self.traffic_patch(seen, component, route)).await
     }
 
-    fn traffic_patch(&self, seen: &ServiceView, component: Component, route: &Route) -> Value {
+    /// Finds a front Service, also one whose stamp another client removed: the patch restores it.
+    pub(super) fn seen_front(&self, name: &str) -> Result<&ServiceView, Error> {
+        match self.observed.services.unstamped(name) {
+            Some(front) => Ok(front),
+            None => find(&self.observed.services, name),
+        }
+    }
+
+    pub(super) fn traffic_patch(&self, seen: &ServiceView, component: Component, route: &Route) -> Value {
         let name = &self.observed.owner.name;
         let has_release = !route.version.is_empty();
         let stamp = Stamp {
@@ -236,7 +244,7 @@ impl Writer<'_> {
         self.patch::<PodDisruptionBudget>(wanted.object_name(), &patch).await
     }
 
-    fn component_spec(&self, component: Component) -> &ComponentSpec {
+    pub(super) fn component_spec(&self, component: Component) -> &ComponentSpec {
         self.observed.resource.spec.component(component)
     }
 
@@ -245,7 +253,7 @@ impl Writer<'_> {
     }
 }
 
-fn texts(strings: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
+pub(super) fn texts(strings: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
     strings.iter().map(|(key, value)| (key.clone(), Value::String(value.clone())))
 }
 

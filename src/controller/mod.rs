@@ -1,6 +1,7 @@
 //! The controller: watches, reconciles, writes (design D15, D18, D22).
 
 mod actions;
+mod adopt;
 mod backoff;
 pub mod crd;
 mod error;

@@ -17,7 +17,7 @@ use super::write::{WriteOutcome, Writer};
 use super::{Controller, rollout_metrics, snapshot};
 use crate::metrics::Phase;
 use crate::namespaced_name::NamespacedName;
-use crate::observe::{ObservedResource, observe};
+use crate::observe::{ObservedResource, observe, predecessor};
 use api::names::{Component, ROLLBACK_TO};
 use api::status::Step;
 use api::{MetadataServices, MetadataServicesStatus};
@@ -98,7 +98,10 @@ impl Reconcile<'_> {
                 return Ok(Requeue::await_change());
             }
             let optional = self.optional(&resource);
-            let snapshot = Box::pin(snapshot::snapshot(&shared.client, &self.key, optional)).await?;
+            let mut snapshot = Box::pin(snapshot::snapshot(&shared.client, &self.key, optional)).await?;
+            if optional.unstamped && predecessor::exists(&ObservedResource::new(&resource, &snapshot)) {
+                Box::pin(snapshot::read_predecessor(&shared.client, &self.key, &mut snapshot)).await?;
+            }
             let observed = ObservedResource::new(&resource, &snapshot);
             let (intent, plan) = self.decide(&observed)?;
             if plan.effect == Effect::Wait {
@@ -145,6 +148,7 @@ impl Reconcile<'_> {
             |component| resource.spec.component(component).pod_disruption_budget.enabled == Some(true);
         snapshot::Optional {
             replica_sets: is_pruning(resource),
+            unstamped: resource.status.as_ref().is_none_or(|status| status.rollout.is_none()),
             extras: Component::ALL.into_iter().any(wants_budget)
                 || resource.spec.service_account.create == Some(true)
                 || self.controller.caches.has_extras(&self.key),

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::error::Error;
 use crate::namespaced_name::NamespacedName;
 use crate::observe::Snapshot;
+use crate::observe::resource::PredecessorObjects;
 use crate::observe::views::{DeploymentView, Meta, ReplicaSetView};
 use api::MetadataServices;
 use api::names::{self, Color, Component, LABEL_APP, LABEL_MANAGED_BY, MANAGER};
@@ -41,6 +42,8 @@ pub struct Optional {
     pub replica_sets: bool,
     /// ServiceAccounts and PodDisruptionBudgets, which most resources do not have.
     pub extras: bool,
+    /// Objects without a stamp, which an earlier operator made. Only a resource without a state machine can have them.
+    pub unstamped: bool,
 }
 
 /// Reads the objects that carry the labels of the resource.
@@ -48,11 +51,12 @@ pub async fn snapshot(client: &Client, key: &NamespacedName, optional: Optional)
     let managed = format!("{LABEL_APP}={},{LABEL_MANAGED_BY}={MANAGER}", key.name);
     // A Service selects Pods by labels alone, whichever client created them.
     let any = format!("{LABEL_APP}={}", key.name);
+    let made = if optional.unstamped { &any } else { &managed };
     let (mut deployments, services, config_maps, pods, slices, revisions, accounts, budgets, replica_sets) =
         futures::try_join!(
-            list(client, key, &managed),
-            list(client, key, &managed),
-            list(client, key, &managed),
+            list(client, key, made),
+            list(client, key, made),
+            list(client, key, made),
             list(client, key, &any),
             list(client, key, &managed),
             list(client, key, &managed),
@@ -74,7 +78,28 @@ pub async fn snapshot(client: &Client, key: &NamespacedName, optional: Optional)
         revisions,
         accounts,
         budgets,
+        predecessor: None,
     })
+}
+
+/// Reads the objects of an earlier operator whole, and the endpoints of its front Services, which need not carry a label of
+/// the resource.
+pub async fn read_predecessor(
+    client: &Client,
+    key: &NamespacedName,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    let any = format!("{LABEL_APP}={}", key.name);
+    let fronts = Component::ALL.map(|component| names::front(&key.name, component));
+    let of_fronts = format!("kubernetes.io/service-name in ({})", fronts.join(","));
+    let (deployments, services, slices) = futures::try_join!(
+        list_whole(client, key, &any),
+        list_whole(client, key, &any),
+        list(client, key, &of_fronts),
+    )?;
+    snapshot.predecessor = Some(PredecessorObjects { deployments, services });
+    snapshot.slices = slices;
+    Ok(())
 }
 
 /// Returns the names of Deployments that own a listed ReplicaSet and are not listed themselves. Such a Deployment has lost a
@@ -105,10 +130,17 @@ async fn list<K>(client: &Client, key: &NamespacedName, labels: &str) -> Result<
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
+    Ok(list_whole(client, key, labels).await?.into_iter().map(Arc::new).collect())
+}
+
+async fn list_whole<K>(client: &Client, key: &NamespacedName, labels: &str) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
     let list = api
         .list(&ListParams::default().labels(labels))
         .await
         .map_err(|source| Error::read(&K::plural(&()), labels, source))?;
-    Ok(list.items.into_iter().map(Arc::new).collect())
+    Ok(list.items)
 }

@@ -50,6 +50,7 @@ impl Caches {
     /// Returns the cached objects of a resource.
     pub fn snapshot(&self, key: &NamespacedName) -> Snapshot {
         Snapshot {
+            predecessor: None,
             deployments: self.deployments.of(key),
             services: self.services.of(key),
             config_maps: self.config_maps.of(key),

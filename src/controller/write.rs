@@ -129,6 +129,8 @@ impl Writer<'_> {
             Action::Route(component, route) => self.set_traffic(*component, route).await,
             Action::Create(id, tagged) => self.create_object(id, tagged).await,
             Action::Adopt(id) => self.adopt(id).await,
+            Action::AdoptFront(component, route) => self.adopt_front(*component, route).await,
+            Action::AdoptUnstamped(id, tagged) => self.adopt_unstamped(id, tagged).await,
             Action::RaiseEpoch(id, epoch) => self.raise_epoch(id, *epoch).await,
             Action::RecordRevision { tagged, failed } => self.write_revision(tagged, failed.as_deref()).await,
             Action::Delete(id) => self.delete(id).await,
@@ -174,8 +176,12 @@ impl Writer<'_> {
                 let existing = self.metadata_api(&kind).get_opt(name).await;
                 let existing = existing.map_err(|source| Error::read(&kind.kind, name, source))?;
                 match existing {
-                    Some(existing) if ownership(&existing, &self.observed.owner) == Ownership::Foreign => {
-                        Ok(WriteOutcome::NamesTaken(vec![describe_foreign(&kind.kind, &existing)]))
+                    Some(existing) if !self.is_ours(&existing) => {
+                        Ok(WriteOutcome::NamesTaken(vec![describe_foreign(
+                            &kind.kind,
+                            &existing,
+                            &self.observed.owner,
+                        )]))
                     }
                     Some(existing) if lacks_label(&existing, &object) => {
                         self.restore_labels(&kind, &existing, &object).await
@@ -185,6 +191,11 @@ impl Writer<'_> {
             }
             Err(source) => Err(Error::write(what, source)),
         }
+    }
+
+    /// Returns whether the operator made an object for the resource.
+    fn is_ours(&self, object: &impl Meta) -> bool {
+        matches!(ownership(object, &self.observed.owner), Ownership::Ours | Ownership::Adoptable)
     }
 
     /// Restores the labels by which the operator finds an object. The next read shows the rest of the object.
@@ -208,7 +219,12 @@ impl Writer<'_> {
         self.patch_kind(&ApiResource::erase::<K>(&()), name, patch).await
     }
 
-    async fn patch_kind(&self, kind: &ApiResource, name: &str, patch: &Value) -> Result<WriteOutcome, Error> {
+    pub(super) async fn patch_kind(
+        &self,
+        kind: &ApiResource,
+        name: &str,
+        patch: &Value,
+    ) -> Result<WriteOutcome, Error> {
         let object = format!("{} {name}", kind.kind);
         let what = format!("patching {object}");
         self.guard(&what)?;

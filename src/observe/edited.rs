@@ -151,13 +151,24 @@ fn snapshot(objects: &[Value]) -> Snapshot {
         revisions: read(objects),
         accounts: vec![],
         budgets: vec![],
+        predecessor: None,
     }
 }
 
-/// Removes foreign objects. Foreign Pods stay, since the facts report them.
+/// Returns whether the operator made or may adopt an object.
+fn is_known<T: Meta>(object: &T) -> bool {
+    matches!(ownership(object, &owner()), Ownership::Ours | Ownership::Adoptable)
+}
+
+/// Removes foreign objects, and objects without a stamp except front Services. Foreign Pods stay, since the facts report them.
 fn without_foreign(snapshot: &Snapshot) -> Snapshot {
     fn ours<T: Meta>(objects: &[Arc<T>]) -> Vec<Arc<T>> {
-        let keep = |object: &&Arc<T>| ownership(object.as_ref(), &owner()) != Ownership::Foreign;
+        let is_front =
+            |object: &T| Component::ALL.iter().any(|of| object.object_name() == names::front("a", *of));
+        let keep = |object: &&Arc<T>| {
+            is_known(object.as_ref())
+                || (is_front(object) && ownership(object.as_ref(), &owner()) == Ownership::Unstamped)
+        };
         objects.iter().filter(keep).cloned().collect()
     }
     Snapshot {
@@ -173,7 +184,7 @@ fn without_foreign(snapshot: &Snapshot) -> Snapshot {
 fn is_ours(snapshot: &Snapshot, action: &Action) -> bool {
     fn has<T: Meta>(objects: &[Arc<T>], name: &str) -> bool {
         let found = objects.iter().find(|object| object.object_name() == name);
-        found.is_some_and(|object| ownership(object.as_ref(), &owner()) != Ownership::Foreign)
+        found.is_some_and(|object| is_known(object.as_ref()))
     }
     let (Action::Delete(id) | Action::Adopt(id) | Action::RaiseEpoch(id, _)) = action else { return true };
     match id {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::ownership::Owned;
 use super::pods::PodsBySelector;
+use super::predecessor;
 use super::resource::ObservedResource;
 use super::settings;
 use super::views::{DeploymentView, Meta, ServiceView};
 use crate::resources::{Defaults, pod};
 use api::names::{
-    self, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, PerColor, PerComponent,
-    RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
+    self, ADOPTED, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_STRATEGY, PerColor,
+    PerComponent, RELEASE_HASH, RELEASE_VERSION, SWITCHED_AT,
 };
 use api::status::PodRestarts;
 use api::template::ReleaseTemplate;
@@ -36,6 +37,7 @@ pub fn facts(observed: &ObservedResource<'_>, defaults: &Defaults) -> Facts {
             })
         }),
         revisions: revisions(observed, defaults, &mut adoptable),
+        predecessor: predecessor::predecessor(observed),
         adoptable,
         ..Facts::default()
     };
@@ -88,7 +90,9 @@ fn front(
 ) -> Front {
     let owner = &observed.owner;
     let name = names::front(&owner.name, component);
-    let Some(service) = find(&observed.services, &name, ObjectId::Front(component), adoptable) else {
+    let found = find(&observed.services, &name, ObjectId::Front(component), adoptable);
+    // A front Service is never deleted, and the next route restores a stamp that another client removed.
+    let Some(service) = found.or_else(|| observed.services.unstamped(&name)) else {
         return Front::Absent;
     };
     if service.is_terminating() {
@@ -178,6 +182,7 @@ fn deployment_facts(view: &DeploymentView) -> Deployment {
     if view.is_terminating() {
         return Deployment::Terminating;
     }
+    let adopted = view.annotation(ADOPTED);
     Deployment::Present(DeploymentState {
         tag: tag(view),
         observed: view.status.observed_generation >= view.metadata.generation.unwrap_or(0),
@@ -186,7 +191,9 @@ fn deployment_facts(view: &DeploymentView) -> Deployment {
         ready: view.status.ready_replicas,
         available: view.status.available_replicas,
         replicas: view.status.replicas,
-        drifted_by: view.template_managers.clone(),
+        adopted: adopted.map(str::to_owned),
+        // Another operator made the template of an adopted Deployment.
+        drifted_by: if adopted.is_some() { vec![] } else { view.template_managers.clone() },
         problem: deployment_problem(view),
     })
 }

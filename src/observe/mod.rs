@@ -12,6 +12,7 @@ pub mod intent;
 mod metadata;
 pub mod ownership;
 mod pods;
+pub mod predecessor;
 pub mod resource;
 pub mod settings;
 pub mod views;

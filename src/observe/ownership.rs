@@ -5,11 +5,16 @@ use std::sync::Arc;
 use super::views::Meta;
 use api::names::{APPLIED_SETTINGS, EPOCH, LABEL_APP, LABEL_MANAGED_BY, MANAGER, Owner, RELEASE_VERSION};
 
+/// The annotations that show that the operator made or adopted an object. Every object carries at least one of them.
+const STAMPS: [&str; 3] = [RELEASE_VERSION, EPOCH, APPLIED_SETTINGS];
+
 /// The relation of an object to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// The resource is its controller.
+    /// The resource is its controller, and it carries a stamp of the operator.
     Ours,
+    /// The resource is its controller, but an earlier operator made it (design D28).
+    Unstamped,
     /// It has the labels of the resource, an annotation of the operator, and no controller.
     Adoptable,
     /// Every other object.
@@ -18,26 +23,28 @@ pub enum Ownership {
 
 /// Judges an object by its controller reference, labels and annotations.
 pub fn ownership<T: Meta>(object: &T, owner: &Owner) -> Ownership {
+    let stamped = STAMPS.iter().any(|stamp| object.annotation(stamp).is_some());
     match object.controller() {
-        Some(reference) if reference.uid == owner.uid => Ownership::Ours,
+        Some(reference) if reference.uid == owner.uid && stamped => Ownership::Ours,
+        Some(reference) if reference.uid == owner.uid => Ownership::Unstamped,
         Some(_) => Ownership::Foreign,
         None => {
             let labelled = object.label(LABEL_MANAGED_BY) == Some(MANAGER)
                 && object.label(LABEL_APP) == Some(owner.name.as_str());
-            // Every object that the operator creates carries at least one of these.
-            let marks = [RELEASE_VERSION, EPOCH, APPLIED_SETTINGS];
-            let marked = marks.iter().any(|mark| object.annotation(mark).is_some());
-            if labelled && marked { Ownership::Adoptable } else { Ownership::Foreign }
+            if labelled && stamped { Ownership::Adoptable } else { Ownership::Foreign }
         }
     }
 }
 
 /// Describes a foreign object whose name the resource needs, for a condition.
-pub fn describe_foreign<T: Meta>(kind: &str, object: &T) -> String {
-    let holder = object.controller().map_or_else(
-        || "it has no controller".to_owned(),
-        |reference| format!("controlled by {} {} (uid {})", reference.kind, reference.name, reference.uid),
-    );
+pub fn describe_foreign<T: Meta>(kind: &str, object: &T, owner: &Owner) -> String {
+    let holder = match object.controller() {
+        None => "it has no controller".to_owned(),
+        Some(reference) if reference.uid == owner.uid => "an earlier operator made it".to_owned(),
+        Some(reference) => {
+            format!("controlled by {} {} (uid {})", reference.kind, reference.name, reference.uid)
+        }
+    };
     format!("{kind} {} ({holder})", object.object_name())
 }
 
@@ -58,27 +65,37 @@ impl<T> Clone for OwnedObject<'_, T> {
 
 impl<T> Copy for OwnedObject<'_, T> {}
 
-/// The objects of one kind that a resource owns or may adopt. Foreign objects count as absent.
+/// The objects of one kind that a resource owns or may adopt. Foreign objects and objects without a stamp count as absent,
+/// so nothing deletes or changes them.
 #[derive(Debug)]
-pub struct Owned<'a, T>(Vec<OwnedObject<'a, T>>);
+pub struct Owned<'a, T> {
+    found: Vec<OwnedObject<'a, T>>,
+    unstamped: Vec<&'a T>,
+}
 
 impl<'a, T: Meta> Owned<'a, T> {
     /// Judges each object.
     pub fn of(objects: &'a [Arc<T>], owner: &Owner) -> Self {
-        let judged = objects.iter().filter_map(|object| {
-            let object = object.as_ref();
+        let (mut found, mut unstamped) = (vec![], vec![]);
+        for object in objects.iter().map(Arc::as_ref) {
             match ownership(object, owner) {
-                Ownership::Ours => Some(OwnedObject { object, is_adoptable: false }),
-                Ownership::Adoptable => Some(OwnedObject { object, is_adoptable: true }),
-                Ownership::Foreign => None,
+                Ownership::Ours => found.push(OwnedObject { object, is_adoptable: false }),
+                Ownership::Adoptable => found.push(OwnedObject { object, is_adoptable: true }),
+                Ownership::Unstamped => unstamped.push(object),
+                Ownership::Foreign => {}
             }
-        });
-        Self(judged.collect())
+        }
+        Self { found, unstamped }
+    }
+
+    /// Finds an object that an earlier operator made, by name.
+    pub fn unstamped(&self, name: &str) -> Option<&'a T> {
+        self.unstamped.iter().find(|object| object.object_name() == name).copied()
     }
 
     /// Iterates over all objects, in the order of the snapshot.
     pub fn iter(&self) -> impl Iterator<Item = OwnedObject<'a, T>> {
-        self.0.iter().copied()
+        self.found.iter().copied()
     }
 
     /// Finds an object by name.

@@ -55,6 +55,8 @@ impl<'a> PodsBySelector<'a> {
     ) -> Pods {
         let mut sum = Pods::default();
         let release = deployment.state().map(|deployment| deployment.tag.version.as_str());
+        // The Pods of an earlier operator carry no release.
+        let is_adopted = deployment.state().is_some_and(|deployment| deployment.adopted.is_some());
         let prefix = format!("{}-", names::workload(&self.owner.name, component, color));
         let matching = self.pods.iter().filter(|(of, on, _)| *of == component && *on == color);
         for pod in matching.map(|(_, _, pod)| *pod).filter(|pod| is_alive(pod)) {
@@ -63,7 +65,11 @@ impl<'a> PodsBySelector<'a> {
             if !ours {
                 sum.foreign.push(pod.object_name().to_owned());
             }
-            if !(ours && release.is_some() && pod.annotation(RELEASE_VERSION) == release) {
+            let of_release = match pod.annotation(RELEASE_VERSION) {
+                None => is_adopted,
+                version => version == release,
+            };
+            if !(ours && release.is_some() && of_release) {
                 sum.strays.push(pod.object_name().to_owned());
             }
             add(&mut sum, pod, switched_at, baseline);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use super::ownership::Owned;
@@ -34,6 +36,17 @@ pub struct Snapshot {
     pub accounts: Vec<Arc<ServiceAccountView>>,
     /// PodDisruptionBudgets.
     pub budgets: Vec<Arc<DisruptionBudgetView>>,
+    /// Objects of an earlier operator; `None` in the cache, and if there are none.
+    pub predecessor: Option<PredecessorObjects>,
+}
+
+/// The objects that tell whether what an earlier operator made can be adopted, whole.
+#[derive(Clone, Debug, Default)]
+pub struct PredecessorObjects {
+    /// Deployments with the `app` label of the resource.
+    pub deployments: Vec<Deployment>,
+    /// Services with the `app` label of the resource.
+    pub services: Vec<Service>,
 }
 
 /// A resource with its objects. The ownership of each object and the hash of the spec's template are judged here, once.

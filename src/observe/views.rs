@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::metadata::{RawMeta, if_readable, or_default, trimmed_meta};
 use crate::resources::{Defaults, controller_revision};
+use api::names::RELEASE_VERSION;
 use api::template::ReleaseTemplate;
 
 /// A ConfigMap. The operator never decodes, caches or logs its content.
@@ -76,17 +77,43 @@ struct RawDeployment {
 #[derive(Deserialize)]
 struct RawDeploymentSpec {
     replicas: Option<i32>,
+    #[serde(default)]
+    template: RawTemplate,
+}
+
+/// The release that the operator wrote on the Pods of a Deployment.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawTemplate {
+    #[serde(deserialize_with = "or_default")]
+    metadata: RawTemplateMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawTemplateMeta {
+    #[serde(deserialize_with = "or_default")]
+    annotations: ReleaseAnnotation,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ReleaseAnnotation {
+    #[serde(rename = "e6data.io/release-version")]
+    version: Option<String>,
 }
 
 impl From<RawDeployment> for DeploymentView {
     fn from(raw: RawDeployment) -> Self {
         let template_managers = raw.metadata.template_managers();
-        Self {
-            metadata: raw.metadata.into(),
-            replicas: raw.spec.replicas.unwrap_or(1),
-            status: raw.status,
-            template_managers,
+        let mut metadata = ObjectMeta::from(raw.metadata);
+        // Another client may have removed the annotations of the Deployment. The Pods still show who made it.
+        if let (Some(annotations), Some(version)) =
+            (&mut metadata.annotations, raw.spec.template.metadata.annotations.version)
+        {
+            annotations.entry(RELEASE_VERSION.to_owned()).or_insert(version);
         }
+        Self { metadata, replicas: raw.spec.replicas.unwrap_or(1), status: raw.status, template_managers }
     }
 }
 

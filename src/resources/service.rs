@@ -109,7 +109,8 @@ fn port(component: Component, number: i32) -> ServicePort {
         name: Some(component.as_str().into()),
         port: number,
         protocol: Some("TCP".into()),
-        target_port: Some(IntOrString::String(component.as_str().into())),
+        // Not its name: the Pods of an adopted release may name their ports differently.
+        target_port: Some(IntOrString::Int(component.port())),
         ..ServicePort::default()
     }
 }

@@ -12,6 +12,7 @@
     reason = "clippy knows only the test functions as tests"
 )]
 
+mod adoption;
 mod concurrent_upgrades;
 mod failed_releases;
 mod measure;

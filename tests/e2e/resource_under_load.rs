@@ -99,6 +99,12 @@ impl ResourceUnderLoad {
     /// Like [`Self::open`], in an existing environment, for a resource of any name and rate.
     pub async fn with(env: TestEnv, rollout: &Value, name: &str, rate: u32) -> Self {
         let (subject, _) = env.deploy(name, &spec(rollout)).await;
+        Self::serving(env, subject, rate).await
+    }
+
+    /// Like [`Self::with`], for a resource whose front Services have ready Pods.
+    pub async fn serving(env: TestEnv, subject: Subject, rate: u32) -> Self {
+        let name = &subject.name.clone();
         // kube-proxy follows the first selection about a second late. From then on no request may fail.
         env.linger(2).await;
         let fronts = [front(&env, name, "storage").await, front(&env, name, "schema").await];

@@ -7,6 +7,7 @@
 // A test fails by unwrapping, indexing or panicking.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod adoption;
 mod after_switch;
 mod deletion;
 mod demo;

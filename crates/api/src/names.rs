@@ -42,6 +42,8 @@ pub const APPLIED_SETTINGS: &str = "e6data.io/settings";
 /// Annotation of an object with in-place settings: names of the annotations and labels of the spec that the operator
 /// last applied. The operator removes the ones that the spec no longer lists.
 pub const APPLIED_KEYS: &str = "e6data.io/applied-keys";
+/// Annotation of a Deployment that an earlier operator made and this one adopted: the image that it ran.
+pub const ADOPTED: &str = "e6data.io/adopted";
 /// Annotation of a ControllerRevision: `Failed` while its release is blocked.
 pub const OUTCOME: &str = "e6data.io/outcome";
 /// Annotation of a ControllerRevision: reason of the failure.

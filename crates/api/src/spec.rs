@@ -87,7 +87,7 @@ use crate::names::{Component, PerComponent};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = rules::invalid(
-        "size(self.metadata.name) <= 39 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "has(self.status) || size(self.metadata.name) <= 39 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "metadata.name must have at most 39 characters (lower-case letters, digits, '-'), begin with a letter and not \
          end with '-', since Service names contain it: create the resource under another name",
     ),

@@ -29,14 +29,14 @@ pub struct MetadataServicesStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_phase: Option<String>,
     /// Time at which `status.deploymentPhase` last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub phase_started_at: Option<Time>,
     /// Color of the active release, which receives the traffic: `blue` or `green`. Absent until the first release is
     /// active.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub active_strategy: Option<Color>,
     /// Color of the pending release: `blue` or `green`. Absent if no release is pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub pending_strategy: Option<Color>,
     /// Version of the active release, which receives the traffic. Absent until the first release is active.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,13 +62,13 @@ pub struct MetadataServicesStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Pods and image of the storage service in the active release. Absent until the first release is active.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub storage: Option<ComponentStatus>,
     /// Pods and image of the schema service in the active release. Absent until the first release is active.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub schema: Option<ComponentStatus>,
     /// Addresses of the front Services, which clients use. A release does not change an address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub endpoints: Option<Endpoints>,
 }
 
@@ -79,13 +79,17 @@ pub struct ReleaseRecord {
     /// Version of the release: `spec.releaseVersion` of its first attempt, or `v<UTC date>-<UTC time>-<first 7 digits
     /// of the release hash>`. It is the value for a rollback request.
     pub version: String,
-    /// SHA-256 of the release template, 64 hexadecimal digits. Equal templates are the same release.
+    /// SHA-256 of the release template, 64 hexadecimal digits. Equal templates are the same release. Empty if the
+    /// template is unknown; the release is then no target of a rollback.
+    #[serde(default)]
     pub hash: String,
     /// Color that the release was last deployed to: `blue` or `green`.
     pub strategy: Color,
     /// Tag of the storage image.
+    #[serde(default)]
     pub storage_tag: String,
     /// Tag of the schema image.
+    #[serde(default)]
     pub schema_tag: String,
     /// Full reference of the storage image: `<repository>:<tag>[@<digest>]`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -99,7 +103,8 @@ pub struct ReleaseRecord {
     /// canceled, `Failed` is blocked until a retry or rollback request.
     pub status: RecordStatus,
     /// Cause of the last attempt: `Spec` (a change of the spec), `Rollback`, `Retry` or `Restart` (a request by
-    /// annotation), or `AutoRollback` (the operator returned to the release).
+    /// annotation), `AutoRollback` (the operator returned to the release), or `Adoption` (an earlier operator deployed
+    /// the release).
     #[serde(default)]
     pub trigger: Trigger,
     /// Time at which the release last became active. Absent if it never was active; it is then no target of a
@@ -161,6 +166,8 @@ pub enum Trigger {
     Retry,
     /// A user requested a restart by annotation.
     Restart,
+    /// An earlier operator deployed the release, and this one adopted its objects.
+    Adoption,
     /// A user changed the spec. A value of a newer operator version is read as this one.
     #[default]
     #[serde(other)]
@@ -175,6 +182,7 @@ impl Trigger {
             Self::AutoRollback => "AutoRollback",
             Self::Retry => "Retry",
             Self::Restart => "Restart",
+            Self::Adoption => "Adoption",
             Self::Spec => "Spec",
         }
     }

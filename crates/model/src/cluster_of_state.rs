@@ -62,6 +62,7 @@ pub fn cell(cell: &Cell, component: Component, color: Color, ready_since: i64) -
     }
     cluster_state::Cell {
         deployment: deployment.map(|tag| cluster_state::StoredDeployment {
+            adopted: None,
             tag,
             desired: 1,
             problem: None,

@@ -393,7 +393,11 @@ fn write_for(server: &ApiState, action: &Action) -> Write {
             let (color, component, kind) = place(id);
             Write::DeleteObject { color, component, kind }
         }
-        Action::Adopt(_) | Action::ApplySetting(_) | Action::ApplyServiceAccount => {
+        Action::Adopt(_)
+        | Action::AdoptFront(..)
+        | Action::AdoptUnstamped(..)
+        | Action::ApplySetting(_)
+        | Action::ApplyServiceAccount => {
             panic!("not in the model: {action:?}")
         }
     }

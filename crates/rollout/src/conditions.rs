@@ -4,19 +4,20 @@
 //! contain no counters and no ages: a settled resource would be written at every reconcile.
 
 mod progress;
+mod unstarted;
 
 use api::names::{self, Component, RETRY};
 use api::status::{ComponentStatus, Endpoints, MetadataServicesStatus, Side, Step};
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::assessment::{failure, is_bad};
 use crate::context::{Context, Desired};
-use crate::facts::Facts;
 use crate::health::{self, Health, Verdict, health};
 use crate::history;
 use crate::intent::Intent;
 use crate::plan::{Effect, EventNote, EventReason, Plan};
+
+pub(crate) use unstarted::{not_adopted, pending};
 
 /// A condition before it is compared with the persisted one.
 struct DesiredCondition {
@@ -72,6 +73,7 @@ pub(crate) fn condition_events(before: &[Condition], after: &[Condition]) -> Vec
         |list: &[Condition], kind: &str| list.iter().find(|condition| condition.type_ == kind).cloned();
     let announced = [
         ("SpecApplied", "Invalid", EventReason::SpecInvalid),
+        ("Stalled", "CannotAdopt", EventReason::CannotAdopt),
         ("Stalled", "NameTaken", EventReason::NameTaken),
         ("Stalled", "WriteRefused", EventReason::WriteRefused),
         ("Drifted", "TemplateChanged", EventReason::Drifted),
@@ -139,7 +141,8 @@ pub(crate) fn problem(ctx: &Context) -> Option<Verdict> {
     }
     if !ctx.facts.taken.is_empty() {
         let text = format!(
-            "objects of other owners hold names that this resource needs: {}. Remedy: delete or rename them",
+            "objects of other owners hold names that this resource needs: {}. Remedy: if clients or Pods use an object, \
+             keep it and give this resource another name; otherwise delete it",
             ctx.facts.taken.join(", ")
         );
         return Some(Verdict::plain("NameTaken", text));
@@ -372,58 +375,4 @@ fn merge(ctx: &Context, before: &[Condition], desired: Vec<DesiredCondition>) ->
             }
         })
         .collect()
-}
-
-/// The readable status of a resource that has no release and cannot start one yet.
-pub(crate) fn pending(
-    intent: &Intent,
-    facts: &Facts,
-    before: &MetadataServicesStatus,
-    now: Timestamp,
-) -> MetadataServicesStatus {
-    let (reason, message) = if !intent.violations.is_empty() {
-        ("Invalid", format!("the spec is not valid: {}", intent.violations.join("; ")))
-    } else if let Some(command) = &intent.crd_outdated {
-        ("CRDOutdated", format!("the installed CRD lacks fields that this operator needs; run: {command}"))
-    } else if intent.policy.paused {
-        ("Paused", PAUSED.to_owned())
-    } else {
-        (
-            "Pending",
-            format!("no release is deployed yet ({} names are held by other owners)", facts.taken.len()),
-        )
-    };
-    let mut status = MetadataServicesStatus {
-        observed_generation: Some(intent.generation),
-        phase: Some("Pending".into()),
-        deployment_phase: Some("Deploying".into()),
-        endpoints: Some(endpoints(intent)),
-        ..before.clone()
-    };
-    if before.deployment_phase.as_deref() != Some("Deploying") {
-        status.phase_started_at = Some(Time(now));
-    }
-    let said = [
-        ("Ready", false, "NoRelease", "no release is active yet".to_owned()),
-        ("SpecApplied", false, reason, message.clone()),
-        ("Progressing", false, reason, message.clone()),
-        ("Reconciling", false, "Settled", "no rollout is in progress".to_owned()),
-        ("Stalled", reason != "Paused", reason, message),
-    ];
-    status.conditions = said
-        .into_iter()
-        .map(|(kind, is_true, reason, message)| {
-            let status = if is_true { "True" } else { "False" };
-            let same = before.conditions.iter().find(|old| old.type_ == kind && old.status == status);
-            Condition {
-                type_: kind.into(),
-                status: status.into(),
-                reason: reason.into(),
-                message,
-                last_transition_time: same.map_or(Time(now), |old| old.last_transition_time.clone()),
-                observed_generation: Some(intent.generation),
-            }
-        })
-        .collect();
-    status
 }

@@ -157,7 +157,7 @@ impl<'a> Context<'a> {
                 Trigger::Rollback => &self.intent.requests.rollback_to,
                 Trigger::Retry => &self.intent.requests.retry,
                 Trigger::Restart => &self.intent.requests.restart,
-                Trigger::AutoRollback | Trigger::Spec => &None,
+                Trigger::AutoRollback | Trigger::Adoption | Trigger::Spec => &None,
             };
             // A rollback is carried out when its release is pending or active.
             let started = request.kind != Trigger::Rollback

@@ -17,6 +17,8 @@ pub struct Facts {
     pub surplus: Vec<Extra>,
     /// Objects of ours that lost their owner reference (deleted with `--cascade=orphan`, applied again).
     pub adoptable: Vec<ObjectId>,
+    /// What an earlier operator left, if the status has no state machine and there is something.
+    pub predecessor: Option<Predecessor>,
     /// Names that the resource needs and objects of other owners hold, as `Kind name (held by ...)`.
     pub taken: Vec<String>,
     /// The permanent rejection of a write: the API server repeats it until a person acts.
@@ -35,10 +37,46 @@ impl Facts {
         })
     }
 
+    /// Returns the highest epoch on any object, and of `decided`, the epoch of a rejected status: its last decision may still
+    /// land.
+    pub fn highest_epoch(&self, decided: Option<i64>) -> i64 {
+        let decided = decided.filter(|epoch| is_epoch(*epoch));
+        let fronts = self.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
+        let objects = Color::ALL
+            .into_iter()
+            .flat_map(|color| self.colors.get(color).iter().flat_map(|(_, workload)| workload.tags()));
+        let objects = objects.flatten().map(|tag| tag.epoch);
+        fronts.chain(objects).chain(decided).max().unwrap_or(0).max(0)
+    }
+
     /// Returns whether the ControllerRevision of a release says that it failed.
     pub fn is_marked(&self, version: &str) -> bool {
         self.revisions.iter().any(|known| known.version == version && known.failed.is_some())
     }
+}
+
+/// Objects of the resource that carry no stamp of this operator: an earlier operator made them (design D27).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Predecessor {
+    /// Its Deployments.
+    pub deployments: PerColor<PerComponent<Option<UnstampedDeployment>>>,
+    /// True for each front Service without a stamp.
+    pub fronts: PerComponent<bool>,
+    /// Its color Services and ConfigMaps.
+    pub others: Vec<ObjectId>,
+    /// Objects that cannot be adopted: the object, the cause and the remedy.
+    pub obstacles: Vec<(ObjectId, String)>,
+}
+
+/// A Deployment without a stamp.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UnstampedDeployment {
+    /// Its UID.
+    pub uid: String,
+    /// The image of the component's container.
+    pub image: Image,
+    /// True if all desired Pods are ready.
+    pub is_complete: bool,
 }
 
 /// Rejected writes that wait for a later reconcile while the rollout continues (ADR 13).
@@ -178,6 +216,8 @@ pub struct DeploymentState {
     pub available: i32,
     /// Pods in all.
     pub replicas: i32,
+    /// The image of a Deployment that an earlier operator made and this one adopted; `None` for any other.
+    pub adopted: Option<String>,
     /// Field managers other than the operator that changed the pod template, sorted.
     pub drifted_by: Vec<String>,
     /// A hard failure in the conditions of the Deployment.
@@ -360,6 +400,16 @@ pub struct Image {
     pub tag: String,
     /// The whole reference.
     pub reference: String,
+}
+
+impl Image {
+    /// Splits a reference such as `registry:5000/path/name:tag@sha256:...`. The tag is empty if it has none.
+    pub fn parse(reference: &str) -> Self {
+        let named = reference.split('@').next().unwrap_or_default();
+        let last = named.rsplit('/').next().unwrap_or_default();
+        let tag = last.split_once(':').map(|(_, tag)| tag).unwrap_or_default();
+        Self { tag: tag.to_owned(), reference: reference.to_owned() }
+    }
 }
 
 /// A setting that follows the spec in place and never restarts a Pod (design D3).

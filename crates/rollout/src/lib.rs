@@ -19,9 +19,11 @@
 //! | `requests` | rollback, retry and restart by annotation |
 //! | `transition` | the next persisted status |
 //! | `conditions` | phase, conditions and counts of a status |
+//! | `adoption` | objects that an earlier operator made |
 //! | `recovery` | a status that is missing, lost, or contradicts the objects |
 
 mod actions;
+mod adoption;
 mod assessment;
 mod conditions;
 mod context;
@@ -82,15 +84,19 @@ pub fn is_overdue(intent: &Intent, status: &MetadataServicesStatus, now: Timesta
 
 /// Returns the status update that reports why a plan cannot be carried out (see [`Facts::taken`], [`Facts::refused`]).
 ///
-/// Returns `None` if the status reports it already, or if there is no status to report it in.
+/// Returns `None` if the status reports it already.
 pub fn explain(
     intent: &Intent,
     status: Option<&MetadataServicesStatus>,
     facts: &Facts,
     now: Timestamp,
 ) -> Option<Plan> {
-    let status = status.filter(|status| !is_newer(status))?;
-    let rollout = status.rollout.as_ref()?;
+    let empty = MetadataServicesStatus::default();
+    let status = status.unwrap_or(&empty);
+    if is_newer(status) {
+        return None;
+    }
+    let Some(rollout) = &status.rollout else { return recovery::explain(intent, status, facts, now) };
     let ctx = Context { intent, status, rollout, facts, now, now_for_record: round_up_to_second(now) };
     // A rejection that outlasts the deploy timeout fails the release like any other cause.
     if assessment::is_overdue(ctx.policy(), rollout, now)

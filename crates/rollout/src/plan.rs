@@ -52,6 +52,10 @@ pub enum Action {
     Route(Component, Route),
     /// Create an object of a color for a release.
     Create(ObjectId, ReleaseRef),
+    /// Adopt a front Service of an earlier operator: its selector, annotations and labels, with the ports it has.
+    AdoptFront(Component, Route),
+    /// Adopt another object of an earlier operator as an object of this release, by labels and annotations.
+    AdoptUnstamped(ObjectId, ReleaseRef),
     /// Write our owner reference on an object that has none.
     Adopt(ObjectId),
     /// Raise the epoch annotation of an object, so that requests decided on its earlier resourceVersion fail.
@@ -130,6 +134,10 @@ pub enum EventReason {
     CrdOutdated,
     /// The status was rebuilt from the objects.
     StatusRebuilt,
+    /// The objects of an earlier operator were adopted.
+    Adopted,
+    /// The objects of an earlier operator cannot be adopted.
+    CannotAdopt,
 }
 
 impl EventReason {
@@ -155,6 +163,8 @@ impl EventReason {
             Self::WriteRefused => "WriteRefused",
             Self::CrdOutdated => "CRDOutdated",
             Self::StatusRebuilt => "StatusRebuilt",
+            Self::Adopted => "Adopted",
+            Self::CannotAdopt => "CannotAdopt",
         }
     }
 
@@ -172,6 +182,7 @@ impl EventReason {
                 | Self::NameTaken
                 | Self::WriteRefused
                 | Self::CrdOutdated
+                | Self::CannotAdopt
         )
     }
 }

@@ -5,20 +5,20 @@
 
 pub(crate) mod validity;
 
-use api::names::{Color, Component};
+use api::names::{Color, Component, PerComponent};
 use api::status::{
     MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Timers, Trigger,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::context::{Context, Desired};
-use crate::facts::{Deployment, Facts, FrontState, ObjectId, ObjectState, Revision, Workload, is_epoch};
+use crate::context::{Context, Desired, round_up_to_second};
+use crate::facts::{Deployment, Facts, FrontState, ObjectId, ObjectState, Revision, Workload};
 use crate::health::component_complete;
 use crate::intent::Intent;
 use crate::plan::{Action, Effect, EventNote, EventReason, Plan};
 use crate::transition::{Transition, restarts};
-use crate::{conditions, history};
+use crate::{adoption, conditions, history};
 
 /// The release and color that a front Service names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +29,12 @@ struct Claim {
 
 /// The plan for a resource whose status has no usable state machine.
 pub(crate) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Facts, now: Timestamp) -> Plan {
+    if let Some(plan) = adoption::plan(intent, before, facts, now) {
+        return plan;
+    }
     let claims = claims(facts);
     let empty = is_empty(facts) && claims.is_empty();
-    let epoch = highest_epoch(before, facts) + i64::from(!empty);
+    let epoch = facts.highest_epoch(before.rollout.as_ref().map(|rollout| rollout.epoch)) + i64::from(!empty);
     let mut status = status_of_revisions(facts, epoch, now);
     match serving(facts, &status, &claims) {
         Serving::Nothing => {}
@@ -45,6 +48,7 @@ pub(crate) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
             recover_disagreement(&mut status, facts, &keep, other.as_ref(), now);
         }
     }
+    adoption::keep_history(&mut status.release_history, before);
     history::drop_duplicates(&mut status.release_history);
     // A failed attempt that the spec still asks for comes last, as before the loss (design D12), unless a release is
     // pending.
@@ -67,9 +71,25 @@ pub(crate) fn plan(intent: &Intent, before: &MetadataServicesStatus, facts: &Fac
         notes: vec![],
         requeue_after: None,
     });
-    let text = "the status was lost and is rebuilt from the objects; no workload was touched";
-    plan.notes.push(EventNote::new(EventReason::StatusRebuilt, text));
+    plan.notes.push(adoption::event(before, &status, facts).unwrap_or_else(|| {
+        let text = "the status was lost and is rebuilt from the objects; no workload was touched";
+        EventNote::new(EventReason::StatusRebuilt, text)
+    }));
     plan
+}
+
+/// The status update that reports why the objects of an earlier operator cannot be adopted; `None` if it is reported.
+pub(crate) fn explain(
+    intent: &Intent,
+    before: &MetadataServicesStatus,
+    facts: &Facts,
+    now: Timestamp,
+) -> Option<Plan> {
+    let refused = facts.refused.as_ref().map(|refused| {
+        let text = format!("the API server rejects a write: {refused}");
+        adoption::refuse(intent, before, "WriteRefused", &text, round_up_to_second(now))
+    });
+    refused.filter(|plan| plan.effect != Effect::Wait)
 }
 
 /// Starts the first release, or reports why it may not start.
@@ -152,17 +172,6 @@ fn record_of_revision(revision: &Revision, activated: i64, now: Timestamp) -> Re
         reason: revision.failed.as_ref().map(|_| "Failed".to_owned()),
         message: revision.failed.clone(),
     }
-}
-
-/// The highest epoch on any object and in the rejected status, whose last decision may still land.
-fn highest_epoch(status: &MetadataServicesStatus, facts: &Facts) -> i64 {
-    let decided = status.rollout.as_ref().map(|rollout| rollout.epoch).filter(|epoch| is_epoch(*epoch));
-    let fronts = facts.front.iter().filter_map(|(_, front)| Some(front.state()?.epoch));
-    let objects = Color::ALL
-        .into_iter()
-        .flat_map(|color| facts.colors.get(color).iter().flat_map(|(_, workload)| workload.tags()));
-    let objects = objects.flatten().map(|tag| tag.epoch);
-    fronts.chain(objects).chain(decided).max().unwrap_or(0).max(0)
 }
 
 fn claims(facts: &Facts) -> Vec<Claim> {
@@ -327,17 +336,20 @@ fn ensure_record(status: &mut MetadataServicesStatus, facts: &Facts, claim: &Cla
         }
         return;
     }
+    let adopted = adoption::images(color);
+    let trigger = if adopted.is_some() { Trigger::Adoption } else { Trigger::Spec };
+    let PerComponent { storage, schema } = adopted.unwrap_or_default();
     status.release_history.push(ReleaseRecord {
         version: claim.side.version.clone(),
         hash: hash.unwrap_or_default(),
         strategy: claim.side.strategy,
-        storage_tag: String::new(),
-        schema_tag: String::new(),
-        storage_image: String::new(),
-        schema_image: String::new(),
+        storage_tag: storage.tag,
+        schema_tag: schema.tag,
+        storage_image: storage.reference,
+        schema_image: schema.reference,
         timestamp: Time(now),
         status: RecordStatus::Superseded,
-        trigger: Trigger::Spec,
+        trigger,
         activated_at: Some(Time(now)),
         ready_at: None,
         finished_at: None,

@@ -64,7 +64,7 @@ fn target<'a>(ctx: &'a Context, value: &str) -> Result<&'a ReleaseRecord, String
             .status
             .release_history
             .iter()
-            .filter(|record| record.activated_at.is_some())
+            .filter(|record| record.activated_at.is_some() && ctx.has_template(&record.hash))
             .map(|record| record.version.as_str())
             .collect();
         if good.is_empty() {
@@ -108,7 +108,7 @@ fn refuse(ctx: &Context, kind: Trigger, value: &str, why: &str) -> Option<Plan> 
     let annotation = match kind {
         Trigger::Retry => RETRY,
         Trigger::Restart => RESTART,
-        Trigger::Rollback | Trigger::AutoRollback | Trigger::Spec => ROLLBACK_TO,
+        Trigger::Rollback | Trigger::AutoRollback | Trigger::Adoption | Trigger::Spec => ROLLBACK_TO,
     };
     let value = &shorten(value);
     let message = format!("{annotation}={value} refused: {why}");

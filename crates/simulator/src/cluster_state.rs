@@ -1,6 +1,6 @@
 //! The cluster of the simulator: the objects of one resource, and the work of controllers and nodes on them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use api::names::{Color, Component, PerColor, PerComponent};
 use api::status::{MetadataServicesStatus, PodRestarts, restarted_before};
@@ -40,6 +40,8 @@ pub struct StoredDeployment {
     pub problem: Option<Cause>,
     pub drifted_by: Vec<String>,
     pub observed: bool,
+    /// The image that it ran when the operator adopted it; `None` for a Deployment of the operator.
+    pub adopted: Option<String>,
 }
 
 /// The objects of one component on one color.
@@ -79,6 +81,8 @@ pub struct Cluster {
     /// Number of replicas of a new Deployment.
     pub replicas: i32,
     pub pods_created: usize,
+    /// Objects that an earlier operator made and that are not adopted, with the image of a Deployment.
+    pub unstamped: BTreeMap<ObjectId, String>,
 }
 
 impl Cluster {
@@ -137,8 +141,14 @@ impl Cluster {
         let desired = self.replicas.max(active_replicas);
         let cell = self.cell_mut(component, color);
         assert!(cell.deployment.is_none(), "AlreadyExists: Deployment {component} {color}");
-        cell.deployment =
-            Some(StoredDeployment { tag, desired, problem: None, drifted_by: vec![], observed: true });
+        cell.deployment = Some(StoredDeployment {
+            tag,
+            desired,
+            problem: None,
+            drifted_by: vec![],
+            observed: true,
+            adopted: None,
+        });
         cell.sets = true;
         for _ in 0..desired {
             self.create_pod(component, color);
@@ -237,9 +247,12 @@ impl Cluster {
         Facts {
             front: PerComponent::from_fn(|component| front(self.fronts.get(component).as_ref())),
             colors: PerColor::from_fn(|color| {
-                PerComponent::from_fn(|component| workload(self.cell(component, color), switched, &baseline))
+                PerComponent::from_fn(|component| {
+                    workload(&self.stamped_cell(component, color), switched, &baseline)
+                })
             }),
             revisions,
+            predecessor: self.predecessor().filter(|_| rollout.is_none()),
             ..Facts::default()
         }
     }
@@ -281,6 +294,7 @@ fn workload(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Wor
             ready: count(&|pod| pod.ready && pod.version == deployment.tag.version),
             available: count(&|pod| pod.ready && pod.version == deployment.tag.version),
             replicas: count(&|pod| pod.version == deployment.tag.version),
+            adopted: deployment.adopted.clone(),
             drifted_by: deployment.drifted_by.clone(),
             problem: deployment.problem.map(|cause| Problem { cause, pod: None, said: format!("{cause:?}") }),
         }),

@@ -13,6 +13,8 @@ pub mod invariants;
 pub mod message_templates;
 pub mod plan_input;
 mod pod_events;
+pub mod predecessor;
+mod public_status;
 mod queries;
 mod user_actions;
 mod write_checks;
@@ -277,7 +279,7 @@ impl Sim {
             if !self.may_write() {
                 return false;
             }
-            self.record_write(kind(&action), &format!("{action:?}"));
+            self.record_write(write_checks::kind(&action), &format!("{action:?}"));
             write_checks::before_action(self, &action);
             self.execute(action);
             self.cluster.tick();
@@ -304,6 +306,11 @@ impl Sim {
                     FrontService { selects, exact: true, version, epoch, switched_at: Some(now), slices };
             }
             Action::Create(id, tagged) => self.create(&id, tagged),
+            Action::AdoptFront(component, route) => {
+                self.cluster.unstamped.remove(&ObjectId::Front(component));
+                self.execute(Action::Route(component, route));
+            }
+            Action::AdoptUnstamped(id, tagged) => self.cluster.adopt(&id, tagged),
             Action::Adopt(id) => self.adoptable.retain(|known| *known != id),
             Action::RaiseEpoch(id, epoch) => self.cluster.raise_epoch(&id, epoch),
             Action::RecordRevision { tagged, failed } => self.record(tagged, failed),
@@ -480,19 +487,5 @@ impl Sim {
             self.run();
         }
         assert_eq!(self.trace.len(), before, "writes at rest\n{}", self.trace_text());
-    }
-}
-
-fn kind(action: &Action) -> &'static str {
-    match action {
-        Action::CreateFront(_) => "CreateFront",
-        Action::Route(..) => "Route",
-        Action::Create(..) => "Create",
-        Action::Adopt(_) => "Adopt",
-        Action::RaiseEpoch(..) => "RaiseEpoch",
-        Action::RecordRevision { .. } => "RecordRevision",
-        Action::Delete(_) => "Delete",
-        Action::ApplySetting(_) => "ApplySetting",
-        Action::ApplyServiceAccount => "ApplyServiceAccount",
     }
 }

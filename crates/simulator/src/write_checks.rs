@@ -62,6 +62,10 @@ pub fn before_commit(sim: &mut Sim, new: &MetadataServicesStatus) {
 
 pub fn before_action(sim: &mut Sim, action: &Action) {
     check(sim, |input| invariants::action(input, action));
+    if let Action::Delete(id) | Action::Adopt(id) | Action::RaiseEpoch(id, _) = action {
+        let stamped = !sim.cluster.unstamped.contains_key(id);
+        ensure!(sim, stamped, "I46: {action:?}, but an earlier operator made the object");
+    }
     let Action::Route(component, to) = action else { return };
     let front = front(sim, *component).cloned().unwrap_or_default();
     if to.color.is_some() && front.selects != to.color && !sim.externally_changed {
@@ -96,7 +100,9 @@ pub fn after_write(sim: &Sim) {
         (Some(storage), Some(schema)) => storage != schema,
         _ => false,
     };
-    if differ && !sim.externally_changed && !sim.checks.status_lost {
+    // Adopted front Services differ in their release for a moment, and select one color.
+    let adopts = sim.status.as_ref().is_none_or(|status| status.rollout.is_none());
+    if differ && !adopts && !sim.externally_changed && !sim.checks.status_lost {
         // In Prune only to resolve a deadlock, where the operator keeps another color than it decided before.
         let moving = matches!(sim.step(), Some(Step::Switching | Step::RollingBack | Step::Prune));
         ensure!(sim, moving, "I4: the front Services differ");
@@ -123,5 +129,22 @@ pub fn needs_taken_name(taken: &[ObjectId], action: &Action) -> bool {
         Action::Create(id, _) => taken.contains(id),
         Action::CreateFront(component) => taken.contains(&ObjectId::Front(*component)),
         _ => false,
+    }
+}
+
+/// Returns the kind of an action, for counts.
+pub fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::CreateFront(_) => "CreateFront",
+        Action::Route(..) => "Route",
+        Action::Create(..) => "Create",
+        Action::Adopt(_) => "Adopt",
+        Action::AdoptFront(..) => "AdoptFront",
+        Action::AdoptUnstamped(..) => "AdoptUnstamped",
+        Action::RaiseEpoch(..) => "RaiseEpoch",
+        Action::RecordRevision { .. } => "RecordRevision",
+        Action::Delete(_) => "Delete",
+        Action::ApplySetting(_) => "ApplySetting",
+        Action::ApplyServiceAccount => "ApplyServiceAccount",
     }
 }

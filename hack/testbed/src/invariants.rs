@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-pub use self::api_requests::{Call, RequestKind, live_reads, writes_changed_something};
+pub use self::api_requests::{Call, RequestKind, deletes_of_unstamped, live_reads, writes_changed_something};
 pub(crate) use self::history_state::Selection;
 pub use self::history_state::{is_ours, is_terminating};
 pub use self::objects::at_rest;

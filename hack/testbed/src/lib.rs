@@ -25,6 +25,7 @@ pub mod operator;
 pub mod options;
 pub mod pace;
 pub mod ports;
+pub mod predecessor;
 pub mod process;
 mod programs;
 pub mod proxy;

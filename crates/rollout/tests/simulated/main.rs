@@ -5,6 +5,7 @@
 // A panic is a failed test, also in the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod adoption;
 mod condition_messages;
 mod crashes;
 mod deploying_step;

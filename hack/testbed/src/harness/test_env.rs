@@ -278,6 +278,7 @@ impl TestEnv {
         let mut found = violations(&history, &self.waived);
         if let Some(audit) = audit {
             let of_requests = invariants::writes_changed_something(&history, &audit).into_iter();
+            let of_requests = of_requests.chain(invariants::deletes_of_unstamped(&history, &audit));
             found.extend(of_requests.chain(reads_before_writes(&history, &audit)).map(|one| one.to_string()));
             let of_the_crd = self.logged(shipped_rights::CRD_REQUEST);
             let requests = of_the_crd.iter().chain([&audit]);

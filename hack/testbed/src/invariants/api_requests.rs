@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
+use super::history_state::is_stamped;
 use crate::audit::{AuditLog, Request};
 use crate::history::{Entry, History, Kind, Verb};
 
@@ -78,6 +79,30 @@ struct Bracket {
     /// The writes that rest on these reads: plural resource, name, and whether the write was a create. After a
     /// rejected create the operator may change the existing object.
     written: BTreeSet<(String, String, bool)>,
+}
+
+/// Returns the violations of I46: the operator deletes an object that another program made.
+///
+/// The audit log has no UIDs. So for each name there must be as many deleted objects with a stamp as deletes of the
+/// operator.
+pub fn deletes_of_unstamped(history: &History, audit: &AuditLog) -> Vec<Violation> {
+    let mut deletes: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for request in audit.requests().iter().filter(|request| request.verb == "delete" && request.succeeded()) {
+        *deletes.entry((request.target(), request.name.clone())).or_default() += 1;
+    }
+    let mut found = vec![];
+    for ((plural, name), count) in deletes {
+        let Some(kind) = Kind::named(&plural).filter(|kind| Kind::MADE.contains(kind)) else { continue };
+        let mut stamped: BTreeSet<&str> = BTreeSet::new();
+        stamped.extend(
+            history.of(kind, &name).filter(|one| is_stamped(one)).map(|one| one.text("/metadata/uid")),
+        );
+        if stamped.len() < count {
+            let text = format!("{count} deletes of {kind:?} {name}, of which {} had a stamp", stamped.len());
+            found.push(Violation { invariant: "I46", text });
+        }
+    }
+    found
 }
 
 /// Kinds that the operator reads before every write.

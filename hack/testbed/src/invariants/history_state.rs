@@ -63,9 +63,16 @@ pub fn epoch(entry: &Entry) -> i64 {
     entry.annotation(EPOCH).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// Returns whether the operator created the object.
+/// Returns whether the operator created or adopted the object.
 pub fn is_ours(entry: &Entry) -> bool {
-    entry.label("app.kubernetes.io/managed-by") == Some("e6-operator") && Kind::MADE.contains(&entry.kind)
+    entry.label("app.kubernetes.io/managed-by") == Some("e6-operator")
+        && Kind::MADE.contains(&entry.kind)
+        && is_stamped(entry)
+}
+
+/// Returns whether the object carries an annotation that only the operator writes.
+pub fn is_stamped(entry: &Entry) -> bool {
+    [RELEASE_VERSION, EPOCH, "e6data.io/settings"].iter().any(|stamp| entry.annotation(stamp).is_some())
 }
 
 /// Returns whether the object is being deleted.

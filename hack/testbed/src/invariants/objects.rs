@@ -131,7 +131,9 @@ pub fn not_taken(moment: &Moment<'_>) -> Vec<String> {
     let Moment { entry, before, waived, .. } = moment;
     let changed = entry.verb == Verb::Modified && !waived.has(&entry.name);
     let Some(was) = before.filter(|_| changed) else { return vec![] };
-    let taken = !is_ours(was) && is_ours(entry);
+    // The operator adopts what an earlier operator made for the same resource, and restores its own labels.
+    let adopted = controller(was).is_some() && controller(was) == controller(entry);
+    let taken = !is_ours(was) && is_ours(entry) && !adopted;
     let other = controller(was).zip(controller(entry)).is_some_and(|(was, now)| was != now);
     (taken || (other && is_ours(entry)))
         .then(|| format!("{:?} {} is taken from {:?}", entry.kind, entry.name, controller(was)))
@@ -201,7 +203,8 @@ fn surplus(history: &History, resource: &Entry, waived: &Waived) -> Vec<String> 
     // A release that was active or failed must have a ControllerRevision. A release whose rollout was undone may have
     // one.
     let must = versions(state, |one| {
-        one.get("activatedAt").is_some() || one.get("status") == Some(&"Failed".into())
+        let is_known = one.get("hash").is_some_and(|hash| hash != "");
+        is_known && (one.get("activatedAt").is_some() || one.get("status") == Some(&"Failed".into()))
     });
     let may = versions(state, |_| true);
     let records = waived.records || (recorded.is_superset(&must) && recorded.is_subset(&may));

@@ -1,6 +1,6 @@
 //! Invariants of traffic: the selections of the front Services, and the Pods behind them.
 
-use super::history_state::{Selection, app_of, controller, epoch, is_front, is_terminating};
+use super::history_state::{Selection, app_of, controller, epoch, is_front, is_stamped, is_terminating};
 use super::{COMPONENTS, Moment};
 use crate::history::{Entry, Kind, Verb};
 use crate::pace;
@@ -39,6 +39,8 @@ fn astray(moment: &Moment<'_>, front: &Entry) -> Option<String> {
         Some(deployment) if is_terminating(deployment) => {
             Some(format!("{name} selects {color}, whose Deployment is being deleted"))
         }
+        // The operator is about to adopt it.
+        Some(deployment) if !is_stamped(deployment) => None,
         Some(deployment) => {
             let of = deployment.annotation(super::history_state::RELEASE_VERSION);
             (of != Some(&version))
