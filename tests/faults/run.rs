@@ -237,6 +237,7 @@ impl<'a> Run<'a> {
     fn seen<'b>(&'b self, history: &'b History, events: Vec<String>, faults: &'b [Fault]) -> Seen<'b> {
         let proxy = &self.operator.proxy;
         Seen {
+            scenario: self.scenario,
             history,
             namespace: &self.resource.namespace,
             faults,

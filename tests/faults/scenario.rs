@@ -42,6 +42,8 @@ pub enum Scenario {
     Retry,
     /// A release with changes of all settings that apply in place: sizes, Services, `ServiceAccount`, budgets.
     Settings,
+    /// The adoption of what an earlier operator left. The images are those of the spec.
+    Adopt,
 }
 
 /// The time of an action.
@@ -57,7 +59,7 @@ pub enum Cue {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Upgrade,
         Self::AutoRollback,
@@ -70,13 +72,14 @@ impl Scenario {
         Self::Delete,
         Self::Retry,
         Self::Settings,
+        Self::Adopt,
     ];
 
     /// Returns the actions that come before the scenario. Each completes before the next one.
     pub fn preparation(self) -> Vec<UserAction> {
         let apply = |tag: &str| UserAction::Apply(self.spec(tag));
         match self {
-            Self::Create => vec![],
+            Self::Create | Self::Adopt => vec![],
             Self::Rollback => vec![apply(FIRST), apply(SECOND)],
             Self::Clear => vec![apply(FIRST), apply(BROKEN)],
             Self::Retry => vec![apply(FIRST), UserAction::LimitPods(2), apply(SECOND)],
@@ -97,6 +100,9 @@ impl Scenario {
         let back = || UserAction::RollBackToTag(FIRST.to_owned());
         match self {
             Self::Create => vec![apply(Cue::Start, FIRST)],
+            Self::Adopt => {
+                vec![(Cue::Start, UserAction::LeavePredecessor(self.spec(FIRST), FIRST.to_owned()))]
+            }
             Self::Upgrade => vec![apply(Cue::Start, SLOW)],
             Self::AutoRollback => vec![apply(Cue::Start, BROKEN)],
             Self::LateRollback => {
@@ -129,7 +135,8 @@ impl Scenario {
             | Self::AutoRollback
             | Self::Rollback
             | Self::Clear
-            | Self::Retry => (1, 2),
+            | Self::Retry
+            | Self::Adopt => (1, 2),
         }
     }
 
@@ -241,6 +248,7 @@ impl fmt::Display for Scenario {
             Self::Delete => "delete",
             Self::Retry => "retry",
             Self::Settings => "settings",
+            Self::Adopt => "adopt",
         })
     }
 }

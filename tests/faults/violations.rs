@@ -10,7 +10,7 @@ use testbed::{History, Kind};
 
 use crate::final_state::{counts, differences, end, unnumbered};
 use crate::run::Reference;
-use crate::scenario::SECRET;
+use crate::scenario::{SECRET, Scenario};
 
 /// Time that the operator waits for an answer.
 const GIVEN_UP: Duration = Duration::from_secs(5);
@@ -20,6 +20,8 @@ const SLACK: Duration = Duration::from_millis(500);
 
 /// The observations of a run.
 pub struct Seen<'a> {
+    /// The scenario.
+    pub scenario: Scenario,
     /// The history of the timeline.
     pub history: &'a History,
     /// The namespace.
@@ -51,7 +53,7 @@ pub fn invariants(seen: &Seen<'_>) -> Vec<String> {
         _ => None,
     });
     let late_writes = held.max().map_or(Duration::ZERO, |held| held + GIVEN_UP + seen.late);
-    let waived = Waived { late_writes, ..Waived::default() };
+    let waived = Waived { late_writes, status: seen.scenario == Scenario::Adopt, ..Waived::default() };
     let mut found = invariants::check(seen.history, &waived);
     found.extend(invariants::at_rest(seen.history, &waived));
     let mut texts: Vec<String> = found.iter().map(ToString::to_string).collect();

@@ -1,12 +1,17 @@
 //! Objects as an earlier operator leaves them: the same names and owner, and no annotation of this operator.
 
-use kube::api::{DynamicObject, PostParams};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::Subject;
 use crate::error::{Error, Result};
+use crate::harness::TIME_LIMIT;
 use crate::history::Kind;
+use crate::pace;
 
 /// The version that [`Predecessor::status`] names as active.
 pub const VERSION: &str = "v20260101-abc";
@@ -109,6 +114,37 @@ impl Predecessor {
                     "timestamp": "2025-12-01T00:00:00Z", "status": "Superseded"},
                 {"version": VERSION, "strategy": color, "storageTag": tag, "schemaTag": tag,
                     "timestamp": "2026-01-01T00:00:00Z", "status": "Active"}]})
+    }
+
+    /// Creates everything on a color, with front Services and a status, and waits until the Pods are ready.
+    ///
+    /// # Errors
+    /// If the API server refuses an object, or the Pods do not become ready.
+    pub async fn leave(&self, color: &str, tag: &str) -> Result<()> {
+        let release = self.release(color, |component| format!("example.com/{component}:{tag}"));
+        for object in release.iter().chain(&self.fronts(color)) {
+            self.create(object).await?;
+        }
+        let resources: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &Kind::MetadataServices.resource());
+        let status = json!({"status": Self::status(color, tag)});
+        resources.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let start = Instant::now();
+        for component in ["storage", "schema"] {
+            let name = format!("{}-{component}-{color}", self.name);
+            while deployments.get(&name).await?.status.and_then(|status| status.available_replicas) != Some(2)
+            {
+                if pace::elapsed(start) > TIME_LIMIT {
+                    return Err(Error::Timeout {
+                        what: format!("{name} is ready"),
+                        seconds: TIME_LIMIT.as_secs_f64(),
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Creates an object.

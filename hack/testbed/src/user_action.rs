@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::predecessor::Predecessor;
 use crate::resource::Subject;
 
 /// The name of the quota that limits the Pods of a namespace.
@@ -21,6 +22,9 @@ const QUOTA_CACHE: Duration = Duration::from_millis(500);
 pub enum UserAction {
     /// Creates the resource with this spec, or merges the spec into the existing one.
     Apply(Value),
+    /// Creates the resource with this spec, and on green what an earlier operator made for images with this tag; waits until
+    /// its Pods are ready.
+    LeavePredecessor(Value, String),
     /// Merges these fields into the spec.
     Edit(Value),
     /// Changes the image tags of storage and schema.
@@ -59,6 +63,10 @@ impl UserAction {
                 }
                 Err(error) => Err(error),
             },
+            Self::LeavePredecessor(spec, tag) => {
+                subject.create(spec).await?;
+                Predecessor::of(subject).await?.leave("green", tag).await
+            }
             Self::Edit(fields) => subject.edit(fields).await,
             Self::SetImageTags(storage, schema) => subject.upgrade(storage, schema).await,
             Self::RollBackToVersion(version) => subject.annotate("e6data.io/rollback-to", version).await,
