@@ -90,17 +90,12 @@ pub struct RunArgs {
     #[arg(long, env = "E6_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
 
-    /// Address of /metrics; 0 disables it
-    #[arg(long, env = "E6_METRICS_BIND_ADDRESS", value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    /// Address of /metrics; [::] is IPv6 and IPv4, 0 disables it
+    #[arg(long, env = "E6_METRICS_BIND_ADDRESS", value_name = "ADDR:PORT", default_value = "[::]:8080")]
     pub metrics_bind_address: BindAddress,
 
-    /// Address of /healthz and /readyz; 0 disables them
-    #[arg(
-        long,
-        env = "E6_HEALTH_PROBE_BIND_ADDRESS",
-        value_name = "ADDR:PORT",
-        default_value = "0.0.0.0:8081"
-    )]
+    /// Address of /healthz and /readyz; [::] is IPv6 and IPv4, 0 disables them
+    #[arg(long, env = "E6_HEALTH_PROBE_BIND_ADDRESS", value_name = "ADDR:PORT", default_value = "[::]:8081")]
     pub health_probe_bind_address: BindAddress,
 
     /// Log level: error, warn, info, debug, trace, or a list such as `info,e6_operator=debug`
@@ -195,10 +190,10 @@ impl FromStr for BindAddress {
         if text == "0" {
             return Ok(Self(None));
         }
-        // Go programs accept `:8080`.
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+        // Go programs accept `:8080`, which means both families.
+        let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
         full.parse().map(|address| Self(Some(address))).map_err(|_| {
-            "use an IP address and a port, such as 0.0.0.0:8080 or [::]:8080, or 0 to disable it".into()
+            "use an IP address and a port, such as [::]:8080 or 127.0.0.1:8080, or 0 to disable it".into()
         })
     }
 }

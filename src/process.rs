@@ -95,7 +95,7 @@ async fn operate(args: &RunArgs) -> Result<(), Error> {
     let health = Health::new(Health::MAX_SILENCE, GATES);
     // A standby has no caches to fill and is ready to take over.
     health.set("caches", true);
-    listen(args, &health, &metrics, &stopping).await?;
+    listen(args, &health, &metrics, &stopping)?;
     tokio::spawn(heartbeat(health.clone()));
 
     let config = client::config().await?;
@@ -211,7 +211,7 @@ async fn heartbeat(health: Health) {
     }
 }
 
-async fn listen(
+fn listen(
     args: &RunArgs,
     health: &Health,
     metrics: &Metrics,
@@ -226,7 +226,7 @@ async fn listen(
         (metrics_address, "--metrics-bind-address", exposition),
     ] {
         if let Some(address) = address {
-            let server = Server::bind(address, flag).await?;
+            let server = Server::bind(address, flag)?;
             info!(address = %server.local_addr(), flag, "listening");
             tokio::spawn(server.serve(routes, stopping.clone().cancelled_owned()));
         }

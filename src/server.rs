@@ -5,7 +5,7 @@
 
 mod health;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -14,6 +14,7 @@ use http::{
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -29,6 +30,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most connections at the same time; further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
+/// The most connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 /// The pause after a failed accept, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -62,18 +65,46 @@ pub struct Server {
     address: SocketAddr,
 }
 
+/// Listens on an address. An IPv6 address accepts IPv4 as well.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Listens on all IPv4 addresses if a node without IPv6 cannot listen on all addresses.
+fn listen_or_fall_back<T>(
+    address: SocketAddr,
+    listen: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let all = SocketAddr::from(([0_u16; 8], address.port()));
+    listen(address).or_else(|error| match error.kind() {
+        // The port is the problem, not the family.
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+        _ if address == all => listen(([0, 0, 0, 0], address.port()).into()),
+        _ => Err(error),
+    })
+}
+
 impl Server {
     /// Binds `address` (port 0: any free port). The error names `flag`.
     ///
+    /// `[::]` accepts IPv4 too, whatever the default of the node is. On a node without IPv6 it means `0.0.0.0`.
+    ///
     /// # Errors
     /// [`BindError`] if the address cannot be bound.
-    pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
-        let bound = async {
-            let listener = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, BindError> {
+        let bound = listen_or_fall_back(address, listen).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
-        };
-        bound.await.map_err(|source| BindError { address, flag, source })
+        });
+        bound.map_err(|source| BindError { address, flag, source })
     }
 
     /// Returns the bound address.

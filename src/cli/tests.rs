@@ -32,8 +32,8 @@ fn defaults() {
     assert!(args.leader_elect);
     assert_eq!(args.leader_elect_namespace, None);
     assert_eq!(args.leader_elect_lease_name, "e6-operator.e6data.io");
-    assert_eq!(args.metrics_bind_address, BindAddress(Some(([0, 0, 0, 0], 8080).into())));
-    assert_eq!(args.health_probe_bind_address, BindAddress(Some(([0, 0, 0, 0], 8081).into())));
+    assert_eq!(args.metrics_bind_address, BindAddress(Some(([0_u16; 8], 8080).into())));
+    assert_eq!(args.health_probe_bind_address, BindAddress(Some(([0_u16; 8], 8081).into())));
     assert_eq!((args.log_level.as_str(), args.log_format), ("info", LogFormat::Text));
     assert_eq!((args.concurrency, args.resync_seconds, args.request_timeout_seconds), (8, 300, 4));
     assert_eq!(args.default_image_repository, "docker.io/e6data");
@@ -87,7 +87,7 @@ fn listeners_can_be_moved_and_turned_off() {
     assert_eq!(args.health_probe_bind_address.0.map(|a| a.to_string()).as_deref(), Some("[::]:9"));
     assert_eq!(
         run(&["--metrics-bind-address=:80"]).metrics_bind_address,
-        BindAddress(Some(([0, 0, 0, 0], 80).into()))
+        BindAddress(Some(([0_u16; 8], 80).into()))
     );
 }
 
@@ -112,7 +112,7 @@ fn bad_values_are_refused_by_flag_name_and_remedy() {
         (["--concurrency=many"], "--concurrency", "many"),
         (["--resync-seconds=3601"], "--resync-seconds", "1..=3600"),
         (["--request-timeout-seconds=5"], "--request-timeout-seconds", "1..=4"),
-        (["--metrics-bind-address=8080"], "--metrics-bind-address", "0.0.0.0:8080"),
+        (["--metrics-bind-address=8080"], "--metrics-bind-address", "[::]:8080"),
         (["--health-probe-bind-address=x:1"], "--health-probe-bind-address", "0 to disable it"),
         (["--log-level=loud,,="], "--log-level", "info,e6_operator=debug"),
         (["--log-format=xml"], "--log-format", "json"),
