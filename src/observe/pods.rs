@@ -72,7 +72,7 @@ impl<'a> PodsBySelector<'a> {
             if !(ours && release.is_some() && of_release) {
                 sum.strays.push(pod.object_name().to_owned());
             }
-            add(&mut sum, pod, switched_at, baseline);
+            add(&mut sum, pod, component, switched_at, baseline);
         }
         sum
     }
@@ -88,7 +88,25 @@ fn is_ours(pod: &PodView, prefix: &str) -> bool {
         .is_some_and(|reference| reference.kind == "ReplicaSet" && reference.name.starts_with(prefix))
 }
 
-fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: &[PodRestarts]) {
+/// Returns the status of the component's own container. A webhook may add other containers, whose failures say nothing about
+/// the release. The Pods of an adopted release may name their only container differently.
+fn own(pod: &PodView, component: Component) -> Option<&ContainerView> {
+    let all = &pod.status.container_statuses;
+    let named = all.iter().find(|container| container.name == component.as_str());
+    named.or(match all.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    })
+}
+
+fn add(
+    sum: &mut Pods,
+    pod: &PodView,
+    component: Component,
+    switched_at: Option<Timestamp>,
+    baseline: &[PodRestarts],
+) {
+    let own = own(pod, component);
     let name = pod.object_name().to_owned();
     let ready = condition(pod, "Ready");
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
@@ -97,13 +115,13 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
     }
     let changed = ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0.as_second());
     sum.last_transition = sum.last_transition.max(changed);
-    let counts = pod.status.container_statuses.iter().map(|container| container.restart_count);
-    let restarts = counts.fold(0_i32, i32::saturating_add);
+    sum.running += u32::from(own.is_some_and(|container| container.state.running.is_some()));
+    let restarts = own.map_or(0, |container| container.restart_count);
     if restarts > 0 {
         sum.restarts.push((name.clone(), restarts));
     }
     if !is_ready {
-        let problem = problem(pod);
+        let problem = problem(pod, own);
         if sum.problem.as_ref().is_none_or(|known| problem.cause < known.cause) {
             sum.problem = Some(problem);
         }
@@ -115,7 +133,7 @@ fn add(sum: &mut Pods, pod: &PodView, switched_at: Option<Timestamp>, baseline: 
             sum.unready_since_switch.push(name.clone());
         }
         if restarts > restarted_before(baseline, &name) && sum.restarted_since_switch.is_none() {
-            let said = pod.status.container_statuses.iter().find_map(ended);
+            let said = own.and_then(ended);
             let said = said.unwrap_or_else(|| "a container ended".to_owned());
             sum.restarted_since_switch = Some(Problem {
                 cause: Cause::Crash,
@@ -131,11 +149,13 @@ fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
 }
 
 /// Returns the most severe problem of a Pod that is not ready.
-fn problem(pod: &PodView) -> Problem {
-    let containers = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
-    let (cause, said) = containers
-        .filter_map(container_problem)
-        .min_by_key(|(cause, _)| *cause)
+fn problem(pod: &PodView, own: Option<&ContainerView>) -> Problem {
+    let others = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
+    let mut others = others.filter(|other| own.is_none_or(|own| other.name != own.name));
+    let sidecar = |other: &ContainerView| Some((Cause::Sidecar, container_problem(other)?.1));
+    let (cause, said) = own
+        .and_then(container_problem)
+        .or_else(|| others.find_map(sidecar))
         .or_else(|| unschedulable(pod))
         .unwrap_or_else(|| (Cause::NotReady, not_ready(pod)));
     Problem { cause, pod: Some(pod.object_name().to_owned()), said }
@@ -185,4 +205,66 @@ fn ended(container: &ContainerView) -> Option<String> {
     let reason = last.reason.clone().filter(|reason| reason != "Error");
     let said: Vec<String> = [reason, code, last.message.clone()].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Returns the summary of a storage Pod with these containers, 60 s after a switch.
+    fn summary(ready: bool, containers: &Value, init: &Value) -> Pods {
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "creationTimestamp": "2026-09-21T14:00:00Z"},
+            "status": {"phase": "Running", "containerStatuses": containers, "initContainerStatuses": init,
+                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+        }));
+        let mut sum = Pods::default();
+        let switched = "2026-09-21T14:13:20Z".parse().ok();
+        add(&mut sum, &pod.unwrap(), Component::Storage, switched, &[]);
+        sum
+    }
+
+    fn container(name: &str, restarts: i32, state: &Value) -> Value {
+        json!({"name": name, "restartCount": restarts, "state": state,
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}})
+    }
+
+    #[test]
+    fn a_restart_of_another_container_is_no_restart_of_the_release() {
+        let running = json!({"running": {"startedAt": "2026-09-21T14:14:00Z"}});
+        let both = |own, other| {
+            json!([container("istio-proxy", other, &running), container("storage", own, &running)])
+        };
+        let sum = summary(true, &both(0, 7), &json!([]));
+        assert_eq!((sum.running, sum.restarts.len()), (1, 0));
+        assert_eq!(sum.restarted_since_switch, None);
+        let sum = summary(true, &both(1, 0), &json!([]));
+        assert_eq!(sum.restarts, [("p".to_owned(), 1)]);
+        let said = sum.restarted_since_switch.unwrap().said;
+        assert_eq!(said, "restarted after the switch: OOMKilled, exit code 137");
+        // An adopted release has a container of any name.
+        let sum = summary(true, &json!([container("main", 1, &running)]), &json!([]));
+        assert_eq!(sum.restarts, [("p".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_container_that_a_webhook_added_is_named_and_counts_at_the_timeout_only() {
+        let (running, failing) = (json!({"running": {}}), json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+        let waits = json!({"waiting": {"reason": "PodInitializing"}});
+        let of_sidecar = json!([container("proxy", 9, &failing), container("storage", 0, &running)]);
+        let of_init = json!([container("storage", 0, &waits)]);
+        let init = json!([container("proxy", 9, &failing)]);
+        for sum in [summary(false, &of_sidecar, &json!([])), summary(false, &of_init, &init)] {
+            let problem = sum.problem.unwrap();
+            assert_eq!((problem.cause, problem.cause.is_hard()), (Cause::Sidecar, false));
+            assert!(problem.said.starts_with("container proxy does not stay up"), "{}", problem.said);
+        }
+        // The component's own failure is more precise.
+        let both = json!([container("proxy", 9, &failing), container("storage", 4, &failing)]);
+        let problem = summary(false, &both, &json!([])).problem.unwrap();
+        assert_eq!(problem.cause, Cause::Crash);
+        assert!(problem.said.starts_with("container storage"), "{}", problem.said);
+    }
 }

@@ -282,11 +282,17 @@ pub struct ContainerView {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ContainerStateView {
+    /// The container runs.
+    pub running: Option<RunningView>,
     /// The container waits to start.
     pub waiting: Option<StateReasonView>,
     /// The container has terminated.
     pub terminated: Option<StateReasonView>,
 }
+
+/// A running container. Its start time is not kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct RunningView {}
 
 /// Reason and message of a container state, as the kubelet reports them.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -160,9 +160,9 @@ pub struct ComponentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range("minReadySeconds", 0, 3600, "set a number of seconds in this range"))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds without progress after which Kubernetes reports a Deployment as failed, 60 to 86400. In a pending
-    /// release this report starts the failure timer of `spec.rollout.autoRollback.failureThresholdSeconds`. The value
-    /// must be greater than `minReadySeconds`. Default: 600. Applied in place.
+    /// Seconds without progress after which Kubernetes reports a Deployment as failed, 60 to 86400. The report fails
+    /// no release: `spec.rollout.deployTimeoutSeconds` decides that. The value must be greater than
+    /// `minReadySeconds`. Default: 600. Applied in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::range(
         "progressDeadlineSeconds", 60, 86400, "set a number of seconds in this range"

@@ -274,6 +274,8 @@ pub struct Pods {
     pub alive: u32,
     /// Number of ready Pods.
     pub ready: u32,
+    /// Number of Pods in which the component's own container runs.
+    pub running: u32,
     /// Pods that do not belong to the Deployment of this color and its release.
     pub strays: Vec<String>,
     /// Pods that no ReplicaSet of the color controls.
@@ -284,9 +286,9 @@ pub struct Pods {
     pub problem: Option<Problem>,
     /// Pods that existed at the switch, have no disruption, and are unready now.
     pub unready_since_switch: Vec<String>,
-    /// A Pod that existed at the switch and has restarted since.
+    /// A Pod that existed at the switch and whose component's container has restarted since.
     pub restarted_since_switch: Option<Problem>,
-    /// Restart counts above zero, by Pod name.
+    /// Restart counts of the component's container above zero, by Pod name.
     pub restarts: Vec<(String, i32)>,
 }
 
@@ -318,18 +320,22 @@ pub enum Cause {
     Quota,
     /// The ReplicaSet cannot create Pods because of admission or another rejection.
     PodsRefused,
-    /// The progress deadline of the Deployment has passed.
-    ProgressDeadline,
+    /// A container that an admission webhook added fails. Not the release's fault, so this counts at the deploy timeout
+    /// only.
+    Sidecar,
     /// No node fits the Pod. A node may come, so this counts at the deploy timeout only.
     Unschedulable,
     /// It runs but is not ready. Counts at the deploy timeout only.
     NotReady,
+    /// The progress deadline of the Deployment has passed. Counts at the deploy timeout only: that is the limit that the
+    /// user sets for a release. Its message names no cause, so every other problem is more precise.
+    ProgressDeadline,
 }
 
 impl Cause {
     /// Returns whether the cause starts the failing timer (design D9). Others count at the deploy timeout only.
     pub const fn is_hard(self) -> bool {
-        !matches!(self, Self::Unschedulable | Self::NotReady)
+        !matches!(self, Self::Sidecar | Self::Unschedulable | Self::NotReady | Self::ProgressDeadline)
     }
 
     /// The reason in conditions, Events and records.
@@ -342,6 +348,7 @@ impl Cause {
             Self::Crash => "CrashLoop",
             Self::Quota => "QuotaExceeded",
             Self::PodsRefused => "PodsRefused",
+            Self::Sidecar => "SidecarFailed",
             Self::ProgressDeadline => "ProgressDeadlineExceeded",
             Self::Unschedulable => "Unschedulable",
             Self::NotReady => "NotReady",
@@ -367,6 +374,9 @@ impl Cause {
                 "raise the namespace's ResourceQuota or lower the resources: a release needs twice the capacity while it rolls out"
             }
             Self::PodsRefused => "see the message: a policy, LimitRange or ServiceAccount refuses the pods",
+            Self::Sidecar => {
+                "check the webhook that adds this container to the pods, and the container's log with kubectl logs -c"
+            }
             Self::ProgressDeadline => "see the pods' events with kubectl describe pod",
             Self::Unschedulable => "add capacity or relax nodeSelector, tolerations, affinity or resources",
             Self::NotReady => "check the readinessProbe and the pod's log",

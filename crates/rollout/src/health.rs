@@ -59,6 +59,17 @@ pub fn may_go_back(old: Health, bad: Health) -> bool {
     old == Health::Full || (old == Health::Impaired && bad == Health::Down)
 }
 
+/// Returns whether all desired Pods exist, the component's container runs in each of them, and none has ever restarted.
+///
+/// A cause that kept it from starting is over then. kubelet alternates the signals of a crash loop, so a container that has
+/// restarted proves nothing.
+pub fn has_started(workload: &Workload) -> bool {
+    let (pods, desired) = (&workload.pods, workload.deployment.state().map(|state| state.desired));
+    let all =
+        desired.and_then(|desired| u32::try_from(desired).ok()).is_some_and(|desired| pods.alive >= desired);
+    all && pods.alive > 0 && pods.running == pods.alive && pods.restarts.is_empty()
+}
+
 /// The hard failure of a component.
 pub fn hard_problem(workload: &Workload) -> Option<&Problem> {
     worst(workload).filter(|problem| problem.cause.is_hard())

@@ -127,7 +127,10 @@ impl Cluster {
                 let cell = self.cell_mut(component, color);
                 cell.deployment.as_mut().unwrap().problem = startup_cause(startup);
             }
-            Startup::Fails(cause) => pod.cause = Some(cause),
+            Startup::Fails(cause) => {
+                pod.cause = Some(cause);
+                pod.restarts = i32::from(cause == Cause::Crash);
+            }
         }
         self.cell_mut(component, color).pods.push(pod);
     }
@@ -314,6 +317,7 @@ fn pods(cell: &Cell, switched: Option<i64>, baseline: &[PodRestarts]) -> Pods {
     for pod in &cell.pods {
         sum.alive += 1;
         sum.ready += u32::from(pod.ready);
+        sum.running += u32::from(pod.cause.is_none());
         sum.last_transition = sum.last_transition.max(pod.changed);
         if release != Some(pod.version.as_str()) {
             sum.strays.push(pod.name.clone());

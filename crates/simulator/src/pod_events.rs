@@ -47,6 +47,7 @@ impl Sim {
     /// Sets the problem that the unready Pods of a component show.
     pub fn set_problem(&mut self, component: Component, color: Color, cause: Option<Cause>) {
         for pod in self.pods(component, color).iter_mut().filter(|pod| !pod.ready) {
+            pod.restarts += i32::from(cause == Some(Cause::Crash) && pod.cause != cause);
             pod.cause = cause;
         }
     }

@@ -170,7 +170,8 @@ fn watch_readiness(ctx: &Context, target: &Side) -> Option<Plan> {
     (due > 0).then(|| Plan::wait(due))
 }
 
-/// Starts the failing timer of a component at its first hard failure, and stops it when the component is ready.
+/// Starts the failing timer of a component at its first hard failure. Stops it when the component is ready, or when the
+/// cause is over.
 fn failing_timers(ctx: &Context, target: &Side) -> Option<Plan> {
     let color = ctx.facts.colors.get(target.strategy);
     let mut transition = Transition::new(ctx);
@@ -186,7 +187,10 @@ fn failing_timers(ctx: &Context, target: &Side) -> Option<Plan> {
                 transition.set_cause(&target.version, Some(Verdict::of(component, problem)));
             }
             changed = true;
-        } else if running && problem.is_none() && health::component_full(workload, &target.version) {
+        } else if running
+            && problem.is_none()
+            && (health::component_full(workload, &target.version) || health::has_started(workload))
+        {
             *timer(transition.timers(), component) = None;
             changed = true;
         }
