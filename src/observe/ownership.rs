@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::views::Meta;
-use api::names::{APPLIED_SETTINGS, EPOCH, LABEL_APP, LABEL_MANAGED_BY, MANAGER, Owner, RELEASE_VERSION};
+use api::names::{
+    APPLIED_SETTINGS, EPOCH, LABEL_APP, LABEL_MANAGED_BY, MANAGER, Owner, RELEASE_HASH, RELEASE_VERSION,
+};
 
 /// The annotations that show that the operator made or adopted an object. Every object carries at least one of them.
-const STAMPS: [&str; 3] = [RELEASE_VERSION, EPOCH, APPLIED_SETTINGS];
+const STAMPS: [&str; 4] = [RELEASE_VERSION, RELEASE_HASH, EPOCH, APPLIED_SETTINGS];
 
 /// The relation of an object to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -341,14 +341,19 @@ struct RawRevision {
 impl From<RawRevision> for RevisionView {
     fn from(raw: RawRevision) -> Self {
         let metadata = ObjectMeta::from(raw.metadata);
-        let object = ControllerRevision { metadata, data: raw.data, revision: raw.revision };
+        let mut object = ControllerRevision { metadata, data: raw.data, revision: raw.revision };
         let (record, flaw) = match controller_revision::read(&object) {
             Ok(record) => (Some(record), None),
             Err(flaw) => (None, Some(flaw)),
         };
+        let version = controller_revision::version_of(&object);
+        // Another client may have removed the annotations. The data still shows who made it.
+        if let (Some(annotations), Some(version)) = (&mut object.metadata.annotations, &version) {
+            annotations.entry(RELEASE_VERSION.to_owned()).or_insert_with(|| version.clone());
+        }
         Self {
             number: raw.revision,
-            version: controller_revision::version_of(&object),
+            version,
             hash: record.as_ref().map(|record| record.hash.as_str().to_owned()).unwrap_or_default(),
             flaw,
             failed: controller_revision::failed(&object),

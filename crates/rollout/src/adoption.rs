@@ -77,12 +77,13 @@ fn adopt(
         return Ok(vec![fronts]);
     }
     let tag = release(intent, before, facts, found, color);
-    let route = Route { color: Some(color), version: tag.version.clone(), epoch: tag.epoch };
+    // Later than every number seen, also where a part was adopted before: epochs never decrease.
+    let route = Route { color: Some(color), version: tag.version.clone(), epoch: next_epoch(before, facts) };
     let mut fronts = vec![];
     for (component, front) in facts.front.iter() {
         let Some(state) = front.state() else { return Err("a front Service is being deleted".into()) };
-        if *found.fronts.get(component) || !state.carries(&route) {
-            keeps_traffic(facts, component, state, color)?;
+        if *found.fronts.get(component) || !state.routes_to(&route) {
+            keeps_traffic(facts, found, component, state, color)?;
             fronts.push(Action::AdoptFront(component, route.clone()));
         }
     }
@@ -101,10 +102,7 @@ fn serving_color(
     facts: &Facts,
     found: &Predecessor,
 ) -> Result<Option<Color>, String> {
-    let adopted = |workload: &Workload| workload.deployment.state().is_some_and(|one| one.adopted.is_some());
-    let holds = |color: &Color| {
-        found.deployments.get(*color).any(Option::is_some) || facts.colors.get(*color).any(adopted)
-    };
+    let holds = |color: &Color| holds(facts, found, *color);
     let complete = |color: &Color| {
         let of = found.deployments.get(*color);
         of.all(|one| one.as_ref().is_some_and(|one| one.is_complete))
@@ -134,24 +132,39 @@ fn serving_color(
     Ok(None)
 }
 
+/// Returns whether a color has a Deployment of an earlier operator, adopted or not.
+fn holds(facts: &Facts, found: &Predecessor, color: Color) -> bool {
+    let adopted = |workload: &Workload| workload.deployment.state().is_some_and(|one| one.adopted.is_some());
+    found.deployments.get(color).any(Option::is_some) || facts.colors.get(color).any(adopted)
+}
+
+fn next_epoch(before: &MetadataServicesStatus, facts: &Facts) -> i64 {
+    facts.highest_epoch(before.rollout.as_ref().map(|one| one.epoch)) + 1
+}
+
 fn is_listed(state: &FrontState) -> bool {
     Color::ALL.iter().any(|color| *state.listed.get(*color) > 0) || state.unknown > 0
 }
 
-/// Refuses to narrow the selector of a Service that has traffic while no Pod of the color is ready.
+/// Refuses to change the selector of a Service that has traffic while no Pod of the color is ready, or while the traffic goes
+/// to Pods that no Deployment of the earlier operator made.
 fn keeps_traffic(
     facts: &Facts,
+    found: &Predecessor,
     component: Component,
     state: &FrontState,
     color: Color,
 ) -> Result<(), String> {
     let same = state.exact && state.selects == Some(color);
-    if same || facts.colors.get(color).get(component).pods.ready > 0 || !is_listed(state) {
+    let known = state.selects.is_none_or(|selected| holds(facts, found, selected));
+    let ready = facts.colors.get(color).get(component).pods.ready > 0;
+    if same || (known && ready) || !is_listed(state) {
         return Ok(());
     }
     Err(format!(
-        "the front Service of {component} sends traffic to Pods of another Deployment, and no {component} Pod on {color} is \
-         ready. Remedy: make the Deployment on {color} ready, or select its Pods with the front Service"
+        "the front Service of {component} sends traffic to other Pods than those of the Deployment on {color}, or no \
+         {component} Pod on {color} is ready. Remedy: make the Deployment on {color} ready, and select its Pods with the \
+         front Service"
     ))
 }
 
@@ -179,12 +192,7 @@ fn release(
     let is_of_spec = readable && Component::ALL.into_iter().all(same);
     let hash = if is_of_spec { intent.wanted.hash.clone() } else { String::new() };
     let version = version(before, facts, running, &hash);
-    let stamped = facts.front.iter().filter_map(|(_, front)| front.state());
-    let stamped = stamped.filter(|state| state.version.as_ref() == Some(&version)).map(|state| state.epoch);
-    let epoch = stamped
-        .max()
-        .unwrap_or_else(|| facts.highest_epoch(before.rollout.as_ref().map(|one| one.epoch)) + 1);
-    ReleaseRef { version, hash, epoch }
+    ReleaseRef { version, hash, epoch: next_epoch(before, facts) }
 }
 
 /// The version of the earlier operator, if no recorded release has it; else one that the UID of a Deployment gives.

@@ -232,6 +232,44 @@ fn missing_pieces_are_added_and_services_without_traffic_are_taken_over() {
     assert_settled_on(&mut sim, "a on blue");
 }
 
+/// The status is lost again after releases of this operator, while objects of an earlier one are still there: no epoch
+/// decreases, and the traffic stays.
+#[test]
+fn a_later_loss_of_the_status_lowers_no_epoch() {
+    let mut sim = predecessor("a");
+    sim.add_predecessor("0", Color::Blue);
+    sim.run_until_idle();
+    for _ in 0..3 {
+        let epochs = |sim: &Sim| BOTH.map(|of| sim.cluster.fronts.get(of).as_ref().unwrap().epoch);
+        let before = epochs(&sim);
+        sim.lose_status();
+        sim.run_until_idle();
+        assert_eq!(sim.traffic(), "v20260101-abc on green", "{}", sim.trace_text());
+        let after = epochs(&sim);
+        assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?} {after:?}");
+    }
+}
+
+/// Both front Services select a color without a Deployment of the earlier operator, and its Pods have traffic: it is not
+/// moved to the other color, although that is complete.
+#[test]
+fn traffic_to_pods_of_an_unknown_maker_is_not_moved() {
+    let mut sim = Sim::new();
+    sim.add_predecessor("a", Color::Green);
+    sim.add_predecessor("a", Color::Blue);
+    sim.add_predecessor_fronts(Some(Color::Blue), Some(Color::Blue));
+    for component in BOTH {
+        sim.cluster.unstamped.remove(&ObjectId::Deployment(component, Color::Blue));
+        sim.cluster.cell_mut(component, Color::Blue).deployment = None;
+    }
+    sim.externally_changed = true;
+    sim.cluster.tick();
+    assert_eq!(sim.run(), Some(30), "{}", sim.trace_text());
+    let status = sim.status.clone().unwrap();
+    assert_eq!(status.condition("Stalled").unwrap().reason, "CannotAdopt");
+    assert_eq!(sim.wrote("AdoptFront"), 0, "{}", sim.trace_text());
+}
+
 /// The operator is killed before each write of the adoption, in both orders of concurrent writes. With the next edit of the
 /// spec, the next release starts from what was adopted.
 #[test]
