@@ -195,7 +195,9 @@ guide "edited" <<'X'
 # Edit MetadataServices resource
 kubectl edit metadataservices sample1 -n autoscalingv2
 X
-guide "no change" <<'X'
+generation=$(kubectl get metadataservices sample1 -n autoscalingv2 -o jsonpath='{.metadata.generation}')
+# kubectl says "no change" only if the operator wrote no status meanwhile.
+guide "patched" <<'X'
 kubectl patch metadataservices sample1 -n autoscalingv2 --type=merge -p '
 {
 "spec": {
@@ -204,6 +206,8 @@ kubectl patch metadataservices sample1 -n autoscalingv2 --type=merge -p '
 }
 }'
 X
+same "the patch after the edit changes nothing" "$generation" \
+  "$(kubectl get metadataservices sample1 -n autoscalingv2 -o jsonpath='{.metadata.generation}')"
 # Ends the guide's watch command after 8 s. Without this it does not end.
 write_tool watch "timeout 8 $(command -v watch) \"\$@\" || [ \$? -eq 124 ]"
 guide "Deploying: blue -> green" <<'X'
