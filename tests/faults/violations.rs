@@ -114,9 +114,9 @@ fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
     late.filter_map(name).collect()
 }
 
-/// Returns whether a delayed create blocked the next attempt: its object was deleted, the delayed create created it
-/// again, and the create of the next attempt got a 409. The operator then starts that attempt again, with a higher
-/// epoch.
+/// Returns whether a delayed create may have blocked the next attempt. Its object appeared on the color of that attempt, which
+/// found it by a read, or by a 409 to its own create. The operator then deletes the object and starts the attempt again, with
+/// a higher epoch.
 fn is_begun_anew(seen: &Seen<'_>) -> bool {
     let of = |write: &Write| (write.target.resource.clone(), write.target.name.clone());
     let did =
@@ -125,7 +125,8 @@ fn is_begun_anew(seen: &Seen<'_>) -> bool {
     seen.writes.iter().filter(held).any(|late| {
         let mut later =
             seen.writes.iter().filter(|write| write.number > late.number && of(write) == of(late));
-        later.any(|write| did(write, "DELETE", 200)) && later.any(|write| did(write, "POST", 409))
+        later.any(|write| did(write, "DELETE", 200))
+            && later.any(|write| did(write, "POST", 409) || did(write, "POST", 201))
     })
 }
 

@@ -77,8 +77,11 @@ fn adopt(
         return Ok(vec![fronts]);
     }
     let tag = release(intent, before, facts, found, color);
-    // Later than every number seen, also where a part was adopted before: epochs never decrease.
-    let route = Route { color: Some(color), version: tag.version.clone(), epoch: next_epoch(before, facts) };
+    let route = Route {
+        color: Some(color),
+        version: tag.version.clone(),
+        epoch: epoch(before, facts, color, &tag.version),
+    };
     let mut fronts = vec![];
     for (component, front) in facts.front.iter() {
         let Some(state) = front.state() else { return Err("a front Service is being deleted".into()) };
@@ -138,7 +141,17 @@ fn holds(facts: &Facts, found: &Predecessor, color: Color) -> bool {
     found.deployments.get(color).any(Option::is_some) || facts.colors.get(color).any(adopted)
 }
 
-fn next_epoch(before: &MetadataServicesStatus, facts: &Facts) -> i64 {
+/// The epoch of the adoption: the one on a front Service that is adopted already, if no front Service has a later one; else
+/// the next one. A crash in between therefore changes no number, and no number decreases.
+fn epoch(before: &MetadataServicesStatus, facts: &Facts, color: Color, version: &str) -> i64 {
+    let fronts = || facts.front.iter().filter_map(|(_, front)| front.state());
+    let latest = fronts().map(|state| state.epoch).max().unwrap_or(0);
+    let is_adopted = |state: &FrontState| {
+        state.epoch == latest && state.selects == Some(color) && state.version.as_deref() == Some(version)
+    };
+    if latest > 0 && fronts().any(is_adopted) {
+        return latest;
+    }
     facts.highest_epoch(before.rollout.as_ref().map(|one| one.epoch)) + 1
 }
 
@@ -192,7 +205,8 @@ fn release(
     let is_of_spec = readable && Component::ALL.into_iter().all(same);
     let hash = if is_of_spec { intent.wanted.hash.clone() } else { String::new() };
     let version = version(before, facts, running, &hash);
-    ReleaseRef { version, hash, epoch: next_epoch(before, facts) }
+    let epoch = epoch(before, facts, color, &version);
+    ReleaseRef { version, hash, epoch }
 }
 
 /// The version of the earlier operator, if no recorded release has it; else one that the UID of a Deployment gives.
