@@ -7,6 +7,8 @@
 mod api_requests;
 mod history_state;
 mod objects;
+#[cfg(test)]
+mod request_tests;
 mod statuses;
 #[cfg(test)]
 mod tests;

@@ -6,18 +6,17 @@ use serde_json::{Value, json};
 
 use super::history_state::{EPOCH, RELEASE_VERSION};
 use super::*;
-use crate::audit::AuditLog;
 use crate::history::{Kind, Verb};
 
 /// A story in the making: every event gets the next resourceVersion, a second after the one before.
 #[derive(Default)]
-struct Story {
-    history: History,
+pub struct Story {
+    pub history: History,
     count: u32,
 }
 
 impl Story {
-    fn tell(&mut self, kind: Kind, name: &str, verb: Verb, object: Value) -> &mut Self {
+    pub fn tell(&mut self, kind: Kind, name: &str, verb: Verb, object: Value) -> &mut Self {
         self.count += 1;
         self.history.insert(Entry {
             resource_version: u64::from(self.count),
@@ -163,7 +162,7 @@ fn rest(story: &Story) -> Vec<String> {
     at_rest(&story.history, &Waived::default()).iter().map(ToString::to_string).collect()
 }
 
-fn part(component: &str, color: &str, version: &str) -> Value {
+pub fn part(component: &str, color: &str, version: &str) -> Value {
     json!({
         "metadata": {
             "uid": format!("{component}-{color}"),
@@ -489,37 +488,6 @@ fn accounts_and_budgets_are_as_asked_for() {
     assert_eq!(rest(&story)[0], wrong[1], "a rollback would need the account");
     story.changed(budget, "m-storage", "/spec/selector/matchLabels", json!({"app": "m"}));
     story.finds("I7: PodDisruptionBudget");
-}
-
-/// I46: a delete of the operator must have an object with a stamp for each time.
-#[test]
-fn a_delete_of_an_object_without_a_stamp_is_noticed() {
-    let line = |number: u32| {
-        json!({"level": "Metadata", "auditID": number.to_string(), "stage": "ResponseComplete", "verb": "delete",
-            "requestURI": "/", "user": {"username": "u"}, "userAgent": "e6-operator",
-            "objectRef": {"apiGroup": "apps", "resource": "deployments", "namespace": "n", "name": "m-storage-blue"},
-            "responseStatus": {"code": 200}, "requestReceivedTimestamp": "2026-09-21T14:13:20.000000Z"})
-        .to_string()
-            + "\n"
-    };
-    let audit = |deletes: u32| AuditLog::parse(&(0..deletes).map(line).collect::<String>()).unwrap();
-    let mut story = Story::default();
-    let object = |uid: &str| {
-        let mut object = part("storage", "blue", "v1");
-        object["metadata"]["uid"] = json!(uid);
-        object
-    };
-    story.tell(Kind::Deployment, "m-storage-blue", Verb::Added, object("one"));
-    story.tell(Kind::Deployment, "m-storage-blue", Verb::Deleted, object("one"));
-    assert_eq!(deletes_of_unstamped(&story.history, &audit(1)), []);
-    let mut bare = object("two");
-    bare["metadata"].as_object_mut().unwrap().remove("annotations");
-    story.tell(Kind::Deployment, "m-storage-blue", Verb::Added, bare.clone());
-    story.tell(Kind::Deployment, "m-storage-blue", Verb::Deleted, bare);
-    assert_eq!(deletes_of_unstamped(&story.history, &audit(1)), [], "somebody else deleted it");
-    let found = deletes_of_unstamped(&story.history, &audit(2));
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].text, "2 deletes of Deployment m-storage-blue, of which 1 had a stamp");
 }
 
 /// A test of this file violates each invariant, so that no check is without effect.
