@@ -12,7 +12,7 @@ use crate::observe::predecessor::{container, target_port};
 use crate::observe::views::Meta;
 use crate::resources::deployment::InPlace;
 use crate::resources::last_applied;
-use crate::resources::service::{front_digest, front_port};
+use crate::resources::service::front_digest;
 use api::names::{
     self, ADOPTED, APPLIED_SETTINGS, Color, Component, EPOCH, LABEL_APP, LABEL_COMPONENT, LABEL_MANAGED_BY,
     LABEL_STRATEGY, MANAGER, RELEASE_HASH, RELEASE_VERSION,
@@ -39,14 +39,9 @@ impl Writer<'_> {
         annotations.extend(keys.into_iter().map(|(key, value)| (key, Value::String(value))));
         let found = self.service(&name)?;
         let running = found.spec.as_ref();
-        let kind = running.and_then(|running| running.type_.as_deref()).unwrap_or("ClusterIP");
         let ports = running.and_then(|running| running.ports.clone()).unwrap_or_default();
-        let as_asked = kind == spec.type_.as_deref().unwrap_or("ClusterIP")
-            && ports.iter().any(|port| port.port == front_port(component, spec));
-        // Settings that run already are not applied again, since a new name of a port interrupts its traffic.
-        if as_asked {
-            annotations.insert(APPLIED_SETTINGS.into(), front_digest(component, spec).into());
-        }
+        // Type and ports stay until the spec changes them: clients use what runs.
+        annotations.insert(APPLIED_SETTINGS.into(), front_digest(component, spec).into());
         let deployments = self.predecessor_deployments();
         let ports: Vec<Value> = ports
             .into_iter()

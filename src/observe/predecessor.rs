@@ -96,7 +96,8 @@ fn deployment(
     if let Some(why) = obstacle(observed, "Deployment", found) {
         return Err(why);
     }
-    if ownership(found, &observed.owner) != Ownership::Unstamped {
+    // The view judges the stamp, since it also knows the one on the Pods.
+    if observed.deployments.unstamped(&name).is_none() {
         return Ok(None);
     }
     let spec = found.spec.as_ref();
@@ -146,11 +147,14 @@ fn front_obstacle(
     let reaches = |port: &ServicePort| {
         target_port(port, &objects.deployments, &owner.name, component) == Some(component.port())
     };
-    (!ports.iter().any(reaches)).then(|| {
+    // The endpoints of a switch prove that Pods are ready, not that they listen on a further port.
+    let astray = ports.iter().find(|port| !reaches(port)).map(|port| port.port.to_string());
+    let astray = astray.or_else(|| ports.is_empty().then(|| "none".to_owned()));
+    astray.map(|port| {
         let number = component.port();
         format!(
-            "no port of Service {name} leads to container port {number}, on which the Pods of a release listen. Remedy: let \
-             the workload listen on {number}, and set the targetPort of the Service to {number}"
+            "a port of Service {name} ({port}) does not lead to container port {number}, on which the Pods of a release \
+             listen. Remedy: set its targetPort to {number} once the workload listens there, or remove the port"
         )
     })
 }

@@ -182,7 +182,9 @@ async fn an_operator_that_is_killed_in_an_adoption_completes_it() {
 #[test]
 fn what_cannot_be_adopted_is_named_and_left_alone() {
     together(vec![
-        case("port", || refused("port", "no port of Service a-storage leads to container port 9005")),
+        case("port", || {
+            refused("port", "a port of Service a-storage (9005) does not lead to container port 9005")
+        }),
         case("owner", || refused("owner", "Service a-storage (it has no controller)")),
         case("labels", || refused("labels", "lack the label strategy=green")),
         case("colors", || refused("colors", "both colors have Deployments")),

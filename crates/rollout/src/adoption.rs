@@ -57,7 +57,11 @@ fn adopt(
     facts: &Facts,
     found: &Predecessor,
 ) -> Result<Vec<Vec<Action>>, String> {
-    let Some(color) = serving_color(before, facts, found)? else { return Ok(vec![]) };
+    let color = serving_color(before, facts, found).map_err(|why| {
+        let all = found.obstacles.iter().map(|(_, obstacle)| obstacle.as_str());
+        std::iter::once(why.as_str()).chain(all).collect::<Vec<_>>().join("; ")
+    })?;
+    let Some(color) = color else { return Ok(vec![]) };
     let on_color = |id: &ObjectId| match id {
         ObjectId::Front(_) => true,
         ObjectId::Deployment(_, on) | ObjectId::Service(_, on) | ObjectId::ConfigMap(_, on) => *on == color,
@@ -116,6 +120,14 @@ fn serving_color(
         let mut all = Color::ALL.into_iter().filter(is);
         all.next().filter(|_| all.next().is_none())
     };
+    // A release of this operator has the traffic: recovery goes on with it, and the rest is left over.
+    let own = |color: &Color| {
+        let made = |workload: &Workload| workload.deployment.state().is_some_and(|one| one.adopted.is_none());
+        facts.colors.get(*color).any(made)
+    };
+    if selected.as_ref().is_some_and(own) {
+        return Ok(None);
+    }
     let ways = [selected, before.active_strategy, only(&complete), only(&holds)];
     if let Some(color) = ways.into_iter().flatten().find(holds) {
         return Ok(Some(color));

@@ -140,11 +140,7 @@ pub(crate) fn problem(ctx: &Context) -> Option<Verdict> {
         return Some(Verdict::plain("CRDOutdated", text));
     }
     if !ctx.facts.taken.is_empty() {
-        let text = format!(
-            "objects of other owners hold names that this resource needs: {}. Remedy: if clients or Pods use an object, \
-             keep it and give this resource another name; otherwise delete it",
-            ctx.facts.taken.join(", ")
-        );
+        let text = name_taken(&ctx.facts.taken);
         return Some(Verdict::plain("NameTaken", text));
     }
     if let Some(refused) = &ctx.facts.refused {
@@ -161,6 +157,15 @@ pub(crate) fn problem(ctx: &Context) -> Option<Verdict> {
         _ if ctx.blocked() => Some(blocked(ctx)),
         _ => None,
     }
+}
+
+/// The message about names that objects of other owners hold.
+pub(crate) fn name_taken(taken: &[String]) -> String {
+    format!(
+        "objects of other owners hold names that this resource needs: {}. Remedy: if clients or Pods use an object, keep \
+         it and give this resource another name; otherwise delete it",
+        taken.join(", ")
+    )
 }
 
 fn blocked(ctx: &Context) -> Verdict {

@@ -85,11 +85,13 @@ pub(crate) fn explain(
     facts: &Facts,
     now: Timestamp,
 ) -> Option<Plan> {
-    let refused = facts.refused.as_ref().map(|refused| {
-        let text = format!("the API server rejects a write: {refused}");
-        adoption::refuse(intent, before, "WriteRefused", &text, round_up_to_second(now))
-    });
-    refused.filter(|plan| plan.effect != Effect::Wait)
+    let (reason, text) = if facts.taken.is_empty() {
+        ("WriteRefused", format!("the API server rejects a write: {}", facts.refused.as_ref()?))
+    } else {
+        ("NameTaken", conditions::name_taken(&facts.taken))
+    };
+    let plan = adoption::refuse(intent, before, reason, &text, round_up_to_second(now));
+    (plan.effect != Effect::Wait).then_some(plan)
 }
 
 /// Starts the first release, or reports why it may not start.
@@ -239,9 +241,10 @@ fn has_failed(status: &MetadataServicesStatus, side: &Side) -> bool {
 /// Returns whether a side can serve. Its Deployments may be unobserved, since recovery has just raised their epochs.
 fn can_serve(facts: &Facts, status: &MetadataServicesStatus, side: &Side) -> bool {
     let complete = |workload: &Workload| component_complete(workload, &side.version);
-    status.record(&side.version).is_some()
-        && !has_failed(status, side)
-        && facts.colors.get(side.strategy).all(complete)
+    let color = facts.colors.get(side.strategy);
+    // An adopted release has no revision yet, but it has traffic.
+    let is_known = status.record(&side.version).is_some() || adoption::images(color).is_some();
+    is_known && !has_failed(status, side) && color.all(complete)
 }
 
 /// The release on the color that no front Service names.

@@ -250,6 +250,44 @@ fn a_later_loss_of_the_status_lowers_no_epoch() {
     }
 }
 
+/// A downgrade and an upgrade: a release of this operator is still on blue, complete and recorded, and the earlier operator
+/// has moved the traffic to its own on green.
+#[test]
+fn traffic_does_not_return_to_an_older_release_of_this_operator() {
+    let mut sim = Sim::stable();
+    sim.add_predecessor("9", Color::Green);
+    sim.pause(true);
+    for component in BOTH {
+        let front = sim.cluster.fronts.get_mut(component).as_mut().unwrap();
+        front.selects = Some(Color::Green);
+    }
+    sim.cluster.tick();
+    sim.lose_status();
+    sim.status = Some(earlier_status(Color::Green));
+    sim.externally_changed = true;
+    sim.run_until_idle();
+    assert_eq!(sim.traffic(), "v20260101-abc on green", "{}", sim.trace_text());
+    assert_eq!(sim.selector_changes, 0, "{}", sim.trace_text());
+}
+
+/// The same, but the traffic is still on the release of this operator: recovery goes on with it.
+#[test]
+fn a_release_of_this_operator_with_traffic_is_recovered() {
+    let mut sim = Sim::stable();
+    sim.add_predecessor("9", Color::Green);
+    sim.pause(true);
+    let green = sim.cluster.cells.green.clone();
+    sim.lose_status();
+    sim.run_until_idle();
+    assert_eq!(
+        (sim.step(), sim.traffic().as_str()),
+        (Some(Step::Stable), "a on blue"),
+        "{}",
+        sim.trace_text()
+    );
+    assert_eq!(sim.cluster.cells.green, green, "what is left over is not touched");
+}
+
 /// Both front Services select a color without a Deployment of the earlier operator, and its Pods have traffic: it is not
 /// moved to the other color, although that is complete.
 #[test]
