@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
@@ -47,8 +48,7 @@ impl Writer<'_> {
             .into_iter()
             .map(|mut port| {
                 if let Some(number) = target_port(&port, deployments, &owner.name, component) {
-                    port.target_port =
-                        Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(number));
+                    port.target_port = Some(IntOrString::Int(number));
                 }
                 json!(port)
             })

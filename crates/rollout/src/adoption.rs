@@ -11,9 +11,11 @@ use api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord};
 use jiff::Timestamp;
 
 use crate::conditions;
-use crate::facts::{Facts, Front, FrontState, Image, ObjectId, Predecessor, ReleaseRef, Route, Workload};
+use crate::facts::{
+    Facts, Front, FrontState, Image, ObjectId, Predecessor, ReleaseRef, Route, UnstampedDeployment, Workload,
+};
 use crate::intent::Intent;
-use crate::plan::{Action, Effect, EventNote, EventReason, Plan};
+use crate::plan::{Action, EventNote, EventReason, Plan};
 
 /// Seconds until an adoption that was refused is tried again: no watch shows objects without a stamp.
 const TRY_AGAIN: i64 = 30;
@@ -43,11 +45,7 @@ pub(crate) fn refuse(
     now: Timestamp,
 ) -> Plan {
     let status = conditions::not_adopted(intent, before, reason, why, now);
-    if status == *before {
-        return Plan::wait(TRY_AGAIN);
-    }
-    let notes = conditions::condition_events(&before.conditions, &status.conditions);
-    Plan { notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) }
+    conditions::report(before, status, Plan::wait(TRY_AGAIN))
 }
 
 /// The writes that are left, or why the objects cannot be adopted.
@@ -225,7 +223,7 @@ fn release(
 fn version(
     before: &MetadataServicesStatus,
     facts: &Facts,
-    running: &PerComponent<Option<crate::facts::UnstampedDeployment>>,
+    running: &PerComponent<Option<UnstampedDeployment>>,
     hash: &str,
 ) -> String {
     let taken = |version: &str| {

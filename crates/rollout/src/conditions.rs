@@ -59,11 +59,15 @@ pub(crate) fn refresh(ctx: &Context, plan: Plan) -> Plan {
     if let Some(rollout) = draft.rollout.as_mut().filter(|_| ctx.request_is_done()) {
         rollout.request = None;
     }
-    let status = status(ctx, draft);
-    if status == *ctx.status {
+    report(ctx.status, status(ctx, draft), plan)
+}
+
+/// The update that stores a status and announces its changed conditions; `plan` if it is stored already.
+pub(crate) fn report(before: &MetadataServicesStatus, status: MetadataServicesStatus, plan: Plan) -> Plan {
+    if status == *before {
         return plan;
     }
-    let notes = condition_events(&ctx.status.conditions, &status.conditions);
+    let notes = condition_events(&before.conditions, &status.conditions);
     Plan { notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) }
 }
 

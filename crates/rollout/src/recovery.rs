@@ -106,11 +106,7 @@ fn first(ctx: &Context, before: &MetadataServicesStatus) -> Plan {
         });
     }
     let status = conditions::pending(ctx.intent, ctx.facts, before, ctx.now);
-    if status == *before {
-        return Plan::idle();
-    }
-    let notes = conditions::condition_events(&before.conditions, &status.conditions);
-    Plan { notes, ..Plan::of(Effect::UpdateStatus(Box::new(status))) }
+    conditions::report(before, status, Plan::idle())
 }
 
 /// Returns whether the resource has no object of a color and no revision.

@@ -11,7 +11,7 @@ use super::predecessor;
 use super::public_status::{public_fields, release_history};
 use api::names::{Color, Component};
 use api::status::{MetadataServicesStatus, RecordStatus, ReleaseRecord, Rollout, Side, Step, Trigger};
-use rollout::facts::{ObjectId, ObjectState, Route, Setting, Workload};
+use rollout::facts::{ObjectId, ObjectState, ReleaseRef, Route, Setting, Workload};
 use rollout::{Action, Plan};
 
 /// The message of a broken invariant. It begins with the numbers of the invariants.
@@ -262,16 +262,7 @@ pub fn action(input: &PlanInput, action: &Action) -> Result<(), Violation> {
             object_deleted(input, status, id)
         }
         Action::Route(component, route) => front_routed(input, status, rollout, *component, route),
-        Action::RecordRevision { tagged, failed } => {
-            let revisions = &input.facts.revisions;
-            let newest = |number: i64| revisions.iter().all(|other| other.number <= number);
-            let known = revisions.iter().any(|known| {
-                known.version == tagged.version && known.failed == *failed && newest(known.number)
-            });
-            require!(!known, "I29: the revision of {} is written without a change", tagged.version);
-            require!(template_is_known(input, &tagged.hash), "no template for {tagged:?}");
-            Ok(())
-        }
+        Action::RecordRevision { tagged, failed } => revision_recorded(input, tagged, failed.as_deref()),
         Action::ApplySetting(setting) => {
             require!(input.facts.stale.contains(setting), "I29: {setting:?} is applied without a change");
             Ok(())
@@ -283,8 +274,23 @@ pub fn action(input: &PlanInput, action: &Action) -> Result<(), Violation> {
             );
             Ok(())
         }
-        _ => Ok(()),
+        Action::CreateFront(_)
+        | Action::Adopt(_)
+        | Action::AdoptFront(..)
+        | Action::AdoptUnstamped(..)
+        | Action::RaiseEpoch(..) => Ok(()),
     }
+}
+
+fn revision_recorded(input: &PlanInput, tagged: &ReleaseRef, failed: Option<&str>) -> Result<(), Violation> {
+    let revisions = &input.facts.revisions;
+    let newest = |number: i64| revisions.iter().all(|other| other.number <= number);
+    let known = revisions.iter().any(|known| {
+        known.version == tagged.version && known.failed.as_deref() == failed && newest(known.number)
+    });
+    require!(!known, "I29: the revision of {} is written without a change", tagged.version);
+    require!(template_is_known(input, &tagged.hash), "no template for {tagged:?}");
+    Ok(())
 }
 
 /// D6: without a status, the operator raises the epochs of a color that an earlier delete may still hit. It does so
