@@ -2,7 +2,6 @@
 
 use serde_json::json;
 use testbed::predecessor::Predecessor;
-use testbed::{History, Kind};
 
 use crate::SUITE;
 use crate::real_node::on_node;
@@ -20,18 +19,7 @@ fn the_release_of_an_earlier_operator_is_adopted_and_replaced() {
         testbed::resource::merge(&mut wanted, &crate::resource_under_load::release(2, &[], &[]));
         subject.create(&wanted).await.unwrap();
         let earlier = Predecessor::of(&subject).await.unwrap();
-        let release = earlier.release("green", |component| format!("e2e/{component}:1"));
-        for object in release.into_iter().chain(earlier.fronts("green")) {
-            earlier.create(&object).await.unwrap();
-        }
-        let ready = |history: &History| {
-            let is_ready = |component: &&str| {
-                let found = history.live(Kind::Deployment, &format!("{NAME}-{component}-green"));
-                found.is_some_and(|one| one.number("/status/availableReplicas") == 2)
-            };
-            ["storage", "schema"].iter().all(is_ready).then_some(())
-        };
-        env.wait("the earlier release to be ready", ready).await;
+        earlier.leave("green", |component| format!("e2e/{component}:1"), None).await.unwrap();
         let mut resource = ResourceUnderLoad::serving(env, subject, RATE).await;
         resource.phase("adopted");
         resource.env.start();

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use testbed::harness::NAME;
 use testbed::invariants::{self, Call, RequestKind, Waived};
 use testbed::proxy::{Fault, Write};
-use testbed::{History, Kind};
+use testbed::{History, Kind, State, Verb};
 
 use crate::final_state::{counts, differences, end, unnumbered};
 use crate::run::Reference;
@@ -114,19 +115,25 @@ fn made_late(seen: &Seen<'_>) -> BTreeSet<String> {
     late.filter_map(name).collect()
 }
 
-/// Returns whether a delayed create may have blocked the next attempt. Its object appeared on the color of that attempt, which
-/// found it by a read, or by a 409 to its own create. The operator then deletes the object and starts the attempt again, with
-/// a higher epoch.
+/// Returns whether a delayed create blocked a later attempt: its object, of an earlier epoch, appeared while that attempt was
+/// being deployed. The attempt finds it by a read, or by a 409 to its own create. The operator then deletes the object and
+/// starts the attempt again, with a higher epoch.
 fn is_begun_anew(seen: &Seen<'_>) -> bool {
-    let of = |write: &Write| (write.target.resource.clone(), write.target.name.clone());
-    let did =
-        |write: &Write, verb: &str, status: u16| write.target.verb == verb && write.status == Some(status);
-    let held = |write: &&Write| did(write, "POST", 201) && matches!(write.fault, Some(Fault::Delay(_)));
+    let held = |write: &&Write| {
+        let created = write.target.verb == "POST" && write.status == Some(201);
+        created && matches!(write.fault, Some(Fault::Delay(_)))
+    };
     seen.writes.iter().filter(held).any(|late| {
-        let mut later =
-            seen.writes.iter().filter(|write| write.number > late.number && of(write) == of(late));
-        later.any(|write| did(write, "DELETE", 200))
-            && later.any(|write| did(write, "POST", 409) || did(write, "POST", 201))
+        let Some(kind) = Kind::named(&late.target.resource) else { return false };
+        let mut created =
+            seen.history.of(kind, &late.target.name).filter(|one| one.verb == Verb::Added && !one.listed);
+        created.any(|one| {
+            let owner = seen.history.live_at(Kind::MetadataServices, NAME, one.resource_version);
+            let epoch = one.annotation("e6data.io/epoch").and_then(|text| text.parse::<i64>().ok());
+            owner.zip(epoch).is_some_and(|(owner, epoch)| {
+                State(owner).step() == "Deploying" && epoch < State(owner).epoch()
+            })
+        })
     })
 }
 

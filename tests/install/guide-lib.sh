@@ -125,7 +125,7 @@ packed() { # DIRECTORY FILE CONFIG NAME...
   rm -rf "$dir"
 }
 # Checks the image's properties in docs/operations.md: a static program, an unprivileged user, the version label. hack/image.sh
-# checks the size, because this image has not the program of a release.
+# checks the size, because this image holds the program of a test profile.
 check_image() {
   local dir config
   dir=$(mktemp -d "$work/image.XXXXXX")

@@ -18,29 +18,9 @@ async fn left_behind(label: &str, spec: &Value, tag: &str, status: Value) -> (Te
     let subject = env.subject("a");
     subject.create(spec).await.unwrap();
     let earlier = Predecessor::of(&subject).await.unwrap();
-    let release = earlier.release("green", |component| format!("example.com/{component}:{tag}"));
-    for object in release.into_iter().chain(earlier.fronts("green")) {
-        earlier.create(&object).await.unwrap();
-    }
-    if !status.is_null() {
-        write_status(&env, status).await;
-    }
-    for component in ["storage", "schema"] {
-        let name = format!("a-{component}-green");
-        let ready = |history: &testbed::History| {
-            (history.live(Kind::Deployment, &name)?.number("/status/availableReplicas") == 2).then_some(())
-        };
-        env.wait(&format!("{name} to be ready"), ready).await;
-    }
+    let image = |component: &str| format!("example.com/{component}:{tag}");
+    earlier.leave("green", image, Some(&status).filter(|status| !status.is_null())).await.unwrap();
     (env, subject, earlier)
-}
-
-/// Writes a status with the fields of this CRD, as an earlier operator with the same CRD does.
-async fn write_status(env: &TestEnv, status: Value) {
-    let api = env.objects(Kind::MetadataServices);
-    let mut object = api.get("a").await.unwrap();
-    object.data["status"] = status;
-    api.replace_status("a", &kube::api::PostParams::default(), &object).await.unwrap();
 }
 
 /// Returns name, UID and template of the objects on a color, which an adoption must not change.
@@ -294,10 +274,7 @@ async fn a_resource_that_breaks_a_newer_rule_is_adopted_and_named_as_invalid() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let earlier = Predecessor::of(&subject).await.unwrap();
-    let release = earlier.release("green", |component| format!("example.com/{component}:1"));
-    for object in release.into_iter().chain(earlier.fronts("green")) {
-        earlier.create(&object).await.unwrap();
-    }
+    earlier.leave("green", |component| format!("example.com/{component}:1"), None).await.unwrap();
     install_crd(&cluster.client, &crd(CRD), TIME_LIMIT).await.unwrap();
     env.start();
     let told = |state: State<'_>| {

@@ -116,19 +116,26 @@ impl Predecessor {
                     "timestamp": "2026-01-01T00:00:00Z", "status": "Active"}]})
     }
 
-    /// Creates everything on a color, with front Services and a status, and waits until the Pods are ready.
+    /// Creates everything on a color, with front Services and, if there is one, a status. Waits until the Pods are ready.
     ///
     /// # Errors
     /// If the API server refuses an object, or the Pods do not become ready.
-    pub async fn leave(&self, color: &str, tag: &str) -> Result<()> {
-        let release = self.release(color, |component| format!("example.com/{component}:{tag}"));
-        for object in release.iter().chain(&self.fronts(color)) {
+    pub async fn leave(
+        &self,
+        color: &str,
+        image: impl Fn(&str) -> String,
+        status: Option<&Value>,
+    ) -> Result<()> {
+        for object in self.release(color, image).iter().chain(&self.fronts(color)) {
             self.create(object).await?;
         }
-        let resources: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.namespace, &Kind::MetadataServices.resource());
-        let status = json!({"status": Self::status(color, tag)});
-        resources.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        if let Some(status) = status {
+            let kind = Kind::MetadataServices.resource();
+            let resources: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
+            let patch = Patch::Merge(json!({"status": status}));
+            resources.patch_status(&self.name, &PatchParams::default(), &patch).await?;
+        }
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         let start = Instant::now();
         for component in ["storage", "schema"] {

@@ -65,7 +65,9 @@ impl UserAction {
             },
             Self::LeavePredecessor(spec, tag) => {
                 subject.create(spec).await?;
-                Predecessor::of(subject).await?.leave("green", tag).await
+                let image = |component: &str| format!("example.com/{component}:{tag}");
+                let status = Predecessor::status("green", tag);
+                Predecessor::of(subject).await?.leave("green", image, Some(&status)).await
             }
             Self::Edit(fields) => subject.edit(fields).await,
             Self::SetImageTags(storage, schema) => subject.upgrade(storage, schema).await,
